@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route
-from takevla.scene.scene import Controls, Scene
+from takevla.scene.scene import Controls, Ego, Scene
 
 
 class World(Protocol):
@@ -35,6 +35,10 @@ class World(Protocol):
     @property
     def finished(self) -> bool:
         """True once the route has ended, for whatever reason."""
+        ...
+
+    def ego(self) -> Ego:
+        """The ego alone, as an immutable record: what a controller needs at every tick."""
         ...
 
     def scene(self) -> Scene:
