@@ -2,8 +2,8 @@
 
 An executor takes a function, a list of jobs and their names, and gives back one result per job, in the order
 of the jobs, whatever order they finished in.  The function must be importable (module level), a job and its
-result picklable.  Every job runs with one thread of BLAS, OpenMP and torch, so that its floats are the same in
-one process and in eight.
+result picklable.  Every job runs with one thread of BLAS, OpenMP and torch, so that its floats are the same
+in one process and in eight.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Listener(Protocol):
         ...
 
     def finished(self, index: int, result: Any) -> None:
-        """Job `index` has ended; once per job, in the order in which jobs end.  `result` may be a `JobFailure`."""
+        """Job `index` has ended with a result or a `JobFailure`; once per job, in the order they end."""
         ...
 
 
@@ -179,7 +179,7 @@ class LocalProcesses:
     """Spawned worker processes on this machine.
 
     A worker that dies (out of memory, killed, a crash in native code) is noticed at once; its job is tried
-    again in a fresh worker, up to `attempts` times, and then given up as a `JobFailure` while the others go on.
+    again in a fresh worker, up to `attempts` times, and then given up as a `JobFailure`; the others go on.
     """
 
     def __init__(self, workers: int, attempts: int = ATTEMPTS) -> None:
