@@ -46,6 +46,10 @@ def _fixed(length: int) -> pa.DataType:
     return pa.list_(pa.float32(), length)
 
 
+def _list(kind: pa.DataType) -> pa.DataType:
+    return pa.list_(kind)
+
+
 _ROUTE, _WAYPOINTS = _fixed(2 * ROUTE_POINTS), _fixed(2 * SPEED_WAYPOINTS)
 _NONE = "not-a-number where that driver did not plan"
 
@@ -106,6 +110,13 @@ EPISODE_COLUMNS: Final = (
     Column("route", _TEXT, "", "", "id of the route task"),
     Column("town", _TEXT, "", "", "name of the road map"),
     Column("scenario", _TEXT, "", "", 'type of the route\'s first scenario, "" for none'),
+    Column(
+        "keypoints_world",
+        _list(_F32),
+        "m",
+        "world",
+        "key points of the route task: K x (x, y, z); dreams trace it anew",
+    ),
     Column("seed", _I64, "", "", "seed of the world"),
     Column("driver", _TEXT, "", "", "name of the driver that was watched (or of the expert)"),
     Column("frames", _I32, "", "", "number of frames"),
@@ -152,10 +163,6 @@ TAKEOVER_COLUMNS: Final = (
     Column("heading_rad", _F32, "rad", "world", "the ego's heading at the start"),
     Column("route_index", _I32, "", "", "last route point passed at the start"),
 )
-
-
-def _list(kind: pa.DataType) -> pa.DataType:
-    return pa.list_(kind)
 
 
 SCENE_COLUMNS: Final = (
