@@ -1,0 +1,84 @@
+# mypy: disable-error-code="no-untyped-call"
+"""Checkpoints on disk: a folder with weights, configuration, tokenizer, and perhaps a residual head.
+
+`model.safetensors`, `config.json` and the tokenizer files are what transformers itself writes;
+`residual.safetensors` is there after dreaming.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
+
+from takevla.driver.vla.config import TakeVLAConfig
+from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.residual import ResidualHead
+
+RESIDUAL_FILE = "residual.safetensors"
+
+logging.disable_progress_bar()  # a bar for one file of a few megabytes hides the ones that matter
+
+
+@dataclass
+class Checkpoint:
+    """Everything that drives: the model, its tokenizer, and the residual head if it has dreamt."""
+
+    model: TakeVLA
+    tokenizer: PreTrainedTokenizerFast
+    residual: ResidualHead | None = None
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the checkpoint into `folder` (made if missing).  Adapters must be merged before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.model.save_pretrained(folder)
+    checkpoint.tokenizer.save_pretrained(folder)
+    if checkpoint.residual is not None:
+        save_file(checkpoint.residual.state_dict(), folder / RESIDUAL_FILE)
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint in evaluation mode.
+
+    Raises:
+        FileNotFoundError: no such folder, or a file is missing in it.
+        ValueError: the folder holds another kind of model, or weights of another shape.
+    """
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder}: no {name}; a checkpoint folder of takevla is wanted")
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    if kind != TakeVLAConfig.model_type:
+        raise ValueError(
+            f"{folder / 'config.json'}: model_type is {kind!r}, not {TakeVLAConfig.model_type!r}"
+        )
+    try:
+        loaded: Any = TakeVLA.from_pretrained(folder, output_loading_info=True)
+    except (RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder}: weights and config.json do not fit together ({reason})") from error
+    model, found = loaded
+    strange = [*found["missing_keys"], *found["unexpected_keys"], *found["mismatched_keys"]]
+    if strange:
+        raise ValueError(
+            f"{folder / 'model.safetensors'}: {strange[0]} does not match config.json "
+            f"({len(strange)} names in all); use the config.json it was saved with"
+        )
+    model.eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    residual = None
+    if (folder / RESIDUAL_FILE).is_file():
+        residual = ResidualHead(2 * model.config.width)
+        try:
+            residual.load_state_dict(load_file(folder / RESIDUAL_FILE))
+        except RuntimeError as error:
+            raise ValueError(f"{folder / RESIDUAL_FILE}: does not fit config.json ({error})") from error
+        residual.eval()
+    return Checkpoint(model, tokenizer, residual)

@@ -1,0 +1,116 @@
+# mypy: disable-error-code="no-untyped-call"
+"""Configuration of the driving model: the backbone's own plus what driving adds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import AutoConfig, InternVLConfig, PreTrainedConfig, Qwen2Config
+from transformers.configuration_utils import SubConfigSpec
+
+from takevla.driver.vla.vision import ConvVisionConfig
+from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # InternVL's own pixel normalisation
+IMAGENET_STD = (0.229, 0.224, 0.225)
+TARGET_POINTS = 2
+
+
+class TakeVLAConfig(PreTrainedConfig):
+    """What fixes a `TakeVLA`.
+
+    Image: a camera frame is cut into `tile_rows` x `tile_columns` square tiles of `tile_px`.
+    Prompt: `prompt_ids` is one token sequence for every frame; at the places of `image_token_id`,
+    `target_token_id`, `speed_token_id` and `option_token_id` embeddings of this frame are put in.
+    Words: a commentary has at most `max_words` tokens and ends with `eos_token_id`.
+    Action: `route_queries` + `speed_queries` learned tokens follow, at fixed positions.
+    """
+
+    model_type = "takevla"
+    sub_configs_defaults = {  # noqa: RUF012
+        "backbone_config": SubConfigSpec(config_class=AutoConfig, model_type="internvl")
+    }
+
+    backbone_config: dict[str, Any] | PreTrainedConfig | None = None
+    attention: str = "sdpa"  # transformers' name of the attention implementation
+    tile_rows: int = 1
+    tile_columns: int = 2
+    tile_px: int = 128
+    image_mean: tuple[float, ...] = IMAGENET_MEAN
+    image_std: tuple[float, ...] = IMAGENET_STD
+    prompt_ids: tuple[int, ...] = ()
+    image_token_id: int = 0
+    target_token_id: int = 0
+    speed_token_id: int = 0
+    option_token_id: int = 0
+    pad_token_id: int = 0
+    eos_token_id: int = 0
+    max_words: int = 16
+    route_queries: int = ROUTE_POINTS
+    speed_queries: int = SPEED_WAYPOINTS
+    head_width: int = 256
+    target_scale_m: float = 20.0  # target points are divided by it before they are encoded
+    speed_scale_mps: float = 10.0
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.backbone_config, dict):
+            self.backbone_config = _typed(self.backbone_config)
+        super().__post_init__(**kwargs)
+
+    @property
+    def width(self) -> int:
+        """Width of the language model's hidden states."""
+        if not isinstance(self.backbone_config, PreTrainedConfig):
+            raise ValueError("config.json: backbone_config is missing; save the model again with it")
+        return int(self.backbone_config.get_text_config().hidden_size)
+
+    @property
+    def tiles(self) -> int:
+        """Tiles per camera frame."""
+        return self.tile_rows * self.tile_columns
+
+
+def _typed(settings: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of these settings, nested ones by their own `model_type`.
+
+    InternVL alone would read any nested image tower as its own.
+    """
+    read: dict[str, Any] = {
+        key: _typed(value) if isinstance(value, dict) and value.get("model_type") else value
+        for key, value in settings.items()
+    }
+    config: PreTrainedConfig = AutoConfig.for_model(read.pop("model_type"), **read)
+    return config
+
+
+def tiny_backbone(vocabulary: int, image_token_id: int, tile_px: int = 128) -> InternVLConfig:
+    """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2.
+
+    A tile of 128 px becomes 8x8 features of stride 16 and, after the shuffle, 16 tokens.
+    """
+    vision = ConvVisionConfig(image_size=tile_px)
+    text = Qwen2Config(
+        vocab_size=vocabulary,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        use_sliding_window=False,
+    )
+    return InternVLConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=image_token_id,
+        image_seq_length=image_tokens(tile_px),
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=True,
+    )
+
+
+def image_tokens(tile_px: int) -> int:
+    """Tokens of one tile in the tiny model: features of stride 16, shuffled 2x2."""
+    return (tile_px // 32) ** 2

@@ -1,0 +1,97 @@
+"""From camera frames and navigation to the tensors that `TakeVLA` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+from takevla.driver.vla.config import TARGET_POINTS, TakeVLAConfig, image_tokens, tiny_backbone
+from takevla.driver.vla.model import NavigationInput
+from takevla.driver.vla.tokenizer import END, IMAGE, OPTION, PAD, SAY, SPEED, TARGET, TILE
+from takevla.scene.plan import Observation
+
+
+def tiny_config(tokenizer: PreTrainedTokenizerFast, max_words: int = 16) -> TakeVLAConfig:
+    """The configuration of the tiny model for this word-level tokenizer.
+
+    The camera frame is 256x128: two square tiles side by side, each announced by a tile token.
+    """
+    vocabulary = tokenizer.get_vocab()
+
+    def token(word: str) -> int:
+        return vocabulary[word]
+
+    tile_px, columns = 128, 2
+    tile = [TILE, *[IMAGE] * image_tokens(tile_px)]
+    prompt = [*tile * columns, *[TARGET] * TARGET_POINTS, SPEED, OPTION, SAY]
+    return TakeVLAConfig(
+        backbone_config=tiny_backbone(len(tokenizer), token(IMAGE), tile_px),
+        attention="eager",  # faster than sdpa for some eighty tokens in bfloat16 on a CPU
+        tile_columns=columns,
+        tile_px=tile_px,
+        prompt_ids=tuple(token(word) for word in prompt),
+        image_token_id=token(IMAGE),
+        target_token_id=token(TARGET),
+        speed_token_id=token(SPEED),
+        option_token_id=token(OPTION),
+        pad_token_id=token(PAD),
+        eos_token_id=token(END),
+        max_words=max_words,
+    )
+
+
+def image_inputs(images: torch.Tensor, config: TakeVLAConfig) -> dict[str, torch.Tensor]:
+    """(B, H, W, 3) uint8 frames to normalised tiles `pixel_values` (B * tiles, 3, S, S) float32.
+
+    Tiles run row by row.  Frames of another size than the tile grid are resized to it.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"camera frames have shape {tuple(images.shape)}; the model takes (B, H, W, 3) RGB")
+    side = config.tile_px
+    height, width = config.tile_rows * side, config.tile_columns * side
+    mean = torch.tensor(config.image_mean) * 255.0
+    scale = 1.0 / (torch.tensor(config.image_std) * 255.0)
+    pixels = ((images.float() - mean) * scale).permute(0, 3, 1, 2)
+    if pixels.shape[-2:] != (height, width):
+        pixels = torch.nn.functional.interpolate(
+            pixels, (height, width), mode="bilinear", align_corners=False, antialias=True
+        )
+    rows = pixels.shape[0]
+    tiles = pixels.reshape(rows, 3, config.tile_rows, side, config.tile_columns, side)
+    return {"pixel_values": tiles.permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, side, side)}
+
+
+def navigation_inputs(observations: Sequence[Observation]) -> NavigationInput:
+    """Speed, target points and options of these observations as a batch."""
+    return NavigationInput(
+        speed_mps=torch.tensor([item.speed_mps for item in observations], dtype=torch.float32),
+        speed_known=torch.ones(len(observations), dtype=torch.bool),
+        target_points_ego=torch.from_numpy(
+            np.stack([np.asarray(item.target_points_ego, np.float32) for item in observations])
+        ),
+        option=torch.tensor([int(item.option) for item in observations]),
+        next_option=torch.tensor([int(item.next_option) for item in observations]),
+    )
+
+
+def frame_stack(observations: Sequence[Observation]) -> NDArray[np.uint8]:
+    """The camera frames of these observations, (B, H, W, 3); raises where one has no picture."""
+    frames = []
+    for item in observations:
+        if item.image is None:
+            raise ValueError(f"seat {item.seat}: the VLA drives by camera, but no image was rendered")
+        frames.append(item.image)
+    return np.stack(frames)
+
+
+def pad_words(rows: Sequence[Sequence[int]], pad_token_id: int) -> torch.Tensor:
+    """Token lists of any length to (B, W) int64, padded on the right; W is the longest row."""
+    longest = max((len(row) for row in rows), default=0)
+    words = torch.full((len(rows), longest), pad_token_id, dtype=torch.long)
+    for index, row in enumerate(rows):
+        words[index, : len(row)] = torch.tensor(list(row), dtype=torch.long)
+    return words

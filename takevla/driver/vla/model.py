@@ -1,0 +1,272 @@
+# mypy: disable-error-code="no-untyped-call"
+"""`TakeVLA`: an image-text-to-text backbone that first says what it will do and then plans it.
+
+Sequence: [prompt: tiles, targets, speed, option] [commentary words] [route queries] [speed queries].
+The queries attend to the prompt and to the words; their hidden states become per-point steps whose
+cumulative sum is the plan (SimLingo's form, benchmark facts 2.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from takevla.driver.vla import backbone as adapter
+from takevla.driver.vla.config import TakeVLAConfig
+from takevla.scene.route import RouteOption
+
+OPTIONS = max(RouteOption) + 1  # option ids start at 1; 0 stands for unknown
+NOMINAL_ROUTE_STEP_M = 1.0  # distance of neighbouring route points; the head starts from it
+NOMINAL_SPEED_STEP_M = 1.0  # 4 m/s at 0.25 s
+
+
+@dataclass
+class NavigationInput:
+    """What the prompt carries beside the picture.  B rows.
+
+    `speed_known` False hides the speed, as training does at times against inertia.
+    """
+
+    speed_mps: torch.Tensor  # (B,) float32
+    speed_known: torch.Tensor  # (B,) bool
+    target_points_ego: torch.Tensor  # (B, 2, 2) float32 m
+    option: torch.Tensor  # (B,) int64 RouteOption
+    next_option: torch.Tensor  # (B,) int64 RouteOption
+
+
+@dataclass
+class PlanTensors:
+    """Plans of B rows and the hidden states they were read from."""
+
+    route_ego: torch.Tensor  # (B, 20, 2) float32 m
+    waypoints_ego: torch.Tensor  # (B, 10, 2) float32 m
+    action_features: torch.Tensor  # (B, 30, D) float32, last hidden states of the queries
+
+
+@dataclass
+class TrainingOutput:
+    """One teacher-forced pass."""
+
+    word_logits: torch.Tensor  # (B, W + 1, V): scores of word 1 .. W and of what follows it
+    plan: PlanTensors
+
+
+@dataclass
+class Context:
+    """A prompt that has been read: the cache and the hidden state from which the first word comes."""
+
+    cache: Cache
+    last_hidden: torch.Tensor  # (B, D)
+    rows: int
+
+
+class TakeVLA(PreTrainedModel):
+    """The driving model; see the module's text for the sequence and `TakeVLAConfig` for its parts."""
+
+    config: TakeVLAConfig
+    config_class = TakeVLAConfig
+    base_model_prefix = "backbone"
+    _supports_sdpa = True
+
+    def __init__(self, config: TakeVLAConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.backbone = adapter.build_backbone(config)
+        self.target_encoder = nn.Sequential(
+            nn.Linear(2, config.head_width), nn.ReLU(), nn.Linear(config.head_width, width)
+        )
+        self.speed_encoder = nn.Sequential(
+            nn.Linear(2, config.head_width), nn.ReLU(), nn.Linear(config.head_width, width)
+        )
+        self.option_embedding = nn.Embedding(OPTIONS, width)
+        self.next_option_embedding = nn.Embedding(OPTIONS, width)
+        queries = config.route_queries + config.speed_queries
+        self.queries = nn.Parameter(torch.zeros(1, queries, width))
+        self.route_head = nn.Sequential(
+            nn.Linear(width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, 2)
+        )
+        self.speed_head = nn.Sequential(
+            nn.Linear(width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, 2)
+        )
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        spread = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=spread)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=spread)
+        elif module is self:
+            nn.init.normal_(self.queries, std=spread)
+        for head, step_m in (
+            (self.route_head, NOMINAL_ROUTE_STEP_M),
+            (self.speed_head, NOMINAL_SPEED_STEP_M),
+        ):
+            last: Any = head[-1]
+            if module is last:
+                last.bias[0] = step_m
+
+    # ------------------------------------------------------------------ the prompt
+
+    def prompt_embeddings(
+        self, images: Mapping[str, torch.Tensor], navigation: NavigationInput
+    ) -> torch.Tensor:
+        """Embeddings of the prompt with this frame's picture, targets, speed and options: (B, P, D)."""
+        config = self.config
+        rows = navigation.speed_mps.shape[0]
+        filled = adapter.embed_tokens(self.backbone, self._prompt()).repeat(rows, 1, 1)
+        pixels = adapter.image_features(self.backbone, images)
+        self._fill(filled, config.image_token_id, pixels)
+        self._fill(
+            filled,
+            config.target_token_id,
+            self.target_encoder(navigation.target_points_ego / config.target_scale_m),
+        )
+        known = navigation.speed_known.float()
+        speed = torch.stack([navigation.speed_mps / config.speed_scale_mps * known, known], dim=-1)
+        self._fill(filled, config.speed_token_id, self.speed_encoder(speed))
+        options = self.option_embedding(navigation.option) + self.next_option_embedding(
+            navigation.next_option
+        )
+        self._fill(filled, config.option_token_id, options)
+        return filled
+
+    def _prompt(self) -> torch.Tensor:
+        return torch.tensor(self.config.prompt_ids, dtype=torch.long, device=self.queries.device)[None]
+
+    def _fill(self, prompt: torch.Tensor, token_id: int, embeddings: torch.Tensor) -> None:
+        """Put `embeddings` (any leading shape, D) at the places of `token_id`, row after row, in place."""
+        places = [place for place, token in enumerate(self.config.prompt_ids) if token == token_id]
+        rows, _, width = prompt.shape
+        prompt[:, places] = embeddings.reshape(rows, len(places), width).to(prompt.dtype)
+
+    # ------------------------------------------------------------------ training
+
+    def forward(
+        self,
+        images: Mapping[str, torch.Tensor],
+        navigation: NavigationInput,
+        words: torch.Tensor,
+        words_heard: torch.Tensor | None = None,
+    ) -> TrainingOutput:
+        """Teacher-forced pass.
+
+        `words` is (B, W) int64, padded on the right with `pad_token_id`, without the end token.
+        `words_heard` (B,) bool says for which rows the queries may attend to the words (default all);
+        the others learn to plan without commentary.
+        """
+        prompt = self.prompt_embeddings(images, navigation)
+        rows, count = words.shape
+        embedded = adapter.embed_tokens(self.backbone, words)
+        queries = self.queries.expand(rows, -1, -1).to(prompt.dtype)
+        length = prompt.shape[1]
+        total = length + count + queries.shape[1]
+        visible = torch.ones(total, total, dtype=torch.bool, device=words.device).tril().repeat(rows, 1, 1)
+        spoken = words != self.config.pad_token_id
+        visible[:, :, length : length + count] &= spoken[:, None]
+        if words_heard is not None:
+            visible[:, length + count :, length : length + count] &= words_heard[:, None, None]
+        diagonal = torch.arange(total, device=words.device)
+        visible[:, diagonal, diagonal] = True
+        positions = torch.cat([torch.arange(length + count, device=words.device), self._query_positions()])
+        hidden = adapter.read(
+            self.backbone,
+            torch.cat([prompt, embedded, queries], dim=1),
+            visible,
+            positions.expand(rows, -1),
+        )
+        logits = adapter.word_logits(self.backbone, hidden[:, length - 1 : length + count])
+        return TrainingOutput(logits, self._plan(hidden[:, length + count :]))
+
+    # ------------------------------------------------------------------ driving
+
+    def read_prompt(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Context:
+        """Read the prompt once; words and queries continue from its cache."""
+        prompt = self.prompt_embeddings(images, navigation)
+        rows, length = prompt.shape[:2]
+        cache = DynamicCache()
+        visible = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
+        positions = torch.arange(length, device=prompt.device).expand(rows, -1)
+        hidden = adapter.read(self.backbone, prompt, visible.expand(rows, -1, -1), positions, cache)
+        return Context(cache, hidden[:, -1], rows)
+
+    def speak(self, context: Context) -> torch.Tensor:
+        """Greedy commentary: (B, W) int64, padded on the right; W is the longest row's word count.
+
+        The words are appended to the context's cache.  Stops when every row has ended.
+        """
+        config = self.config
+        length = len(self.config.prompt_ids)
+        device = context.last_hidden.device
+        hidden = context.last_hidden
+        alive = torch.ones(context.rows, dtype=torch.bool, device=device)
+        said: list[torch.Tensor] = []
+        for _ in range(config.max_words):
+            best = adapter.word_logits(self.backbone, hidden).argmax(dim=-1)
+            alive = alive & (best != config.eos_token_id) & (best != config.pad_token_id)
+            if not bool(alive.any()):
+                break
+            said.append(torch.where(alive, best, config.pad_token_id))
+            hidden = self._hear(context, said, length)
+        if not said:
+            return torch.zeros(context.rows, 0, dtype=torch.long, device=device)
+        return torch.stack(said, dim=1)
+
+    def _hear(self, context: Context, said: list[torch.Tensor], length: int) -> torch.Tensor:
+        """Read the last of `said` behind the cache; returns its hidden state (B, D)."""
+        spoken = torch.stack(said, dim=1) != self.config.pad_token_id
+        visible = torch.cat([spoken.new_ones(context.rows, length), spoken], dim=1)
+        visible[:, -1] = True
+        embedded = adapter.embed_tokens(self.backbone, said[-1][:, None])
+        positions = torch.full((context.rows, 1), length + len(said) - 1, device=spoken.device)
+        hidden = adapter.read(self.backbone, embedded, visible[:, None], positions, context.cache)
+        return hidden[:, 0]
+
+    def listen(self, context: Context, words: torch.Tensor) -> None:
+        """Append given words (B, W), padded on the right, to the context's cache: forced commentary."""
+        length = len(self.config.prompt_ids)
+        count = words.shape[1]
+        if count == 0:
+            return
+        spoken = words != self.config.pad_token_id
+        visible = torch.ones(count, length + count, dtype=torch.bool, device=words.device).tril(length)
+        visible = visible.repeat(context.rows, 1, 1)
+        visible[:, :, length:] &= spoken[:, None]
+        own = torch.arange(count, device=words.device)
+        visible[:, own, length + own] = True
+        positions = torch.arange(length, length + count, device=words.device).expand(context.rows, -1)
+        embedded = adapter.embed_tokens(self.backbone, words)
+        adapter.read(self.backbone, embedded, visible, positions, context.cache)
+
+    def plan(self, context: Context, words: torch.Tensor) -> PlanTensors:
+        """Plans that follow from the prompt and the `words` (B, W) already in the context's cache."""
+        length = len(self.config.prompt_ids)
+        queries = self.queries.expand(context.rows, -1, -1).to(context.last_hidden.dtype)
+        count = queries.shape[1]
+        spoken = words != self.config.pad_token_id
+        past = torch.cat([spoken.new_ones(context.rows, length), spoken], dim=1)
+        own = torch.ones(count, count, dtype=torch.bool, device=words.device).tril()
+        visible = torch.cat([past[:, None].expand(-1, count, -1), own.expand(context.rows, -1, -1)], dim=-1)
+        positions = self._query_positions().expand(context.rows, -1)
+        hidden = adapter.read(self.backbone, queries, visible, positions, context.cache)
+        return self._plan(hidden)
+
+    def _query_positions(self) -> torch.Tensor:
+        """Fixed places behind the longest commentary, so that a plan does not shift with word count."""
+        start = len(self.config.prompt_ids) + self.config.max_words
+        return torch.arange(start, start + self.queries.shape[1], device=self.queries.device)
+
+    def _plan(self, hidden: torch.Tensor) -> PlanTensors:
+        with torch.autocast(hidden.device.type, enabled=False):  # centimetres need more than 8 bits
+            features = hidden.float()
+            route = self.route_head(features[:, : self.config.route_queries])
+            waypoints = self.speed_head(features[:, self.config.route_queries :])
+        return PlanTensors(route.cumsum(1), waypoints.cumsum(1), features)

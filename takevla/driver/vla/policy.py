@@ -1,0 +1,117 @@
+"""`VlaDriver`: the VLA as a driver of many worlds in one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
+from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
+from takevla.driver.vla.residual import ResidualHead, bend, residual_features
+from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
+from takevla.scene.plan import Observation, Plan
+
+PLAN_PERIOD_US = 250_000  # 4 Hz
+Prompter = Callable[[Observation], str]  # commentary to force upon the model for this observation
+
+
+@dataclass
+class Thought:
+    """What one pass of the policy yields for B rows, before the residual."""
+
+    words: torch.Tensor  # (B, W) int64, padded on the right
+    plan: PlanTensors
+
+
+class VlaDriver:
+    """Drives by camera: says its commentary word by word, then plans.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: the model's own.
+        commentary: False plans without words (faster, no text).
+        residual: a head learned in dreams; its mode bends the plan.
+        forced: commentary given instead of generated, for tests of whether words matter.
+        period_us: time between plans.
+        half_precision: bfloat16 matrix products (float32 sums and heads).
+    """
+
+    needs_image = True
+    needs_privilege = False
+
+    def __init__(
+        self,
+        model: TakeVLA,
+        tokenizer: PreTrainedTokenizerFast,
+        commentary: bool = True,
+        residual: ResidualHead | None = None,
+        forced: Prompter | None = None,
+        period_us: int = PLAN_PERIOD_US,
+        half_precision: bool = True,
+        name: str = "vla",
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.commentary = commentary
+        self.residual = residual
+        self.forced = forced
+        self.period_us = period_us
+        self.half_precision = half_precision
+        self.name = name
+
+    def reset(self, seats: Sequence[int]) -> None:
+        """The VLA keeps no memory between plans; nothing to forget."""
+
+    def plan(self, observations: Sequence[Observation]) -> list[Plan]:
+        """One plan for each observation, in one batch."""
+        if not observations:
+            return []
+        given = None
+        if self.forced is not None:
+            given = [self._encode(self.forced(item)) for item in observations]
+        thought = self.think(
+            torch.from_numpy(frame_stack(observations)), navigation_inputs(observations), given
+        )
+        route, waypoints = thought.plan.route_ego, thought.plan.waypoints_ego
+        if self.residual is not None:
+            with torch.inference_mode():
+                distribution = self.residual(residual_features(thought.plan.action_features))
+                route, waypoints = bend(route, waypoints, distribution.mean)
+        return [
+            Plan(
+                route_ego=route[row].numpy(),
+                waypoints_ego=waypoints[row].numpy(),
+                commentary=decode_commentary(self.tokenizer, thought.words[row].tolist()),
+            )
+            for row in range(len(observations))
+        ]
+
+    @torch.inference_mode()
+    def think(
+        self,
+        images: torch.Tensor,
+        navigation: NavigationInput,
+        given: Sequence[Sequence[int]] | None = None,
+    ) -> Thought:
+        """Commentary and plan of a batch.
+
+        `images` (B, H, W, 3) uint8; `given` are token lists that replace the generated commentary.
+        The action features of the result are what a residual head is trained on.
+        """
+        model = self.model
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.half_precision):
+            context = model.read_prompt(image_inputs(images, model.config), navigation)
+            if given is not None:
+                words = pad_words(given, model.config.pad_token_id)
+                model.listen(context, words)
+            elif self.commentary:
+                words = model.speak(context)
+            else:
+                words = torch.zeros(context.rows, 0, dtype=torch.long)
+            return Thought(words, model.plan(context, words))
+
+    def _encode(self, sentence: str) -> list[int]:
+        return encode_commentary(self.tokenizer, sentence, self.model.config.max_words)
