@@ -1,0 +1,285 @@
+"""What lies on the ground: road surface, paint, kerbs, pavements, crossings, from the road map alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from takevla.scene.road_map import NO_LANE, Control, Lane, LaneKind, MarkKind, RoadMap
+from takevla.world.camera.instances import GRASS, PAINT, PAVEMENT, ROAD
+
+Array = NDArray[np.float64]
+
+LINE_WIDTH_M = 0.22  # wider than real paint (0.12 to 0.15), so that a line can be told in 256 pixels
+DASH_M = 3.0
+DASH_PERIOD_M = 8.0
+KERB_HEIGHT_M = 0.13
+KERB_WIDTH_M = 0.28
+STOP_LINE_M = 0.55
+BAY_M = 6.5  # between the cross lines of a parking lane
+STRIPE_M = 0.55  # of a pedestrian crossing, and as much again between two
+LAYER_M = {"fill": -0.012, "surface": 0.0, "bike": 0.006, "paint": 0.018}
+TURN_STEP_RAD = 0.05  # a ribbon's chord turns by no more
+CHORD_M = 20.0
+
+ASPHALT = (74, 75, 79)
+ASPHALT_PARKING = (88, 88, 91)
+ASPHALT_SHOULDER = (98, 95, 90)
+BIKE_LANE = (132, 62, 56)
+SLAB = (158, 154, 148)
+KERB_TOP = (190, 188, 184)
+KERB_FACE = (132, 130, 128)
+WHITE = (236, 236, 232)
+YELLOW = (246, 196, 26)
+
+_SURFACE = {
+    LaneKind.DRIVING: (ASPHALT, ROAD, "surface"),
+    LaneKind.PARKING: (ASPHALT_PARKING, ROAD, "surface"),
+    LaneKind.BIKE: (BIKE_LANE, ROAD, "bike"),
+    LaneKind.SHOULDER: (ASPHALT_SHOULDER, ROAD, "surface"),
+}
+_MARK_RGB = {
+    MarkKind.BROKEN_WHITE: WHITE,
+    MarkKind.SOLID_WHITE: WHITE,
+    MarkKind.BROKEN_YELLOW: YELLOW,
+    MarkKind.SOLID_YELLOW: YELLOW,
+    MarkKind.DOUBLE_YELLOW: YELLOW,
+}
+
+
+class Quads:
+    """Quads being gathered: corners (N, 4, 3) world, with colour and kind of surface."""
+
+    def __init__(self) -> None:
+        self._corners: list[Array] = []
+        self._codes: list[NDArray[np.uint8]] = []
+
+    def add(self, corners: Array, rgb: tuple[int, int, int], kind: int) -> None:
+        """Add quads (N, 4, 3) of one colour."""
+        if len(corners):
+            self._corners.append(corners)
+            self._codes.append(np.tile(np.array([*rgb, kind], np.uint8), (len(corners), 1)))
+
+    def chunks(self, side_m: float) -> list[NDArray[np.float32]]:
+        """Vertex arrays (4 * quads, 4), one for each square of the town that holds any."""
+        if not self._corners:
+            return []
+        corners = np.concatenate(self._corners)
+        vertices = np.empty((len(corners), 4, 4), np.float32)
+        vertices[:, :, :3] = corners
+        vertices.view(np.uint8)[:, :, 12:] = np.concatenate(self._codes)[:, None, :]
+        cell = np.floor(corners[:, :, :2].mean(axis=1) / side_m).astype(np.int64)
+        _, chunk = np.unique(cell, axis=0, return_inverse=True)
+        chunk = chunk.reshape(-1)
+        order = np.argsort(chunk, kind="stable")
+        edges = np.flatnonzero(np.diff(chunk[order])) + 1
+        return [part.reshape(-1, 4) for part in np.split(vertices[order], edges)]
+
+
+class _Track:
+    """The centre line of one lane, sampled where it bends, with offsets to either side."""
+
+    def __init__(self, lane: Lane) -> None:
+        points = lane.points_world.astype(np.float64)
+        self.lane = lane
+        self.points = points
+        self.s = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+        self.heading = np.unwrap(lane.heading_rad.astype(np.float64))
+        self.width = lane.width_m.astype(np.float64)
+        slope = np.gradient(points[:, 2]) if len(points) > 1 else np.zeros(1)
+        bend = np.abs(np.diff(self.heading)) + np.abs(np.diff(slope)) + 0.3 * np.abs(np.diff(self.width))
+        measure = np.concatenate([[0.0], np.cumsum(bend)]) / TURN_STEP_RAD + self.s / CHORD_M
+        keep = np.concatenate([[True], np.diff(np.floor(measure)) > 0])
+        keep[-1] = True
+        self.nodes = self.s[keep]
+
+    def at(self, s: Array, share: float, offset_m: float | Array = 0.0, z_m: float = 0.0) -> Array:
+        """Points (N, 3) at arc lengths `s`, at `share` of the half width to the left plus `offset_m`."""
+        heading = np.interp(s, self.s, self.heading)
+        lateral = 0.5 * share * np.interp(s, self.s, self.width) + offset_m
+        return np.stack(
+            [
+                np.interp(s, self.s, self.points[:, 0]) - np.sin(heading) * lateral,
+                np.interp(s, self.s, self.points[:, 1]) + np.cos(heading) * lateral,
+                np.interp(s, self.s, self.points[:, 2]) + z_m,
+            ],
+            axis=1,
+        )
+
+    def strip(
+        self,
+        spans: Array,
+        left: tuple[float, float, float],
+        right: tuple[float, float, float],
+    ) -> Array:
+        """Quads (N, 4, 3) over `spans` (N, 2) of arc length; sides are (share, offset_m, z_m)."""
+        start, end = spans[:, 0], spans[:, 1]
+        return np.stack(
+            [self.at(start, *right), self.at(end, *right), self.at(end, *left), self.at(start, *left)], axis=1
+        )
+
+    @property
+    def spans(self) -> Array:
+        """The whole lane as consecutive spans (N, 2)."""
+        return np.stack([self.nodes[:-1], self.nodes[1:]], axis=1)
+
+    def dashes(self) -> Array:
+        """Spans (N, 2) of a broken line."""
+        start = np.arange(0.5 * (DASH_PERIOD_M - DASH_M), self.s[-1], DASH_PERIOD_M)
+        return np.stack([start, np.minimum(start + DASH_M, self.s[-1])], axis=1)
+
+
+def _same_border(track: _Track, side: int, other: _Track, other_side: int) -> bool:
+    """Whether both lanes' borders begin or end at the same place, so that one line serves both."""
+    mine = track.at(track.s[[0, -1]], side)
+    theirs = other.at(other.s[[0, -1]], other_side)
+    gaps = np.linalg.norm(mine[:, None, :2] - theirs[None, :, :2], axis=2)
+    return bool(gaps.min() < 0.6)
+
+
+def _drawn_by_neighbour(tracks: Sequence[_Track], lane: Lane, side: int) -> bool:
+    """Whether the line on `side` (+1 left) is left to the lane next to it."""
+    if side < 0:
+        return False
+    if lane.left != NO_LANE:
+        other = tracks[lane.left]
+        return other.lane.right_mark != MarkKind.NONE and _same_border(tracks[lane.index], 1, other, -1)
+    if lane.opposite != NO_LANE and lane.opposite < lane.index:
+        other = tracks[lane.opposite]
+        return other.lane.left_mark != MarkKind.NONE and _same_border(tracks[lane.index], 1, other, 1)
+    return False
+
+
+def _marks(quads: Quads, tracks: Sequence[_Track]) -> None:
+    """Paint and kerbs along the lanes, each border once."""
+    half = 0.5 * LINE_WIDTH_M
+    z = LAYER_M["paint"]
+    for track in tracks:
+        for side, kind in ((1, track.lane.left_mark), (-1, track.lane.right_mark)):
+            if kind == MarkKind.NONE or _drawn_by_neighbour(tracks, track.lane, side):
+                continue
+            if kind == MarkKind.KERB:
+                top, out = KERB_HEIGHT_M, KERB_WIDTH_M * side
+                quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, 0.0)), KERB_FACE, PAVEMENT)
+                quads.add(track.strip(track.spans, (side, out, top), (side, 0.0, top)), KERB_TOP, PAVEMENT)
+                quads.add(track.strip(track.spans, (side, out, top), (side, out, 0.0)), KERB_FACE, PAVEMENT)
+                continue
+            rgb = _MARK_RGB[kind]
+            if kind == MarkKind.DOUBLE_YELLOW:
+                for centre in (-LINE_WIDTH_M, LINE_WIDTH_M):
+                    line = track.strip(track.spans, (side, centre + half, z), (side, centre - half, z))
+                    quads.add(line, rgb, PAINT)
+                continue
+            broken = kind in (MarkKind.BROKEN_WHITE, MarkKind.BROKEN_YELLOW)
+            spans = track.dashes() if broken else track.spans
+            quads.add(track.strip(spans, (side, half, z), (side, -half, z)), rgb, PAINT)
+
+
+def _junction_fill(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) -> None:
+    """The floor of each junction: the union of its connectors, gaps closed."""
+    z = LAYER_M["fill"]
+    for junction in road_map.junctions:
+        areas, nodes = [], []
+        for index in junction.connectors:
+            track = tracks[index]
+            if track.lane.kind == LaneKind.SIDEWALK:
+                continue
+            left, right = track.at(track.nodes, 1.0), track.at(track.nodes, -1.0)
+            nodes.append(track.at(track.nodes, 0.0))
+            areas.append(shapely.make_valid(shapely.Polygon(np.concatenate([left, right[::-1]])[:, :2])))
+        if not areas:
+            continue
+        floor = shapely.union_all(areas).buffer(3.0, quad_segs=4).buffer(-3.0, quad_segs=4).simplify(0.08)
+        corners = np.array(
+            [
+                shapely.get_coordinates(triangle)[[0, 1, 2, 2]]
+                for triangle in shapely.constrained_delaunay_triangles(floor).geoms
+            ]
+        ).reshape(-1, 4, 2)
+        if not len(corners):
+            continue
+        known = np.concatenate(nodes)
+        if np.ptp(known[:, 2]) < 0.02:
+            height = np.full(corners.shape[:2], known[0, 2])
+        else:
+            gap = np.linalg.norm(corners[:, :, None, :] - known[None, None, :, :2], axis=3)
+            height = known[gap.argmin(axis=2), 2]
+        quads.add(np.concatenate([corners, height[:, :, None] + z], axis=2), ASPHALT, ROAD)
+
+
+def _stop_lines(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) -> None:
+    """A bar across the lane; a row of teeth where traffic must yield."""
+    for line in road_map.stop_lines:
+        track = tracks[line.lane]
+        z = LAYER_M["paint"] + 0.004
+        end = min(float(line.s_m), float(track.s[-1]))
+        span = np.array([[end - STOP_LINE_M, end]])
+        if line.control != Control.YIELD:
+            quads.add(track.strip(span, (0.94, 0.0, z), (-0.94, 0.0, z)), WHITE, PAINT)
+            continue
+        for share in np.arange(-0.9, 0.8, 0.36):
+            quads.add(track.strip(span, (share + 0.24, 0.0, z), (share, 0.0, z)), WHITE, PAINT)
+
+
+def _crosswalks(quads: Quads, road_map: RoadMap) -> None:
+    """White stripes along the road, across the longer side of the polygon."""
+    heights = np.concatenate([lane.points_world for lane in road_map.lanes])
+    for crosswalk in road_map.crosswalks:
+        polygon = crosswalk.polygon_world.astype(np.float64)
+        box = shapely.get_coordinates(shapely.oriented_envelope(shapely.MultiPoint(polygon)))[:4]
+        if len(box) < 4:
+            continue
+        if np.linalg.norm(box[1] - box[0]) < np.linalg.norm(box[2] - box[1]):
+            box = np.roll(box, -1, axis=0)
+        along, across = box[1] - box[0], box[3] - box[0]
+        length = float(np.linalg.norm(along))
+        count = max(int(round((length / STRIPE_M + 1.0) / 2.0)), 1)
+        at = (np.arange(count) * 2.0 + 0.5) / (2.0 * count)
+        low = box[0] + at[:, None] * along - 0.5 * STRIPE_M * along / length
+        high = low + STRIPE_M * along / length
+        flat = np.stack([low, high, high + across, low + across], axis=1)
+        centre = polygon.mean(axis=0)
+        ground = heights[np.linalg.norm(heights[:, :2] - centre, axis=1).argmin(), 2]
+        z = np.full((count, 4, 1), ground + LAYER_M["paint"] + 0.008)
+        quads.add(np.concatenate([flat, z], axis=2), WHITE, PAINT)
+
+
+def ground_quads(road_map: RoadMap) -> Quads:
+    """Everything painted or paved in the town."""
+    quads = Quads()
+    tracks = [_Track(lane) for lane in road_map.lanes]
+    _junction_fill(quads, road_map, tracks)
+    for track in tracks:
+        lane = track.lane
+        if lane.kind == LaneKind.SIDEWALK:
+            top = KERB_HEIGHT_M
+            quads.add(track.strip(track.spans, (1, 0.0, top), (-1, 0.0, top)), SLAB, PAVEMENT)
+            for side in (1, -1):
+                quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, -0.05)), KERB_FACE, PAVEMENT)
+                if lane.junction < 0:
+                    inner = (side, -KERB_WIDTH_M * side, top + 0.01)
+                    quads.add(track.strip(track.spans, (side, 0.0, top + 0.01), inner), KERB_TOP, PAVEMENT)
+            continue
+        if lane.junction >= 0 and lane.kind == LaneKind.DRIVING:
+            continue  # part of the junction's floor
+        rgb, kind, layer = _SURFACE[lane.kind]
+        z = LAYER_M[layer]
+        quads.add(track.strip(track.spans, (1, 0.0, z), (-1, 0.0, z)), rgb, kind)
+        if lane.kind != LaneKind.SIDEWALK and lane.junction < 0:
+            for side, neighbour in ((1, lane.left), (-1, lane.right)):
+                open_side = neighbour == NO_LANE and not (side > 0 and lane.opposite != NO_LANE)
+                if open_side:  # a strip of bare earth, so that the road's edge can be told
+                    edge = track.strip(track.spans, (side, 0.9 * side, -0.04), (side, 0.0, -0.04))
+                    quads.add(edge, (112, 104, 78), GRASS)
+        if lane.kind == LaneKind.PARKING and lane.junction < 0:
+            start = np.arange(0.0, track.s[-1], BAY_M)
+            bays = np.stack([start, start + 0.18], axis=1)
+            paint = LAYER_M["paint"]
+            quads.add(track.strip(bays, (1, 0.0, paint), (-1, 0.0, paint)), WHITE, PAINT)
+    _marks(quads, tracks)
+    _crosswalks(quads, road_map)
+    _stop_lines(quads, road_map, tracks)
+    return quads

@@ -1,0 +1,205 @@
+"""Weather and time of day: how rendered surfaces become a picture.
+
+Panda3D draws flat colours at twice the size, with the kind and distance of each surface in the
+alpha byte (`instances.py`).  `develop` gives them sky, light, fog, wet road and head lights by
+tables that depend on the weather alone, and halves the size, which smooths the edges.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from takevla.scene.scene import Weather
+from takevla.world.camera.instances import DISTANCE_STEP_M, DISTANCE_STEPS, LAMP, RETRO, ROAD, SKY
+from takevla.world.camera.rig import Rig
+
+OVERSAMPLING = 2
+GRASS_RGB = (104, 128, 78)
+HAZE_M = 900.0  # distance at which clear air leaves 1/e of the contrast
+THICK_FOG_M = 28.0  # the same at fog_density 100
+BEAM_REACH_M = 38.0  # head lights fade over this distance
+BEAM_HALF_WIDTH_RAD = 0.55
+RAIN_STREAKS = 90  # at precipitation 100, in a picture of 256 x 128
+LAMP_CONTRAST_M = 3.0  # lamps pierce fog this many times deeper than surfaces
+
+
+class Look(NamedTuple):
+    """Tables for one weather and one rig; H2, W2 are the oversampled height and width."""
+
+    sky: NDArray[np.float32]  # (H2, 3) colour of empty pixels by row: sky, or grass below the horizon
+    tint: NDArray[np.float32]  # (3,) daylight on surfaces, by channel
+    fog_rgb: NDArray[np.float32]  # (3,)
+    fog_row: NDArray[np.float32]  # (H2,) share of fog over the ground seen in this row
+    fog_step: NDArray[np.float32]  # (DISTANCE_STEPS,) share of fog at the distance of an object
+    fog_lamp: NDArray[np.float32]  # (DISTANCE_STEPS,) the same for lamps
+    gloss: NDArray[np.float32]  # (H2,) share of the sky's reflection on the road
+    gloss_rgb: NDArray[np.float32]  # (3,)
+    road_tint: float  # a wet road is darker
+    beam_ground: NDArray[np.float32]  # (H2, W2) own head lights on the ground
+    beam_object: NDArray[np.float32]  # (H2, W2) and on what stands
+    beam_step: NDArray[np.float32]  # (DISTANCE_STEPS,) falling off with the distance
+    streaks: int  # of rain
+    night: bool
+
+
+def is_night(weather: Weather) -> bool:
+    """Whether lamps are on."""
+    return weather.sun_altitude_deg < 2.0
+
+
+def _mix(a: NDArray[np.float64], b: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    return (1.0 - share) * a + share * b
+
+
+def _ground_distance(rig: Rig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Oversampled rows below the horizon, and the distance of level ground in them."""
+    height = OVERSAMPLING * rig.height
+    below = np.arange(height) + 0.5 - 0.5 * height
+    focal = OVERSAMPLING * rig.focal_px
+    return below, np.where(below > 0.0, rig.mount_m[2] * focal / np.maximum(below, 1e-6), 1e9)
+
+
+@cache
+def _beams(rig: Rig, night: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Own head lights by pixel, on the ground and on what stands; dark by day."""
+    height, width = OVERSAMPLING * rig.height, OVERSAMPLING * rig.width
+    if not night:
+        dark = np.zeros((height, width), np.float32)
+        return dark, dark
+    focal = OVERSAMPLING * rig.focal_px
+    below, ground_m = _ground_distance(rig)
+    azimuth = np.arctan2(np.arange(width) + 0.5 - 0.5 * width, focal)[None, :]
+    spread = np.exp(-((azimuth / BEAM_HALF_WIDTH_RAD) ** 2))
+    reach = np.where(below > 0.0, np.exp(-((ground_m / BEAM_REACH_M) ** 2)), 0.0)[:, None]
+    rise = below[:, None] / focal  # tangent below the horizon; low beams end a little above it
+    cut = 1.0 / (1.0 + np.exp(-(rise + 0.035) / 0.02))
+    return (0.62 * spread * reach).astype(np.float32), (0.85 * spread * cut).astype(np.float32)
+
+
+def make_look(weather: Weather, rig: Rig) -> Look:
+    """The tables for `weather` seen through `rig`."""
+    height = OVERSAMPLING * rig.height
+    night = is_night(weather)
+    cloud = min(max(weather.cloudiness / 100.0, 0.0), 1.0)
+    rain = min(max(weather.precipitation / 100.0, 0.0), 1.0)
+    wet = min(max(max(weather.wetness, weather.precipitation_deposits) / 100.0, 0.0), 1.0)
+    altitude = weather.sun_altitude_deg
+
+    zenith = _mix(np.array([86.0, 140.0, 214.0]), np.array([150.0, 158.0, 168.0]), cloud)
+    horizon = _mix(np.array([196.0, 214.0, 232.0]), np.array([196.0, 200.0, 204.0]), cloud)
+    light = _mix(np.array([1.04, 1.01, 0.96]), np.array([0.90, 0.92, 0.94]), cloud) * (1.0 - 0.18 * rain)
+    if night:
+        zenith, horizon = np.array([10.0, 13.0, 26.0]), np.array([26.0, 29.0, 42.0])
+        light = np.array([0.30, 0.32, 0.40])
+    elif altitude < 25.0:  # low sun: warmer and darker
+        low = (25.0 - altitude) / 23.0
+        zenith = _mix(zenith, np.array([84.0, 92.0, 140.0]), 0.8 * low)
+        horizon = _mix(horizon, np.array([246.0, 176.0, 116.0]), low)
+        light = light * _mix(np.ones(3), np.array([0.86, 0.70, 0.58]), low)
+
+    below, ground_m = _ground_distance(rig)
+    density = 1.0 / HAZE_M + (min(max(weather.fog_density, 0.0), 100.0) / 100.0) ** 2 / THICK_FOG_M
+    density += 0.5 * rain / 100.0
+    fog_row = 1.0 - np.exp(-density * np.minimum(ground_m, 1e6))
+    steps_m = (np.arange(DISTANCE_STEPS) + 0.5) * DISTANCE_STEP_M
+    fog_step = 1.0 - np.exp(-density * steps_m)
+    fog_lamp = 1.0 - np.exp(-density * steps_m / LAMP_CONTRAST_M)
+    thick = 1.0 - math.exp(-density * 150.0)
+    fog_rgb = _mix(horizon, np.array([170.0, 174.0, 178.0]) * float(light.mean()), 0.0 if night else thick)
+
+    up = np.clip(-below / (0.5 * height), 0.0, 1.0)[:, None]
+    sky = horizon + (zenith - horizon) * up**0.7
+    sky = sky + (fog_rgb - sky) * np.clip(thick * (1.15 - up), 0.0, 1.0)
+
+    beam_ground, beam_object = _beams(rig, night)
+    beam_step = np.exp(-((steps_m / (1.3 * BEAM_REACH_M)) ** 2))
+    grass = np.array(GRASS_RGB) * light
+    near = (grass + (fog_rgb - grass) * fog_row[:, None])[:, :]
+    empty = np.where((below > 0.0)[:, None], near, sky)
+    gloss = wet * 0.55 * np.exp(-np.maximum(below, 0.0) / (0.16 * height))
+    return Look(
+        sky=empty.astype(np.float32),
+        tint=light.astype(np.float32),
+        fog_rgb=fog_rgb.astype(np.float32),
+        fog_row=fog_row.astype(np.float32),
+        fog_step=fog_step.astype(np.float32),
+        fog_lamp=fog_lamp.astype(np.float32),
+        gloss=gloss.astype(np.float32),
+        gloss_rgb=(0.9 * horizon).astype(np.float32),
+        road_tint=1.0 - 0.30 * wet,
+        beam_ground=beam_ground,
+        beam_object=beam_object,
+        beam_step=beam_step.astype(np.float32),
+        streaks=int(RAIN_STREAKS * rain * rig.width * rig.height / (256 * 128)),
+        night=night,
+    )
+
+
+@njit(cache=True)
+def develop(raw: NDArray[np.uint8], look: Look, time_us: int, picture: NDArray[np.uint8]) -> None:
+    """Fill `picture` (H, W, 3) RGB from `raw` (2H, 2W, 4), which is BGRA with the lowest row first.
+
+    Rain falls by `time_us`, so that the same scene always has the same streaks.
+    """
+    height, width = picture.shape[0], picture.shape[1]
+    high = raw.shape[0]
+    total = np.empty(3, np.float32)
+    quarter = np.float32(0.25)
+    for row in range(height):
+        for column in range(width):
+            total[:] = np.float32(0.5)
+            for sub in range(4):
+                y, x = 2 * row + (sub >> 1), 2 * column + (sub & 1)
+                pixel = raw[high - 1 - y, x]
+                alpha = pixel[3]
+                if alpha == SKY:
+                    beam = look.beam_ground[y, x]
+                    for k in range(3):
+                        total[k] += quarter * look.sky[y, k] * (np.float32(1.0) + np.float32(2.0) * beam)
+                    continue
+                if alpha < 64:
+                    beam = look.beam_ground[y, x]
+                    fog = look.fog_row[y]
+                    gloss = look.gloss[y] if alpha == ROAD else np.float32(0.4) * look.gloss[y]
+                    wet = np.float32(look.road_tint) if alpha == ROAD else np.float32(1.0)
+                    for k in range(3):
+                        value = np.float32(pixel[2 - k]) * wet * (look.tint[k] + beam)
+                        value += (look.gloss_rgb[k] - value) * gloss
+                        total[k] += quarter * (value + (look.fog_rgb[k] - value) * fog)
+                    continue
+                step = alpha & 63
+                if alpha >= LAMP and alpha < RETRO:
+                    fog = look.fog_lamp[step]
+                    for k in range(3):
+                        value = np.float32(pixel[2 - k])
+                        total[k] += quarter * (value + (look.fog_rgb[k] - value) * fog)
+                    continue
+                beam = look.beam_object[y, x] * look.beam_step[step]
+                if alpha >= RETRO and look.night:
+                    beam = np.float32(1.8) * beam + np.float32(0.15)
+                fog = look.fog_step[step]
+                for k in range(3):
+                    value = min(np.float32(pixel[2 - k]) * (look.tint[k] + beam), np.float32(255.0))
+                    total[k] += quarter * (value + (look.fog_rgb[k] - value) * fog)
+            for k in range(3):
+                picture[row, column, k] = np.uint8(min(total[k], np.float32(255.0)))
+    for streak in range(look.streaks):
+        word = np.uint64(time_us) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(streak + 1)
+        word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        word ^= word >> np.uint64(31)
+        top = int(word % np.uint64(height))
+        left = int((word >> np.uint64(20)) % np.uint64(width))
+        length = 4 + int((word >> np.uint64(50)) % np.uint64(5))
+        for k in range(length):
+            y, x = top + k, left - k // 3
+            if y < height and x >= 0:
+                for channel in range(3):
+                    old = int(picture[y, x, channel])
+                    picture[y, x, channel] = np.uint8(old + (205 - old) // 4 if old < 205 else old)
