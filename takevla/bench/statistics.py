@@ -1,0 +1,96 @@
+"""95 % bootstrap intervals over routes, alone, paired by route, and over seeds.  Deterministic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 5_000
+LEVEL = 0.95
+SEED = 20_260  # of the resampling alone; fixed so that the same outcomes give the same interval
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with the percentile-bootstrap interval of level `LEVEL` around it, over `count` routes."""
+
+    mean: float
+    low: float
+    high: float
+    count: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside (for differences)."""
+        return self.low > 0.0 or self.high < 0.0
+
+
+def route_counts(routes: int, resamples: int = RESAMPLES, seed: int = SEED) -> Values:
+    """How often each route is drawn in each resample: (resamples, routes), every row sums to `routes`."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, routes])))
+    return generator.multinomial(routes, np.full(routes, 1.0 / routes), size=resamples).astype(np.float64)
+
+
+def resampled_means(values: ArrayLike, counts: Values | None = None) -> Values:
+    """Mean of `values` (N,) in each resample (B,); NaN marks routes without the value, which are left out."""
+    rows = np.asarray(values, np.float64)
+    present = np.isfinite(rows)
+    drawn = route_counts(len(rows)) if counts is None else counts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (drawn @ np.where(present, rows, 0.0)) / (drawn @ present.astype(np.float64))
+
+
+def percentiles(resampled: Values) -> tuple[float, float]:
+    """The interval of `LEVEL` of resampled statistics; resamples without a value are left out."""
+    kept = resampled[np.isfinite(resampled)]
+    low, high = np.quantile(kept, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+    return float(low), float(high)
+
+
+def interval(values: ArrayLike) -> Interval | None:
+    """Interval of the mean over routes of `values` (N,), NaN = no value; None when no route has one."""
+    rows = np.asarray(values, np.float64)
+    rows = rows[np.isfinite(rows)]
+    if not len(rows):
+        return None
+    return Interval(float(rows.mean()), *percentiles(resampled_means(rows)), len(rows))
+
+
+def paired_interval(before: ArrayLike, after: ArrayLike) -> Interval | None:
+    """Interval of the mean difference after - before over routes that have both values.
+
+    Row i of both must be the same route; resampling routes keeps the pairs together.
+    """
+    first, second = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values differ in number: {first.shape} and {second.shape}")
+    return interval(second - first)
+
+
+def seeded_interval(values: ArrayLike) -> Interval | None:
+    """Interval of the mean of `values` (S seeds, N routes), resampling seeds and routes; NaN = no value.
+
+    A route drawn in a resample is taken from all seeds drawn, so that pairs by route stay together.  With one
+    seed it equals `interval`.
+    """
+    table = np.asarray(values, np.float64)
+    if table.ndim != 2:
+        raise ValueError(f"values must be (seeds, routes), not {table.shape}")
+    if len(table) == 1:
+        return interval(table[0])
+    kept = np.isfinite(table).any(axis=0)
+    table = table[:, kept]
+    if not table.size:
+        return None
+    present = np.isfinite(table)
+    routes = route_counts(table.shape[1])
+    seeds = route_counts(table.shape[0], seed=SEED + 1)
+    total = np.einsum("bs,sn,bn->b", seeds, np.where(present, table, 0.0), routes, optimize=True)
+    number = np.einsum("bs,sn,bn->b", seeds, present.astype(np.float64), routes, optimize=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        resampled = total / number
+    return Interval(float(table[present].mean()), *percentiles(resampled), table.shape[1])
