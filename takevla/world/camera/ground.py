@@ -236,7 +236,7 @@ def _crosswalks(quads: Quads, road_map: RoadMap) -> None:
             box = np.roll(box, -1, axis=0)
         along, across = box[1] - box[0], box[3] - box[0]
         length = float(np.linalg.norm(along))
-        count = max(int(round((length / STRIPE_M + 1.0) / 2.0)), 1)
+        count = max(round((length / STRIPE_M + 1.0) / 2.0), 1)
         at = (np.arange(count) * 2.0 + 0.5) / (2.0 * count)
         low = box[0] + at[:, None] * along - 0.5 * STRIPE_M * along / length
         high = low + STRIPE_M * along / length
@@ -268,7 +268,7 @@ def ground_quads(road_map: RoadMap) -> Quads:
         rgb, kind, layer = _SURFACE[lane.kind]
         z = LAYER_M[layer]
         quads.add(track.strip(track.spans, (1, 0.0, z), (-1, 0.0, z)), rgb, kind)
-        if lane.kind != LaneKind.SIDEWALK and lane.junction < 0:
+        if lane.junction < 0:
             for side, neighbour in ((1, lane.left), (-1, lane.right)):
                 open_side = neighbour == NO_LANE and not (side > 0 and lane.opposite != NO_LANE)
                 if open_side:  # a strip of bare earth, so that the road's edge can be told

@@ -53,7 +53,14 @@ class Instances(NamedTuple):
 
 def join(first: Instances, second: Instances) -> Instances:
     """Both, first before second."""
-    return Instances(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+    return Instances(
+        model=np.concatenate([first.model, second.model]),
+        pose=np.concatenate([first.pose, second.pose]),
+        scale=np.concatenate([first.scale, second.scale]),
+        rgb=np.concatenate([first.rgb, second.rgb]),
+        bits=np.concatenate([first.bits, second.bits]),
+        radius=np.concatenate([first.radius, second.radius]),
+    )
 
 
 def actor_instances(actors: Actors, night: bool) -> Instances:
@@ -140,13 +147,13 @@ def emit(
             coat = models.coat[q]
             r, g, b = np.uint32(models.rgb[q, 0]), np.uint32(models.rgb[q, 1]), np.uint32(models.rgb[q, 2])
             alpha = np.uint32(OBJECT + step)
-            if coat == _PAINT or coat == _RETRO_PAINT:
+            if coat in (_PAINT, _RETRO_PAINT):
                 r = np.uint32(r * np.uint32(instances.rgb[i, 0]) // np.uint32(240))
                 g = np.uint32(g * np.uint32(instances.rgb[i, 1]) // np.uint32(240))
                 b = np.uint32(b * np.uint32(instances.rgb[i, 2]) // np.uint32(240))
             if coat == _LAMP:
                 alpha = np.uint32(LAMP + step)
-            elif coat == _RETRO or coat == _RETRO_PAINT:
+            elif coat in (_RETRO, _RETRO_PAINT):
                 alpha = np.uint32(RETRO + step)
             elif coat == _SHADOW:
                 alpha = np.uint32(ROAD)

@@ -16,7 +16,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from takevla.scene.scene import Weather
-from takevla.world.camera.instances import DISTANCE_STEP_M, DISTANCE_STEPS, LAMP, RETRO, ROAD, SKY
+from takevla.world.camera.instances import DISTANCE_STEP_M, DISTANCE_STEPS, LAMP, OBJECT, RETRO, ROAD, SKY
 from takevla.world.camera.rig import Rig
 
 OVERSAMPLING = 2
@@ -60,9 +60,10 @@ def _mix(a: NDArray[np.float64], b: NDArray[np.float64], share: float) -> NDArra
 def _ground_distance(rig: Rig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Oversampled rows below the horizon, and the distance of level ground in them."""
     height = OVERSAMPLING * rig.height
-    below = np.arange(height) + 0.5 - 0.5 * height
+    below = np.arange(height, dtype=np.float64) + 0.5 - 0.5 * height
     focal = OVERSAMPLING * rig.focal_px
-    return below, np.where(below > 0.0, rig.mount_m[2] * focal / np.maximum(below, 1e-6), 1e9)
+    distance: NDArray[np.float64] = rig.mount_m[2] * focal / np.maximum(below, 1e-9)
+    return below, distance
 
 
 @cache
@@ -76,7 +77,8 @@ def _beams(rig: Rig, night: bool) -> tuple[NDArray[np.float32], NDArray[np.float
     below, ground_m = _ground_distance(rig)
     azimuth = np.arctan2(np.arange(width) + 0.5 - 0.5 * width, focal)[None, :]
     spread = np.exp(-((azimuth / BEAM_HALF_WIDTH_RAD) ** 2))
-    reach = np.where(below > 0.0, np.exp(-((ground_m / BEAM_REACH_M) ** 2)), 0.0)[:, None]
+    far = np.minimum(ground_m, 1e6) / BEAM_REACH_M
+    reach = np.where(below > 0.0, np.exp(-(far**2)), 0.0)[:, None]
     rise = below[:, None] / focal  # tangent below the horizon; low beams end a little above it
     cut = 1.0 / (1.0 + np.exp(-(rise + 0.035) / 0.02))
     return (0.62 * spread * reach).astype(np.float32), (0.85 * spread * cut).astype(np.float32)
@@ -142,6 +144,49 @@ def make_look(weather: Weather, rig: Rig) -> Look:
 
 
 @njit(cache=True)
+def _lit(word: int, y: int, x: int, look: Look) -> tuple[np.float32, np.float32, np.float32]:
+    """The colour, 0 to 255, that one oversampled pixel (packed as A, R, G, B) shows."""
+    one, bright = np.float32(1.0), np.float32(255.0)
+    red = np.float32((word >> np.uint32(16)) & np.uint32(255))
+    green = np.float32((word >> np.uint32(8)) & np.uint32(255))
+    blue = np.float32(word & np.uint32(255))
+    alpha = int(word >> np.uint32(24))
+    if alpha == SKY:
+        beam = one + np.float32(2.0) * look.beam_ground[y, x]
+        red, green, blue = look.sky[y, 0] * beam, look.sky[y, 1] * beam, look.sky[y, 2] * beam
+        return min(red, bright), min(green, bright), min(blue, bright)
+    if alpha < OBJECT:
+        beam, fog = look.beam_ground[y, x], look.fog_row[y]
+        gloss, wet = look.gloss[y], one
+        if alpha == ROAD:
+            wet = np.float32(look.road_tint)
+        else:
+            gloss *= np.float32(0.4)
+        red *= wet * (look.tint[0] + beam)
+        green *= wet * (look.tint[1] + beam)
+        blue *= wet * (look.tint[2] + beam)
+        red += (look.gloss_rgb[0] - red) * gloss
+        green += (look.gloss_rgb[1] - green) * gloss
+        blue += (look.gloss_rgb[2] - blue) * gloss
+    else:
+        step = alpha & 63
+        if alpha >= LAMP and alpha < RETRO:
+            fog = look.fog_lamp[step]
+        else:
+            fog = look.fog_step[step]
+            beam = look.beam_object[y, x] * look.beam_step[step]
+            if alpha >= RETRO and look.night:
+                beam = np.float32(1.8) * beam + np.float32(0.15)
+            red *= look.tint[0] + beam
+            green *= look.tint[1] + beam
+            blue *= look.tint[2] + beam
+    red += (look.fog_rgb[0] - red) * fog
+    green += (look.fog_rgb[1] - green) * fog
+    blue += (look.fog_rgb[2] - blue) * fog
+    return min(red, bright), min(green, bright), min(blue, bright)
+
+
+@njit(cache=True)
 def develop(raw: NDArray[np.uint8], look: Look, time_us: int, picture: NDArray[np.uint8]) -> None:
     """Fill `picture` (H, W, 3) RGB from `raw` (2H, 2W, 4), which is BGRA with the lowest row first.
 
@@ -149,46 +194,30 @@ def develop(raw: NDArray[np.uint8], look: Look, time_us: int, picture: NDArray[n
     """
     height, width = picture.shape[0], picture.shape[1]
     high = raw.shape[0]
-    total = np.empty(3, np.float32)
-    quarter = np.float32(0.25)
+    words = raw.view(np.uint32)[:, :, 0]
     for row in range(height):
+        above, below = words[high - 1 - 2 * row], words[high - 2 - 2 * row]
+        last, known = np.uint32(0), False  # by day a flat colour is the same along its row
+        red, green, blue = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for column in range(width):
-            total[:] = np.float32(0.5)
-            for sub in range(4):
-                y, x = 2 * row + (sub >> 1), 2 * column + (sub & 1)
-                pixel = raw[high - 1 - y, x]
-                alpha = pixel[3]
-                if alpha == SKY:
-                    beam = look.beam_ground[y, x]
-                    for k in range(3):
-                        total[k] += quarter * look.sky[y, k] * (np.float32(1.0) + np.float32(2.0) * beam)
-                    continue
-                if alpha < 64:
-                    beam = look.beam_ground[y, x]
-                    fog = look.fog_row[y]
-                    gloss = look.gloss[y] if alpha == ROAD else np.float32(0.4) * look.gloss[y]
-                    wet = np.float32(look.road_tint) if alpha == ROAD else np.float32(1.0)
-                    for k in range(3):
-                        value = np.float32(pixel[2 - k]) * wet * (look.tint[k] + beam)
-                        value += (look.gloss_rgb[k] - value) * gloss
-                        total[k] += quarter * (value + (look.fog_rgb[k] - value) * fog)
-                    continue
-                step = alpha & 63
-                if alpha >= LAMP and alpha < RETRO:
-                    fog = look.fog_lamp[step]
-                    for k in range(3):
-                        value = np.float32(pixel[2 - k])
-                        total[k] += quarter * (value + (look.fog_rgb[k] - value) * fog)
-                    continue
-                beam = look.beam_object[y, x] * look.beam_step[step]
-                if alpha >= RETRO and look.night:
-                    beam = np.float32(1.8) * beam + np.float32(0.15)
-                fog = look.fog_step[step]
-                for k in range(3):
-                    value = min(np.float32(pixel[2 - k]) * (look.tint[k] + beam), np.float32(255.0))
-                    total[k] += quarter * (value + (look.fog_rgb[k] - value) * fog)
-            for k in range(3):
-                picture[row, column, k] = np.uint8(min(total[k], np.float32(255.0)))
+            x = 2 * column
+            word = above[x]
+            if word == above[x + 1] and word == below[x] and word == below[x + 1]:
+                if not known or word != last or look.night:
+                    red, green, blue = _lit(word, 2 * row, x, look)
+                    last, known = word, True
+            else:
+                known = False
+                r0, g0, b0 = _lit(word, 2 * row, x, look)
+                r1, g1, b1 = _lit(above[x + 1], 2 * row, x + 1, look)
+                r2, g2, b2 = _lit(below[x], 2 * row + 1, x, look)
+                r3, g3, b3 = _lit(below[x + 1], 2 * row + 1, x + 1, look)
+                red = np.float32(0.25) * (r0 + r1 + r2 + r3)
+                green = np.float32(0.25) * (g0 + g1 + g2 + g3)
+                blue = np.float32(0.25) * (b0 + b1 + b2 + b3)
+            picture[row, column, 0] = np.uint8(red + np.float32(0.5))
+            picture[row, column, 1] = np.uint8(green + np.float32(0.5))
+            picture[row, column, 2] = np.uint8(blue + np.float32(0.5))
     for streak in range(look.streaks):
         word = np.uint64(time_us) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(streak + 1)
         word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

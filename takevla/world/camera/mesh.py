@@ -53,7 +53,7 @@ class Mesh:
     def quad(
         self, corners: Sequence[Point], rgb: Rgb = WHITE, coat: Coat = Coat.FIXED, need: int = 0, ban: int = 0
     ) -> None:
-        """Add a quad (or a triangle).  It is drawn when any bit of `need` (if given) and none of `ban` is set."""
+        """Add a quad or triangle, drawn when any bit of `need` (if given) and none of `ban` is set."""
         points = list(corners)
         if len(points) == 3:
             points.append(points[2])

@@ -120,7 +120,7 @@ class Renderer:
         self._stage: Stage | None = None
 
     def draw(
-        self, stage: Stage, vertices: NDArray[np.float32], eye: Sequence[float], yaw_rad: float
+        self, stage: Stage, vertices: NDArray[np.float32], eye: NDArray[np.float64], yaw_rad: float
     ) -> NDArray[np.uint8]:
         """The picture (H, W, 4) BGRA, lowest row first: a view that the next call overwrites."""
         if stage is not self._stage:
@@ -133,7 +133,7 @@ class Renderer:
             _fill(self._batch, vertices, self._indices[: len(vertices) // 4 * 6])
             node.addGeom(self._batch)
         # Panda3D looks along +y where we look along +x.
-        self._camera.setPosHpr(eye[0], eye[1], eye[2], float(np.degrees(yaw_rad)) - 90.0, 0.0, 0.0)
+        self._camera.setPosHpr(*(float(value) for value in eye), float(np.degrees(yaw_rad)) - 90.0, 0.0, 0.0)
         self._batch_path.show()
         self._buffer.setActive(True)
         self._engine.renderFrame()

@@ -7,6 +7,7 @@ signs in metres about the pose that the road map gives.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from takevla.scene.actors import Cue
 from takevla.world.camera.mesh import AMBER, BLACK, STEEL, WHITE, Coat, Mesh, Rgb
@@ -74,7 +75,7 @@ def cone() -> Mesh:
     mesh = Mesh()
     mesh.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 0.07), (60, 40, 30))
     bands = ((0.40, 0.07), (0.31, 0.30), (0.25, 0.46), (0.17, 0.66), (0.12, 0.80), (0.06, 1.0))
-    for i, (low, high) in enumerate(zip(bands[:-1], bands[1:], strict=True)):
+    for i, (low, high) in enumerate(pairwise(bands)):
         rgb = ORANGE if i % 2 == 0 else WHITE
         mesh.prism((0.0, 0.0), (low[0], high[0]), (low[1], high[1]), 5, rgb, Coat.RETRO)
     return mesh
