@@ -1,0 +1,345 @@
+"""From a few keypoints to the dense route: shortest paths over the lane graph, lane changes included."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.scene.lane_query import project_lane
+from takevla.scene.road_map import NO_LANE, LaneKind, MarkKind, RoadMap, Turn
+from takevla.scene.route import ROUTE_SPACING_M, Route, RouteOption
+
+SNAP_M = 4.0  # a keypoint farther than this from every driving lane is off the map
+SNAP_SLACK_M = 1.2  # lanes this much farther than the nearest stay candidates (overlapping connectors)
+SNAP_COST = 12.0  # metres of path that one metre of lateral error is worth
+BACKWARD_SLACK_M = 3.0  # a keypoint may lie this far behind the one before it on the same lane
+LANE_CHANGE_COST_M = 30.0  # a lane change must save this much to be worth it
+LANE_CHANGE_LEAST_M = 5.0  # shortest stretch that a lane change needs (CARLA's planner uses 5 hops)
+LANE_CHANGE_S = 2.5  # planned duration at the speed limit
+LANE_CHANGE_MOST_M = 40.0
+TARGET_SPACING_M = 50.0  # Bench2Drive's down-sampling of the plan (benchmark facts 1.8)
+
+_CROSSABLE = (MarkKind.NONE, MarkKind.BROKEN_WHITE, MarkKind.BROKEN_YELLOW)
+_OPTION_OF_TURN = {
+    Turn.LEFT: RouteOption.LEFT,
+    Turn.STRAIGHT: RouteOption.STRAIGHT,
+    Turn.RIGHT: RouteOption.RIGHT,
+    Turn.NONE: RouteOption.LANE_FOLLOW,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Part of a planned path: `lane` from `start_m` to `end_m`; `by_change` if entered sideways."""
+
+    lane: int
+    start_m: float
+    end_m: float
+    by_change: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Snap:
+    lane: int
+    s_m: float
+    lateral_m: float
+
+
+def trace_route(road_map: RoadMap, keypoints_world: NDArray[np.float32]) -> Route:
+    """The dense route through keypoints (K, 2 or 3), K >= 2, by the shortest legal path.
+
+    Raises:
+        ValueError: naming the keypoint that is off the lanes or cannot be reached.
+    """
+    keypoints = np.asarray(keypoints_world, np.float64)
+    if keypoints.ndim != 2 or len(keypoints) < 2 or keypoints.shape[1] not in (2, 3):
+        raise ValueError(f"a route needs at least two keypoints (x, y[, z]), got shape {keypoints.shape}")
+    if not np.isfinite(keypoints).all():
+        raise ValueError("route keypoints must be finite numbers")
+    return route_along(road_map, plan_stretches(road_map, keypoints))
+
+
+def plan_stretches(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[Stretch]:
+    """The lane stretches of the cheapest path that visits all keypoints in order."""
+    snaps = _snap_candidates(road_map, keypoints)
+    costs = [SNAP_COST * abs(snap.lateral_m) for snap in snaps[0]]
+    paths: list[list[Stretch]] = [[] for _ in snaps[0]]
+    for k in range(1, len(keypoints)):
+        best_costs = [math.inf] * len(snaps[k])
+        best_paths: list[list[Stretch]] = [[] for _ in snaps[k]]
+        for i, origin in enumerate(snaps[k - 1]):
+            if math.isinf(costs[i]):
+                continue
+            found = _shortest_paths(road_map, origin, snaps[k])
+            for j, result in enumerate(found):
+                if result is None:
+                    continue
+                cost = costs[i] + result[0] + SNAP_COST * abs(snaps[k][j].lateral_m)
+                if cost < best_costs[j]:
+                    best_costs[j], best_paths[j] = cost, paths[i] + result[1]
+        if all(math.isinf(cost) for cost in best_costs):
+            x, y = keypoints[k, :2]
+            raise ValueError(
+                f"no legal path on {road_map.name} to keypoint {k} at ({x:.1f}, {y:.1f}); "
+                "check that the keypoints run in driving direction"
+            )
+        costs, paths = best_costs, best_paths
+    return _merge(paths[int(np.argmin(costs))])
+
+
+def _snap_candidates(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[list[_Snap]]:
+    arrays = road_map.arrays
+    driving = np.flatnonzero(arrays.lane_kind[arrays.point_lane] == LaneKind.DRIVING)
+    xy = np.column_stack([arrays.point_x[driving], arrays.point_y[driving]])
+    result = []
+    for k, keypoint in enumerate(keypoints):
+        distance = np.hypot(xy[:, 0] - keypoint[0], xy[:, 1] - keypoint[1])
+        if keypoints.shape[1] == 3 and len(np.unique(arrays.point_z)) > 1:
+            # Bridges: lanes far above or below the keypoint are not meant, unless nothing else is near.
+            level = np.abs(arrays.point_z[driving] - keypoint[2]) < 3.0
+            if np.any(distance[level] < SNAP_M):
+                distance = np.where(level, distance, np.inf)
+        near = distance < SNAP_M + 1.0
+        snaps = []
+        for lane in np.unique(arrays.point_lane[driving[near]]):
+            s, lateral = project_lane(arrays, int(lane), keypoint[0], keypoint[1])
+            first = arrays.lane_start[lane]
+            points = road_map.lanes[lane].points_world
+            i = min(int(s / max(float(arrays.lane_length[lane]), 1e-6) * (len(points) - 1)), len(points) - 2)
+            step = float(arrays.point_s[first + i + 1] - arrays.point_s[first + i])
+            foot = points[i] + (s - float(arrays.point_s[first + i])) / step * (points[i + 1] - points[i])
+            away = float(np.hypot(foot[0] - keypoint[0], foot[1] - keypoint[1]))
+            if away <= SNAP_M:
+                snaps.append(_Snap(int(lane), float(s), away))
+        if not snaps:
+            raise ValueError(
+                f"keypoint {k} at ({keypoint[0]:.1f}, {keypoint[1]:.1f}) is off the map: "
+                f"no driving lane of {road_map.name} within {SNAP_M:g} m; check the town and the coordinates"
+            )
+        nearest = min(snap.lateral_m for snap in snaps)
+        result.append([snap for snap in snaps if snap.lateral_m <= nearest + SNAP_SLACK_M])
+    return result
+
+
+def _sideways(road_map: RoadMap, lane: int) -> list[int]:
+    """Lanes that may be changed into from `lane`."""
+    own = road_map.lanes[lane]
+    result = []
+    for other, mark in ((own.left, own.left_mark), (own.right, own.right_mark)):
+        if other != NO_LANE and mark in _CROSSABLE and road_map.lanes[other].kind == LaneKind.DRIVING:
+            result.append(other)
+    return result
+
+
+def _shortest_paths(
+    road_map: RoadMap, origin: _Snap, targets: list[_Snap]
+) -> list[tuple[float, list[Stretch]] | None]:
+    """Dijkstra over (lane, arc length of entry) from one snap to several."""
+    lengths = road_map.arrays.lane_length
+    lanes = road_map.lanes
+    found: list[tuple[float, list[Stretch]] | None] = [None] * len(targets)
+    wanted = {target.lane for target in targets}
+    # Entries: cost, order, lane, entry arc length, key of the parent, arc length at which it was left, change.
+    parents: dict[tuple[int, bool], tuple[tuple[int, bool] | None, float, float, bool]] = {}
+    heap: list[tuple[float, int, int, float, tuple[int, bool] | None, float, bool]] = []
+    heap.append((0.0, 0, origin.lane, origin.s_m, None, 0.0, False))
+    order = 1
+    while heap:
+        cost, _, lane, entry, parent, left_at, by_change = heapq.heappop(heap)
+        first = parent is None
+        # The origin's lane may be visited once more, from its start, when the target lies behind.
+        key = (lane, first)
+        if key in parents:
+            continue
+        parents[key] = (parent, left_at, entry, by_change)
+        length = float(lengths[lane])
+        if lane in wanted:
+            for j, target in enumerate(targets):
+                if target.lane != lane or target.s_m < entry - BACKWARD_SLACK_M:
+                    continue
+                total = cost + max(0.0, target.s_m - entry)
+                known = found[j]
+                if known is None or total < known[0]:
+                    found[j] = (total, _walk_back(parents, key, max(entry, target.s_m)))
+            if all(item is not None and item[0] <= cost for item in found):
+                break
+        for following in lanes[lane].successors:
+            if lanes[following].kind == LaneKind.DRIVING:
+                heapq.heappush(heap, (cost + length - entry, order, following, 0.0, key, length, False))
+                order += 1
+        for beside in _sideways(road_map, lane):
+            scaled = entry * float(lengths[beside]) / length
+            arrival = scaled + LANE_CHANGE_LEAST_M
+            if arrival < float(lengths[beside]):
+                price = cost + LANE_CHANGE_LEAST_M + LANE_CHANGE_COST_M
+                heapq.heappush(heap, (price, order, beside, arrival, key, entry, True))
+                order += 1
+    return found
+
+
+def _walk_back(
+    parents: dict[tuple[int, bool], tuple[tuple[int, bool] | None, float, float, bool]],
+    key: tuple[int, bool],
+    end_m: float,
+) -> list[Stretch]:
+    stretches: list[Stretch] = []
+    at: tuple[int, bool] | None = key
+    while at is not None:
+        parent, left_at, entry, by_change = parents[at]
+        stretches.append(Stretch(at[0], entry, end_m, by_change))
+        at, end_m = parent, left_at
+    return stretches[::-1]
+
+
+def _merge(stretches: list[Stretch]) -> list[Stretch]:
+    """Join what continues on the same lane; each keypoint starts a new list in the search."""
+    merged: list[Stretch] = []
+    for stretch in stretches:
+        if merged and merged[-1].lane == stretch.lane and not stretch.by_change:
+            last = merged[-1]
+            if stretch.end_m >= last.start_m and stretch.start_m >= last.start_m - BACKWARD_SLACK_M:
+                end = max(last.end_m, stretch.end_m)
+                merged[-1] = Stretch(last.lane, last.start_m, end, last.by_change)
+                continue
+        merged.append(stretch)
+    return merged
+
+
+def route_along(road_map: RoadMap, stretches: list[Stretch]) -> Route:
+    """The dense route along planned stretches; sideways entries become smooth lane changes.
+
+    A lane change takes `LANE_CHANGE_S` at the speed limit where the lanes leave room for it.
+    """
+    lanes = road_map.lanes
+    pieces: list[NDArray[np.float64]] = []  # rows of x, y, z, lane, option, speed limit
+    groups: list[list[Stretch]] = []
+    for stretch in stretches:
+        if stretch.by_change and groups:
+            groups[-1].append(stretch)
+        else:
+            groups.append([stretch])
+    for group in groups:
+        if len(group) == 1:
+            lane = lanes[group[0].lane]
+            option = _option_on(road_map, group[0].lane)
+            pieces.append(_rows(road_map, lane.index, group[0].start_m, group[0].end_m, int(option)))
+        else:
+            pieces.append(_changing(road_map, group))
+    rows = np.concatenate(pieces)
+    return _equidistant(rows)
+
+
+def _option_on(road_map: RoadMap, lane: int) -> RouteOption:
+    own = road_map.lanes[lane]
+    if own.junction >= 0:
+        return _OPTION_OF_TURN[own.turn]
+    if own.turn == Turn.RIGHT:
+        return RouteOption.CHANGE_LANE_RIGHT
+    if own.turn == Turn.LEFT:
+        return RouteOption.CHANGE_LANE_LEFT
+    return RouteOption.LANE_FOLLOW
+
+
+def _sample(road_map: RoadMap, lane: int, s: NDArray[np.float64]) -> NDArray[np.float64]:
+    arrays = road_map.arrays
+    window = slice(int(arrays.lane_start[lane]), int(arrays.lane_start[lane + 1]))
+    known = arrays.point_s[window].astype(np.float64)
+    points = road_map.lanes[lane].points_world.astype(np.float64)
+    return np.column_stack([np.interp(s, known, points[:, k]) for k in range(3)])
+
+
+def _rows(road_map: RoadMap, lane: int, start_m: float, end_m: float, option: int) -> NDArray[np.float64]:
+    count = max(1, math.ceil((end_m - start_m) / ROUTE_SPACING_M))
+    xyz = _sample(road_map, lane, np.linspace(start_m, end_m, count + 1))
+    return _labelled(road_map, xyz, lane, option)
+
+
+def _labelled(road_map: RoadMap, xyz: NDArray[np.float64], lane: int, option: int) -> NDArray[np.float64]:
+    labels = np.array([lane, option, road_map.lanes[lane].speed_limit_mps], np.float64)
+    return np.column_stack([xyz, np.broadcast_to(labels, (len(xyz), 3))])
+
+
+def _changing(road_map: RoadMap, group: list[Stretch]) -> NDArray[np.float64]:
+    """Rows of a group of side-by-side lanes that are changed through one after the other."""
+    lengths = road_map.arrays.lane_length.astype(np.float64)
+    # Everything is measured as a fraction of the (nearly parallel) lanes.
+    scale = float(lengths[group[0].lane])
+    start = group[0].start_m / scale
+    end = group[-1].end_m / float(lengths[group[-1].lane])
+    end = min(1.0, max(end, start + LANE_CHANGE_LEAST_M / scale))
+    changes = [
+        min(stretch.start_m / float(lengths[stretch.lane]), end) - LANE_CHANGE_LEAST_M / scale
+        for stretch in group[1:]
+    ]
+    speed = road_map.lanes[group[0].lane].speed_limit_mps
+    wanted = min(LANE_CHANGE_MOST_M, max(LANE_CHANGE_LEAST_M, speed * LANE_CHANGE_S)) / scale
+    blend_starts, blend_ends = [], []
+    free_from = start
+    for k, change in enumerate(changes):
+        rest = (end - free_from) / (len(changes) - k)
+        length = min(wanted, rest)
+        begin = min(max(free_from, change), end - length * (len(changes) - k))
+        blend_starts.append(begin)
+        blend_ends.append(begin + length)
+        free_from = begin + length
+    count = max(2, math.ceil((end - start) * scale / ROUTE_SPACING_M))
+    fraction = np.linspace(start, end, count + 1)
+    xyz = _sample(road_map, group[0].lane, fraction * scale)
+    rows = _labelled(road_map, xyz, group[0].lane, int(_option_on(road_map, group[0].lane)))
+    for k, stretch in enumerate(group[1:]):
+        beside = _sample(road_map, stretch.lane, fraction * float(lengths[stretch.lane]))
+        t = np.clip((fraction - blend_starts[k]) / max(blend_ends[k] - blend_starts[k], 1e-9), 0.0, 1.0)
+        share = t * t * t * (10.0 - 15.0 * t + 6.0 * t * t)  # no jerk at either end
+        rows[:, :3] += share[:, None] * (beside - rows[:, :3])
+        to_left = road_map.lanes[group[k].lane].left == stretch.lane
+        option = RouteOption.CHANGE_LANE_LEFT if to_left else RouteOption.CHANGE_LANE_RIGHT
+        moving = (t > 0.0) & (t < 1.0)
+        rows[moving, 4] = option
+        rows[t >= 1.0, 4] = _option_on(road_map, stretch.lane)
+        over = t >= 0.5
+        rows[over, 3] = stretch.lane
+        rows[over, 5] = road_map.lanes[stretch.lane].speed_limit_mps
+    return rows
+
+
+def _equidistant(rows: NDArray[np.float64]) -> Route:
+    """Rows resampled to about `ROUTE_SPACING_M`, with headings."""
+    steps = np.linalg.norm(np.diff(rows[:, :3], axis=0), axis=1)
+    rows = rows[np.concatenate([[True], steps > 1e-4])]
+    if len(rows) < 2:
+        raise ValueError("the route has no length; its keypoints coincide")
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(rows[:, :3], axis=0), axis=1))])
+    count = max(1, round(float(arc[-1]) / ROUTE_SPACING_M))
+    s = np.linspace(0.0, float(arc[-1]), count + 1)
+    xyz = np.column_stack([np.interp(s, arc, rows[:, k]) for k in range(3)])
+    # A label holds from its row on to the next.
+    label = np.clip(np.searchsorted(arc, s + 1e-6, side="right") - 1, 0, len(rows) - 1)
+    order = 2 if len(s) > 2 else 1
+    dx = np.gradient(xyz[:, 0], s, edge_order=order)
+    dy = np.gradient(xyz[:, 1], s, edge_order=order)
+    return Route(
+        points_world=xyz.astype(np.float32),
+        heading_rad=np.arctan2(dy, dx).astype(np.float32),
+        s_m=s.astype(np.float32),
+        lane=rows[label, 3].astype(np.int32),
+        option=rows[label, 4].astype(np.int8),
+        speed_limit_mps=rows[label, 5].astype(np.float32),
+    )
+
+
+def target_points(route: Route, spacing_m: float = TARGET_SPACING_M) -> NDArray[np.int32]:
+    """Indices of the route points that a driver is shown, as the leaderboard down-samples its plan.
+
+    The first point, every point where the option changes, both ends of a lane change, at most
+    `spacing_m` in between, and the last point.
+    """
+    chosen = [0]
+    for i in range(1, len(route)):
+        changed = route.option[i] != route.option[i - 1]
+        if changed or i == len(route) - 1 or route.s_m[i] - route.s_m[chosen[-1]] >= spacing_m:
+            chosen.append(i)
+    return np.array(chosen, np.int32)
