@@ -1,0 +1,185 @@
+"""What works on this machine, what is missing, and the command that mends it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+MIN_FREE_DISK_GB = 4.0  # a quickstart run with its datasets and checkpoints, with room to spare
+MIN_MEMORY_GB = 6.0  # two rollout workers and one training process
+
+
+class Health(Enum):
+    """How a check went."""
+
+    OK = "ok"
+    OPTIONAL = "optional"  # absent, and only some commands need it
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's answer; `mend` is a command or an instruction, empty when healthy."""
+
+    subject: str
+    health: Health
+    detail: str
+    mend: str = ""
+
+
+def _python() -> Finding:
+    version = platform.python_version()
+    if sys.version_info[:2] in {(3, 11), (3, 12)}:
+        return Finding("python", Health.OK, version)
+    return Finding(
+        "python", Health.BROKEN, f"{version}, needs 3.11 or 3.12", "make install PYTHON=python3.11"
+    )
+
+
+def _packages() -> Finding:
+    requirements = {
+        "torch": "2.13.0",
+        "transformers": "5.23.0",
+        "numba": "0.68.1",
+        "panda3d": "1.10.16",
+        "pyarrow": "26.0.1",
+    }
+    wrong = []
+    for name, wanted in requirements.items():
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found = "missing"
+        if found.split("+")[0] != wanted:
+            wrong.append(f"{name} {found} (wants {wanted})")
+    if wrong:
+        return Finding("packages", Health.BROKEN, "; ".join(wrong), "pip install --editable .")
+    return Finding("packages", Health.OK, ", ".join(f"{name} {v}" for name, v in requirements.items()))
+
+
+def _machine() -> Finding:
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    detail = f"{cores} cores, {pages:.0f} GB memory"
+    if pages < MIN_MEMORY_GB:
+        return Finding(
+            "machine", Health.BROKEN, detail, f"use a machine with {MIN_MEMORY_GB:.0f} GB or --workers 1"
+        )
+    return Finding("machine", Health.OK, detail)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free / 1e9
+    if free < MIN_FREE_DISK_GB:
+        return Finding(
+            "disk", Health.BROKEN, f"{free:.1f} GB free here", f"free {MIN_FREE_DISK_GB:.0f} GB or pass --out"
+        )
+    return Finding("disk", Health.OK, f"{free:.0f} GB free here")
+
+
+def _temporary() -> Finding:
+    try:
+        with tempfile.NamedTemporaryFile():
+            return Finding("temporary files", Health.OK, tempfile.gettempdir())
+    except OSError as error:
+        return Finding("temporary files", Health.BROKEN, str(error), "set TMPDIR to a folder you can write")
+
+
+def _camera() -> Finding:
+    try:
+        from takevla.world.camera import Camera
+        from takevla.world.maps.atlas import load_town
+
+        camera = Camera()
+        road_map = load_town("Alder01")
+        image = camera.render(road_map, _empty_scene(road_map.name, len(road_map.signals)))
+    except Exception as error:
+        return Finding(
+            "camera",
+            Health.BROKEN,
+            f"{type(error).__name__}: {error}",
+            "pip install --force-reinstall panda3d==1.10.16",
+        )
+    if image.std() < 1.0:
+        return Finding(
+            "camera",
+            Health.BROKEN,
+            "the software renderer gives a blank picture",
+            "pip install --force-reinstall panda3d==1.10.16",
+        )
+    return Finding("camera", Health.OK, f"software renderer, {image.shape[1]}x{image.shape[0]}")
+
+
+def _empty_scene(town: str, signals: int) -> object:
+    import numpy as np
+
+    from takevla.scene.actors import Actors
+    from takevla.scene.scene import Controls, Ego, Scene, Weather
+
+    def column(dtype: type, *shape: int) -> object:
+        return np.zeros((0, *shape), dtype)
+
+    actors = Actors(
+        id=column(np.int32),
+        kind=column(np.int8),
+        role=column(np.int8),
+        cue=column(np.int16),
+        position_world=column(np.float32, 3),
+        heading_rad=column(np.float32),
+        speed_mps=column(np.float32),
+        acceleration_mps2=column(np.float32),
+        yaw_rate_radps=column(np.float32),
+        extent_m=column(np.float32, 3),
+        lane=column(np.int32),
+        valid=column(np.bool_),
+    )  # type: ignore[arg-type]
+    ego = Ego(
+        np.zeros(3, np.float32), 0.0, 0.0, 0.0, 0.0, 0.0, Controls(), np.array([4.9, 2.1, 1.5], np.float32)
+    )
+    return Scene(0, town, ego, actors, np.zeros(signals, np.int8), Weather())
+
+
+def _model() -> Finding:
+    try:
+        from takevla.driver.vla.shipped import shipped_base
+
+        path = shipped_base()
+    except Exception as error:
+        return Finding("base model", Health.BROKEN, str(error), "takevla pretrain --out models/base")
+    return Finding("base model", Health.OK, path.name)
+
+
+def _optional(module: str, extra: str, purpose: str) -> Finding:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return Finding(
+            module, Health.OPTIONAL, f"not installed ({purpose})", f"pip install 'takevla[{extra}]'"
+        )
+    return Finding(module, Health.OK, f"installed ({purpose})")
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    _python,
+    _packages,
+    _machine,
+    _disk,
+    _temporary,
+    _camera,
+    _model,
+    lambda: _optional("carla", "carla", "OpenDRIVE towns"),
+)
+
+
+def examine() -> list[Finding]:
+    """Run every check; a check that breaks is a finding, never an exception."""
+    return [check() for check in CHECKS]

@@ -1,0 +1,293 @@
+"""The dreaming stage: reinforcement of a frozen VLA's residual head in scenes rebuilt from takeovers.
+
+The supervised model is read once per start frame; after that an update costs only vector arithmetic:
+sample a group of plans per scene, roll them out, reward them, move the residual head.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla import residual
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.model import NavigationInput
+from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import PlanDistribution, ResidualHead
+from takevla.learn.dream.audit import Audit, audit, is_safe, plan_measures
+from takevla.learn.dream.grpo import adapt_kl_weight, clipped_loss, group_advantages
+from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.reward import Reward, preset
+from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.learn.dream.simulate import measure, roll_out
+
+Float = NDArray[np.float32]
+READ_BATCH = 16  # frames per pass of the frozen model
+EPISODE_ROLE = "other"  # frames where nothing was amiss; they anchor the policy
+STATE_FILE = "state.pt"
+STATE_EVERY = 10  # updates between two saved states
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """How to dream.
+
+    Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream).
+    Learning: `reward` (preset), `group` (plans per scene), `updates`, `passes` (gradient steps per update),
+    `learning_rate`, `clip`.
+    Anchor: `anchors` (ordinary frames on which the policy is held), `kl_weight`, `kl_target` (nats).
+    """
+
+    reward: str = "pdm"
+    starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
+    horizon_s: float = 4.0
+    group: int = 16
+    updates: int = 60
+    passes: int = 2
+    learning_rate: float = 2e-3
+    clip: float = 0.2
+    anchors: int = 256
+    kl_weight: float = 0.05
+    kl_target: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise ValueError(f"dream.group: {self.group} plans make no group; give 2 or more")
+        if self.updates < 0 or self.passes < 1:
+            raise ValueError("dream.updates must be at least 0 and dream.passes at least 1")
+        preset(self.reward)
+
+
+@dataclass(frozen=True)
+class BaseReading:
+    """What the frozen model makes of N frames: its plans and the residual head's features."""
+
+    route_ego: torch.Tensor  # (N, 20, 2)
+    waypoints_ego: torch.Tensor  # (N, 10, 2)
+    features: torch.Tensor  # (N, F)
+
+
+def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> BaseReading:
+    """The frozen model's answer to frames of a dataset, in batches of `READ_BATCH`."""
+    targets = dataset.column("target_points_ego").reshape(-1, 2, 2)
+    speed, option, following = (dataset.column(name) for name in ("speed_mps", "option", "next_option"))
+    parts = []
+    for start in range(0, len(rows), READ_BATCH):
+        some = list(rows[start : start + READ_BATCH])
+        navigation = NavigationInput(
+            speed_mps=torch.tensor(speed[some], dtype=torch.float32),
+            speed_known=torch.ones(len(some), dtype=torch.bool),
+            target_points_ego=torch.tensor(targets[some], dtype=torch.float32),
+            option=torch.tensor(option[some], dtype=torch.long),
+            next_option=torch.tensor(following[some], dtype=torch.long),
+        )
+        images = torch.from_numpy(np.stack([dataset.image(row) for row in some]))
+        plan = driver.think(images, navigation).plan
+        parts.append((plan.route_ego, plan.waypoints_ego, residual.residual_features(plan.action_features)))
+    return BaseReading(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
+
+
+def dream(
+    checkpoint: Path,
+    dataset: Dataset,
+    out: Path,
+    config: DreamConfig,
+    *,
+    seed: int,
+    maps_dir: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Audit:
+    """Train a residual head on the takeovers of `dataset` and write `out/model`.
+
+    Also writes `curves.json` (one row per update), `audit.json`, and `before_after.json` (reward and
+    failure rate of the plan that drives).  Goes on from `out/state.pt` if a former call was cut off.
+    Raises ValueError when no scene can be dreamed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    loaded = load_checkpoint(checkpoint)
+    driver = VlaDriver(loaded.model, loaded.tokenizer)
+    rebuilt = rebuild(dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, maps_dir=maps_dir)
+    report = audit(rebuilt.scenes, rebuilt.left_out)
+    _write_json(out / "audit.json", report.to_json())
+    scenes = _true_scenes(rebuilt.scenes, rebuilt.left_out)
+    if not scenes:
+        reasons = ", ".join(f"{why}: {count}" for why, count in sorted(rebuilt.left_out.items()))
+        raise ValueError(
+            f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
+        )
+    base = read_frames(driver, dataset, [scene.frame_row for scene in scenes])
+    anchor = read_frames(driver, dataset, _anchor_rows(dataset, config.anchors, seed))
+    dreamer = Dreamer(scenes, base, anchor.features, config, seed)
+    state = out / STATE_FILE
+    if state.exists():
+        dreamer.load(state)
+    while dreamer.update < config.updates:
+        dreamer.step()
+        progress(dreamer.update, config.updates)
+        if dreamer.update % STATE_EVERY == 0:
+            dreamer.save(state)
+    _write_json(out / "curves.json", dreamer.curves)
+    _write_json(out / "before_after.json", dreamer.before_after())
+    save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
+    state.unlink(missing_ok=True)
+    return report
+
+
+def _true_scenes(scenes: list[DreamScene], left_out: Counter[str]) -> list[DreamScene]:
+    """Scenes in which the expert's own plan stays free of fault; the others are counted."""
+    kept = [scene for scene in scenes if is_safe(plan_measures(scene, scene.expert_plan))]
+    if len(kept) < len(scenes):
+        left_out["the expert's plan fails in the dream"] += len(scenes) - len(kept)
+    return kept
+
+
+def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
+    rows = np.flatnonzero(
+        (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
+    )
+    if len(rows) == 0:
+        raise ValueError(f"{dataset.path}: no ordinary frames to anchor the policy; collect more routes")
+    chosen = np.random.default_rng([seed, 0xA]).permutation(rows)[:count]
+    return sorted(int(row) for row in chosen)
+
+
+def _write_json(path: Path, content: object) -> None:
+    beside = path.with_suffix(".tmp")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+class Dreamer:
+    """The residual head, its optimiser and the dreams it learns from.  One `step` is one update."""
+
+    def __init__(
+        self,
+        scenes: list[DreamScene],
+        base: BaseReading,
+        anchor: torch.Tensor,
+        config: DreamConfig,
+        seed: int,
+    ) -> None:
+        self.scenes = scenes
+        self.base = base
+        self.anchor = anchor
+        self.config = config
+        self.reward: Reward = preset(config.reward)
+        self.steps = round(config.horizon_s / STEP_S)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.head = ResidualHead(base.features.shape[1])
+        self.optimiser = torch.optim.Adam(self.head.parameters(), lr=config.learning_rate)
+        self.generator = torch.Generator().manual_seed(seed)
+        self.kl_weight = config.kl_weight
+        self.update = 0
+        self.curves: list[dict[str, float]] = []
+        with torch.no_grad():
+            self._scene_start = _detached(self.head(base.features))
+            self._anchor_start = _detached(self.head(anchor))
+
+    def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
+        """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
+        route, waypoints = residual.bend(self.base.route_ego[:, None], self.base.waypoints_ego[:, None], z)
+        total = np.empty(z.shape[:2], np.float32)
+        failed = np.empty(z.shape[:2], np.float32)
+        for row, scene in enumerate(self.scenes):
+            path = roll_out(route[row].numpy(), waypoints[row].numpy(), scene.ego_speed_mps, self.steps)
+            measures = measure(scene, path)
+            total[row], _ = self.reward(measures)
+            failed[row] = ~(
+                np.isinf(measures.fault_s) & np.isinf(measures.offroad_s) & np.isinf(measures.rule_s)
+            )
+        return total, failed
+
+    def step(self) -> None:
+        """Sample, roll out, reward, and move the head; one row is added to `curves`."""
+        config = self.config
+        with torch.no_grad():
+            old = self.head(self.base.features)
+            z = residual.sample(old, config.group, self.generator)
+            old_log_prob = residual.log_prob(old, z)
+        rewards, failed = self.rewards(z)
+        advantages = group_advantages(torch.from_numpy(rewards))
+        divergence = torch.zeros(())
+        for _ in range(config.passes):
+            new = self.head(self.base.features)
+            held = residual.kl(self.head(self.anchor), self._anchor_start)
+            moved = residual.kl(new, self._scene_start)
+            loss = clipped_loss(
+                residual.log_prob(new, z), old_log_prob, advantages, moved,
+                clip=config.clip, kl_weight=self.kl_weight,
+            ) + self.kl_weight * held.mean()  # fmt: skip
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimiser.step()
+            divergence = held.mean().detach()
+        self.kl_weight = adapt_kl_weight(self.kl_weight, float(divergence), config.kl_target)
+        self.update += 1
+        self.curves.append(
+            {
+                "update": self.update,
+                "reward": float(rewards.mean()),
+                "reward_best": float(rewards.max(axis=1).mean()),
+                "failure_rate": float(failed.mean()),
+                "kl_scenes": float(moved.mean().detach()),
+                "kl_anchor": float(divergence),
+                "kl_weight": self.kl_weight,
+                "degenerate_groups": float(advantages.degenerate.float().mean()),
+                "std": float(old.std.mean()),
+            }
+        )
+
+    def before_after(self) -> dict[str, float]:
+        """Reward and failure rate of the plan that drives: the frozen base, and the head's mode."""
+        with torch.no_grad():
+            mode = residual.mode(self.head(self.base.features))
+        before = self.rewards(torch.zeros_like(mode)[:, None])
+        after = self.rewards(mode[:, None])
+        return {
+            "scenes": len(self.scenes),
+            "reward_before": float(before[0].mean()),
+            "reward_after": float(after[0].mean()),
+            "failure_rate_before": float(before[1].mean()),
+            "failure_rate_after": float(after[1].mean()),
+        }
+
+    def save(self, path: Path) -> None:
+        """Everything that the next update depends on, atomically."""
+        beside = path.with_suffix(".tmp")
+        torch.save(
+            {
+                "head": self.head.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "generator": self.generator.get_state(),
+                "kl_weight": self.kl_weight,
+                "update": self.update,
+                "curves": self.curves,
+                "config": json.dumps(asdict(self.config)),
+            },
+            beside,
+        )
+        os.replace(beside, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from `save`; ValueError if it was written with another configuration."""
+        state = torch.load(path, weights_only=True)
+        if state["config"] != json.dumps(asdict(self.config)):
+            raise ValueError(f"{path}: written with other dream settings; remove it or give another --out")
+        self.head.load_state_dict(state["head"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.kl_weight, self.update, self.curves = state["kl_weight"], state["update"], state["curves"]
+
+
+def _detached(distribution: PlanDistribution) -> PlanDistribution:
+    return PlanDistribution(distribution.mean.clone(), distribution.std.clone())

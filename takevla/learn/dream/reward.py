@@ -1,0 +1,133 @@
+"""What a dreamed trajectory earns: small typed terms over its measures.
+
+A term takes the `Measures` of one scene's G trajectories and returns a contribution in [0, 1] or a
+penalty, with the raw report it was made from.  Presets combine terms:
+
+- `paper`: discounted closeness to the expert's trajectory, and collision (arXiv 2603.14972).
+- `pdm`: gates times weighted terms, in the manner of NAVSIM's PDM score (benchmark facts 4).
+
+A term of your own is any function with the signature of `RewardTerm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.learn.dream.simulate import Measures
+
+Float = NDArray[np.float32]
+
+CLOSENESS_SCALE_M = 2.0  # a mean deviation of this size earns 1/e
+COLLISION_PENALTY = 1.0
+MIN_PROGRESS_M = 5.0  # below it progress is not judged (NAVSIM, benchmark facts 4)
+
+
+@dataclass(frozen=True, slots=True)
+class TermReport:
+    """One term's answer for G trajectories."""
+
+    value: Float  # (G,)
+    raw: Float  # (G,) the quantity behind it, in the unit that the term's docstring names
+
+
+RewardTerm = Callable[[Measures], TermReport]
+
+
+def expert_closeness(measures: Measures) -> TermReport:
+    """exp(-d / 2 m) of the discounted mean distance d (m, raw) to the expert's trajectory."""
+    raw = measures.expert_distance_m
+    return TermReport(np.exp(-raw / CLOSENESS_SCALE_M).astype(np.float32), raw)
+
+
+def no_collision(measures: Measures) -> TermReport:
+    """1 without any collision; raw is the time of the first one in s (inf: none)."""
+    return TermReport(np.isinf(measures.collision_s).astype(np.float32), measures.collision_s)
+
+
+def no_at_fault_collision(measures: Measures) -> TermReport:
+    """NAVSIM NC: 1 without an at-fault collision, 0.5 if the other is static, else 0; raw its time in s."""
+    hit = np.isfinite(measures.fault_s)
+    value = np.where(hit, np.where(measures.fault_static, 0.5, 0.0), 1.0)
+    return TermReport(value.astype(np.float32), measures.fault_s)
+
+
+def drivable_area(measures: Measures) -> TermReport:
+    """NAVSIM DAC: 1 while every corner stays on the drivable area; raw is the time of leaving it in s."""
+    return TermReport(np.isinf(measures.offroad_s).astype(np.float32), measures.offroad_s)
+
+
+def stop_lines(measures: Measures) -> TermReport:
+    """EPDMS TLC, and stop signs: 1 unless a closed line is crossed; raw is the time of crossing in s."""
+    return TermReport(np.isinf(measures.rule_s).astype(np.float32), measures.rule_s)
+
+
+def time_to_collision(measures: Measures) -> TermReport:
+    """NAVSIM TTC: 1 unless a collision lies within 1 s of constant motion; raw is when, in s."""
+    return TermReport(np.isinf(measures.ttc_s).astype(np.float32), measures.ttc_s)
+
+
+def progress(measures: Measures) -> TermReport:
+    """NAVSIM EP: progress along the route over the best safe one's, here the expert's; raw in m."""
+    best = max(float(measures.expert_progress_m), float(measures.safe_progress_m))
+    if best <= MIN_PROGRESS_M:
+        value = np.ones_like(measures.progress_m)
+    else:
+        value = np.clip(measures.progress_m / best, 0.0, 1.0)
+    return TermReport(value.astype(np.float32), measures.progress_m)
+
+
+def comfort(measures: Measures) -> TermReport:
+    """1 while accelerations and yaw rate stay in NAVSIM's limits; raw is the share of steps inside."""
+    return TermReport((measures.comfort_share >= 1.0).astype(np.float32), measures.comfort_share)
+
+
+def lane_keeping(measures: Measures) -> TermReport:
+    """EPDMS LK: 1 unless more than 0.5 m beside the expert's route for 2 s on end; raw that time in s."""
+    return TermReport((measures.off_centre_s < 2.0).astype(np.float32), measures.off_centre_s)
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Product of `gates` times the weighted mean of `terms`, minus `penalties`."""
+
+    gates: tuple[RewardTerm, ...]
+    terms: tuple[tuple[float, RewardTerm], ...]
+    penalties: tuple[tuple[float, RewardTerm], ...] = ()
+
+    def __call__(self, measures: Measures) -> tuple[Float, dict[str, TermReport]]:
+        """Total (G,) and each term's report by its function name."""
+        reports: dict[str, TermReport] = {}
+
+        def value(term: RewardTerm) -> Float:
+            reports[term.__name__] = report = term(measures)
+            return report.value
+
+        weights = sum(weight for weight, _ in self.terms)
+        total = sum((weight * value(term) for weight, term in self.terms), np.zeros(1, np.float32)) / weights
+        for gate in self.gates:
+            total = total * value(gate)
+        for weight, term in self.penalties:
+            total = total - weight * (1.0 - value(term))
+        return np.asarray(total, np.float32), reports
+
+
+PRESETS: dict[str, Reward] = {
+    "paper": Reward(
+        gates=(), terms=((1.0, expert_closeness),), penalties=((COLLISION_PENALTY, no_collision),)
+    ),
+    "pdm": Reward(
+        gates=(no_at_fault_collision, drivable_area, stop_lines),
+        terms=((5.0, time_to_collision), (5.0, progress), (2.0, comfort), (2.0, lane_keeping)),
+    ),
+}
+
+
+def preset(name: str) -> Reward:
+    """The reward of that name; ValueError names the presets there are."""
+    if name not in PRESETS:
+        raise ValueError(f"dream.reward: no preset '{name}'; there are {', '.join(sorted(PRESETS))}")
+    return PRESETS[name]

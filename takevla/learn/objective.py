@@ -1,0 +1,74 @@
+"""The supervised objective: say the commentary, drive the plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from takevla.driver.vla.model import TrainingOutput
+from takevla.learn.samples import Batch
+
+IGNORED = -100  # torch's own mark of a target that does not count
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much each part counts."""
+
+    words: float = 1.0
+    route: float = 3.0
+    waypoints: float = 3.0
+    smooth_l1_beta_m: float = 0.5
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Scalars of one batch; `total` carries the gradient."""
+
+    total: torch.Tensor
+    words: torch.Tensor  # nats per token, over the samples that say
+    route: torch.Tensor  # smooth L1 per point, over the samples that act
+    waypoints: torch.Tensor
+
+
+def supervised_losses(
+    output: TrainingOutput, batch: Batch, weights: Weights, pad_token_id: int, eos_token_id: int
+) -> Losses:
+    """Cross-entropy of the words and smooth L1 of the plan.
+
+    A sample that does not say contributes nothing to `words`, one that does not act nothing to
+    `route` and `waypoints`; a batch without any of a kind gives zero there.
+    """
+    targets = word_targets(batch.words, pad_token_id, eos_token_id)
+    targets[~batch.says] = IGNORED
+    counted = (targets != IGNORED).sum().clamp_min(1)
+    logits = output.word_logits.float()
+    words = (
+        functional.cross_entropy(
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        / counted
+    )
+    acts = batch.acts.float()
+    route = _smooth_l1(output.plan.route_ego, batch.route_ego, acts, weights.smooth_l1_beta_m)
+    waypoints = _smooth_l1(output.plan.waypoints_ego, batch.waypoints_ego, acts, weights.smooth_l1_beta_m)
+    total = weights.words * words + weights.route * route + weights.waypoints * waypoints
+    return Losses(total, words, route, waypoints)
+
+
+def word_targets(words: torch.Tensor, pad_token_id: int, eos_token_id: int) -> torch.Tensor:
+    """(B, W) padded words to (B, W + 1) targets: each word, then the end, then `IGNORED`."""
+    rows = words.shape[0]
+    lengths = (words != pad_token_id).sum(dim=1)
+    targets = torch.cat([words, words.new_full((rows, 1), pad_token_id)], dim=1)
+    targets = targets.masked_fill(targets == pad_token_id, IGNORED)
+    targets[torch.arange(rows), lengths] = eos_token_id
+    return targets
+
+
+def _smooth_l1(plan: torch.Tensor, label: torch.Tensor, acts: torch.Tensor, beta: float) -> torch.Tensor:
+    """Summed over x and y, averaged over points and over the rows that act."""
+    per_row = functional.smooth_l1_loss(plan, label, beta=beta, reduction="none").sum(-1).mean(-1)
+    return (per_row * acts).sum() / acts.sum().clamp_min(1.0)

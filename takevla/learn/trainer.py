@@ -1,0 +1,282 @@
+"""One training loop for pretraining and fine-tuning, that a kill cannot change the outcome of.
+
+Which samples a step sees is fixed before the first step; all chance of a step comes from its number;
+weights, optimizer moments and the step number are written together, atomically.  So a run that was
+killed and started again ends with the very weights of one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from takevla.driver.vla.inputs import image_inputs
+from takevla.driver.vla.model import TakeVLA
+from takevla.learn.augment import Augmentation, augment
+from takevla.learn.objective import Losses, Weights, supervised_losses
+from takevla.learn.samples import Batch, Samples, make_batch
+
+STATE_FILE = "trainer.safetensors"
+CURVES_FILE = "curves.json"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How weights are moved.
+
+    Optimisation: AdamW; the learning rate rises over `warmup_steps` and falls as a cosine to
+    `final_rate_share` of its peak at the last step.
+    """
+
+    batch_size: int = 32
+    learning_rate: float = 8e-4
+    warmup_steps: int = 150
+    final_rate_share: float = 0.005
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    gradient_clip: float = 1.0
+    weights: Weights = field(default_factory=Weights)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    half_precision: bool = True  # bfloat16 matrix products
+    threads: int = 2  # of torch; part of what the bits depend on
+    seed: int = 0
+    save_every: int = 400  # steps between states on disk
+    log_every: int = 20  # steps that one point of the curves averages
+    trackers: tuple[str, ...] = ("tensorboard",)  # names that accelerate knows
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the learning curves: means over the steps since the one before."""
+
+    step: int
+    learning_rate: float
+    total: float
+    words: float
+    route: float
+    waypoints: float
+
+
+class Trainer:
+    """Trains `model`'s trainable weights on `samples` in the order that `draws` gives.
+
+    Args:
+        model: weights with `requires_grad` are moved, all others stay as they are.
+        samples: the samples.
+        draws: (steps * batch_size,) sample numbers; a rest that fills no batch is left out.
+        config: how.
+        out: folder for the state and the curves; a state found there is continued.
+    """
+
+    def __init__(
+        self,
+        model: TakeVLA,
+        samples: Samples,
+        draws: NDArray[np.int64],
+        config: TrainConfig,
+        out: Path,
+    ) -> None:
+        self.model = model
+        self.samples = samples
+        self.config = config
+        self.out = out
+        self.steps = len(draws) // config.batch_size
+        if self.steps == 0:
+            raise ValueError(f"training: {len(draws)} draws do not fill one batch of {config.batch_size}")
+        self.draws = draws[: self.steps * config.batch_size].reshape(self.steps, config.batch_size)
+        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+        if not self.trained:
+            raise ValueError("training: no weight is trainable; unfreeze some or ask for LoRA")
+        if config.save_every % config.log_every:
+            raise ValueError(
+                f"training: save_every {config.save_every} must be a multiple of log_every {config.log_every}"
+            )
+        decayed = [value for value in self.trained.values() if value.ndim >= 2]
+        others = [value for value in self.trained.values() if value.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": config.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,
+        )
+        self.step = 0
+        self.curves: list[Point] = []
+
+    def run(self, stop_after: int | None = None, show: bool = True) -> list[Point]:
+        """Train to the last step (or `stop_after`), from where the state in `out` left off."""
+        torch.set_num_threads(self.config.threads)
+        self.out.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        self.model.train()
+        trackers = _start_trackers(self.config.trackers, self.out) if self.step < self.steps else []
+        last = self.steps if stop_after is None else min(stop_after, self.steps)
+        window: list[Losses] = []
+        with _progress(show) as progress:
+            task = progress.add_task("training", total=self.steps, completed=self.step, loss="")
+            while self.step < last:
+                window.append(self._advance())
+                progress.update(task, completed=self.step)
+                if self.step % self.config.log_every == 0 or self.step == self.steps:
+                    point = self._point(window)
+                    window = []
+                    self.curves.append(point)
+                    progress.update(task, loss=f"loss {point.total:.3f}")
+                    for tracker in trackers:
+                        tracker.log(_numbers(point), step=point.step)
+                if self.step % self.config.save_every == 0 or self.step == self.steps:
+                    self._save()
+        for tracker in trackers:
+            tracker.finish()
+        self.model.train(False)
+        return self.curves
+
+    def _advance(self) -> Losses:
+        """One step."""
+        config = self.config
+        generator = torch.Generator().manual_seed(_step_seed(config.seed, self.step))
+        torch.manual_seed(_step_seed(config.seed, self.step))  # dropout of adapters
+        batch = make_batch(self.samples, self.draws[self.step], self.model.config.pad_token_id)
+        losses = batch_losses(self.model, batch, config, generator)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), config.gradient_clip)
+        if not math.isfinite(float(norm)):
+            raise ValueError(f"training: gradient not finite at step {self.step}; lower the learning rate")
+        rate = learning_rate(config, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return Losses(*(value.detach() for value in vars(losses).values()))
+
+    def _point(self, window: Sequence[Losses]) -> Point:
+        def mean(name: str) -> float:
+            return round(float(torch.stack([getattr(losses, name) for losses in window]).mean()), 6)
+
+        rate = learning_rate(self.config, self.step - 1, self.steps)
+        return Point(self.step, rate, mean("total"), mean("words"), mean("route"), mean("waypoints"))
+
+    def _save(self) -> None:
+        tensors = {f"weight.{name}": value.detach().contiguous() for name, value in self.trained.items()}
+        for name, value in self.trained.items():
+            for key, moment in self.optimizer.state[value].items():
+                tensors[f"moment.{key}.{name}"] = moment
+        note = {"step": self.step, "plan": self._plan(), "curves": [_numbers(p) for p in self.curves]}
+        beside = self.out / f"{STATE_FILE}.partial"
+        save_file(tensors, beside, metadata={"takevla": json.dumps(note)})
+        beside.replace(self.out / STATE_FILE)
+        curves = self.out / f"{CURVES_FILE}.partial"
+        curves.write_text(json.dumps([_numbers(point) for point in self.curves], indent=1) + "\n")
+        curves.replace(self.out / CURVES_FILE)
+
+    def _resume(self) -> None:
+        path = self.out / STATE_FILE
+        if not path.is_file():
+            return
+        with safe_open(path, framework="pt") as state:
+            note = json.loads(state.metadata()["takevla"])
+            if note["plan"] != self._plan():
+                raise ValueError(
+                    f"{path}: belongs to a training with other data or settings; choose another folder "
+                    "or remove it"
+                )
+            with torch.no_grad():
+                for name, value in self.trained.items():
+                    value.copy_(state.get_tensor(f"weight.{name}"))
+                    self.optimizer.state[value] = {
+                        key: state.get_tensor(f"moment.{key}.{name}")
+                        for key in ("step", "exp_avg", "exp_avg_sq")
+                    }
+        self.step = int(note["step"])
+        self.curves = [Point(**{**point, "step": int(point["step"])}) for point in note["curves"]]
+
+    def _plan(self) -> str:
+        """What must be equal for a state to be continued: order of samples, settings, weights' names."""
+        settings = {key: str(value) for key, value in vars(self.config).items() if key not in _FREE}
+        checksum = int(np.bitwise_xor.reduce(self.draws.ravel() * np.arange(1, self.draws.size + 1)))
+        return json.dumps([self.draws.shape, checksum, settings, sorted(self.trained)], sort_keys=True)
+
+
+_FREE = frozenset({"save_every", "log_every", "trackers"})  # settings that do not touch the weights
+
+
+def batch_losses(model: TakeVLA, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Losses:
+    """Losses of one batch after augmentation."""
+    changed = augment(batch, config.augmentation, generator)
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.half_precision):
+        output = model(
+            image_inputs(changed.images, model.config),
+            changed.batch.navigation,
+            batch.words,
+            changed.words_heard,
+        )
+    return supervised_losses(
+        output, batch, config.weights, model.config.pad_token_id, model.config.eos_token_id
+    )
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Rate of `step` of `steps`: linear rise, then cosine fall."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    done = min(1.0, max(0.0, (step - config.warmup_steps) / max(1, steps - config.warmup_steps)))
+    fall = config.final_rate_share + (1.0 - config.final_rate_share) * 0.5 * (1.0 + math.cos(math.pi * done))
+    return config.learning_rate * rise * fall
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _numbers(point: Point) -> dict[str, float]:
+    return dict(vars(point))
+
+
+def _start_trackers(names: Sequence[str], out: Path) -> list[Any]:
+    """Accelerate's trackers of these names, writing below `out`."""
+    if not names:
+        return []
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS  # type: ignore[import-untyped]
+
+    started = []
+    for name in names:
+        kind: Any = LOGGER_TYPE_TO_CLASS.get(name)
+        if kind is None:
+            raise ValueError(f"trackers: {name!r} is not one of {sorted(LOGGER_TYPE_TO_CLASS)}")
+        tracker = kind("takevla", logging_dir=out) if kind.requires_logging_directory else kind("takevla")
+        if hasattr(tracker, "start"):
+            tracker.start()
+        started.append(tracker)
+    return started
+
+
+def _progress(show: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[loss]}"),
+        disable=not show,
+    )
+
+
+def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
+    """JSON beside a checkpoint, written whole."""
+    beside = path.with_name(f"{path.name}.partial")
+    beside.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n")
+    beside.replace(path)
