@@ -19,6 +19,7 @@ from takevla.world.camera.rig import FOV_DEG, HEIGHT_PX, MOUNT_M, WIDTH_PX, Rig
 from takevla.world.camera.town import Town, build_town
 
 BATCH_QUADS = 24_000  # the greatest number of quads of models in one picture
+BATCH_SHADOWS = 1_000
 TOWNS_KEPT = 64  # towns whose geometry stays in memory, about 1 to 3 MB each
 LOOKS_KEPT = 256
 
@@ -55,7 +56,8 @@ class Camera:
         """Size in pixels, horizontal field of view, and mount (see `Rig`)."""
         self._rig = Rig(width, height, fov_deg, mount_m)
         self._renderer = Renderer(OVERSAMPLING * width, OVERSAMPLING * height, fov_deg, BATCH_QUADS)
-        self._vertices = np.zeros((4 * BATCH_QUADS, 4), np.float32)
+        self._solids = np.zeros((4 * BATCH_QUADS, 4), np.float32)
+        self._shadows = np.zeros((4 * BATCH_SHADOWS, 4), np.float32)
         self._looks: OrderedDict[Weather, Look] = OrderedDict()
 
     @property
@@ -95,8 +97,9 @@ class Camera:
         if len(scene.actors):
             placed = join(actor_instances(scene.actors, night), placed)
         tan_half = math.tan(math.radians(0.5 * self._rig.fov_deg))
-        count = emit(models(), placed, eye, yaw, tan_half, self._vertices)
-        raw = self._renderer.draw(town.stage, self._vertices[: 4 * count], eye, yaw)
+        solid, shadow = emit(models(), placed, eye, yaw, tan_half, self._solids, self._shadows)
+        solids, shadows = self._solids[: 4 * solid], self._shadows[: 4 * shadow]
+        raw = self._renderer.draw(town.stage, solids, shadows, eye, yaw)
         picture = np.empty((self._rig.height, self._rig.width, 3), np.uint8)
         develop(raw, look, scene.time_us, picture)
         return picture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 import numpy as np
 import shapely
@@ -21,7 +22,7 @@ KERB_WIDTH_M = 0.28
 STOP_LINE_M = 0.55
 BAY_M = 6.5  # between the cross lines of a parking lane
 STRIPE_M = 0.55  # of a pedestrian crossing, and as much again between two
-LAYER_M = {"fill": -0.012, "surface": 0.0, "bike": 0.006, "paint": 0.018}
+PAINT_Z_M = 0.01
 TURN_STEP_RAD = 0.05  # a ribbon's chord turns by no more
 CHORD_M = 20.0
 
@@ -30,16 +31,43 @@ ASPHALT_PARKING = (88, 88, 91)
 ASPHALT_SHOULDER = (98, 95, 90)
 BIKE_LANE = (132, 62, 56)
 SLAB = (158, 154, 148)
+EARTH = (112, 104, 78)
 KERB_TOP = (190, 188, 184)
 KERB_FACE = (132, 130, 128)
 WHITE = (236, 236, 232)
 YELLOW = (246, 196, 26)
 
+
+class Layer(IntEnum):
+    """Painter's order of the ground.
+
+    The software rasteriser rounds corners to pixels, so that depth cannot tell paint from the road
+    under it at a grazing angle: the ground is drawn in this order without a depth test instead.
+    """
+
+    EARTH = 0
+    FLOOR = 1  # of junctions
+    SURFACE = 2
+    BIKE = 3
+    PAINT = 4
+    FACE = 5  # the upright side of kerbs
+    TOP = 6  # pavements and the top of kerbs
+
+
 _SURFACE = {
-    LaneKind.DRIVING: (ASPHALT, ROAD, "surface"),
-    LaneKind.PARKING: (ASPHALT_PARKING, ROAD, "surface"),
-    LaneKind.BIKE: (BIKE_LANE, ROAD, "bike"),
-    LaneKind.SHOULDER: (ASPHALT_SHOULDER, ROAD, "surface"),
+    LaneKind.DRIVING: (ASPHALT, Layer.SURFACE),
+    LaneKind.PARKING: (ASPHALT_PARKING, Layer.SURFACE),
+    LaneKind.BIKE: (BIKE_LANE, Layer.BIKE),
+    LaneKind.SHOULDER: (ASPHALT_SHOULDER, Layer.SURFACE),
+}
+_KIND = {
+    Layer.EARTH: GRASS,
+    Layer.FLOOR: ROAD,
+    Layer.SURFACE: ROAD,
+    Layer.BIKE: ROAD,
+    Layer.PAINT: PAINT,
+    Layer.FACE: PAVEMENT,
+    Layer.TOP: PAVEMENT,
 }
 _MARK_RGB = {
     MarkKind.BROKEN_WHITE: WHITE,
@@ -51,26 +79,30 @@ _MARK_RGB = {
 
 
 class Quads:
-    """Quads being gathered: corners (N, 4, 3) world, with colour and kind of surface."""
+    """Quads being gathered: corners (N, 4, 3) world, by layer and colour."""
 
     def __init__(self) -> None:
-        self._corners: list[Array] = []
-        self._codes: list[NDArray[np.uint8]] = []
+        self._corners: dict[Layer, list[Array]] = {layer: [] for layer in Layer}
+        self._codes: dict[Layer, list[NDArray[np.uint8]]] = {layer: [] for layer in Layer}
 
-    def add(self, corners: Array, rgb: tuple[int, int, int], kind: int) -> None:
+    def add(self, corners: Array, rgb: tuple[int, int, int], layer: Layer) -> None:
         """Add quads (N, 4, 3) of one colour."""
         if len(corners):
-            self._corners.append(corners)
-            self._codes.append(np.tile(np.array([*rgb, kind], np.uint8), (len(corners), 1)))
+            self._corners[layer].append(corners)
+            code = np.array([*rgb, _KIND[layer]], np.uint8)
+            self._codes[layer].append(np.tile(code, (len(corners), 1)))
 
-    def chunks(self, side_m: float) -> list[NDArray[np.float32]]:
-        """Vertex arrays (4 * quads, 4), one for each square of the town that holds any."""
-        if not self._corners:
+    def chunks(self, side_m: float) -> list[list[NDArray[np.float32]]]:
+        """For each layer the vertex arrays (4 * quads, 4) of the squares of the town that hold any."""
+        return [self._layer_chunks(layer, side_m) for layer in Layer]
+
+    def _layer_chunks(self, layer: Layer, side_m: float) -> list[NDArray[np.float32]]:
+        if not self._corners[layer]:
             return []
-        corners = np.concatenate(self._corners)
+        corners = np.concatenate(self._corners[layer])
         vertices = np.empty((len(corners), 4, 4), np.float32)
         vertices[:, :, :3] = corners
-        vertices.view(np.uint8)[:, :, 12:] = np.concatenate(self._codes)[:, None, :]
+        vertices.view(np.uint8)[:, :, 12:] = np.concatenate(self._codes[layer])[:, None, :]
         cell = np.floor(corners[:, :, :2].mean(axis=1) / side_m).astype(np.int64)
         _, chunk = np.unique(cell, axis=0, return_inverse=True)
         chunk = chunk.reshape(-1)
@@ -156,31 +188,30 @@ def _drawn_by_neighbour(tracks: Sequence[_Track], lane: Lane, side: int) -> bool
 def _marks(quads: Quads, tracks: Sequence[_Track]) -> None:
     """Paint and kerbs along the lanes, each border once."""
     half = 0.5 * LINE_WIDTH_M
-    z = LAYER_M["paint"]
+    z = PAINT_Z_M
     for track in tracks:
         for side, kind in ((1, track.lane.left_mark), (-1, track.lane.right_mark)):
             if kind == MarkKind.NONE or _drawn_by_neighbour(tracks, track.lane, side):
                 continue
             if kind == MarkKind.KERB:
                 top, out = KERB_HEIGHT_M, KERB_WIDTH_M * side
-                quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, 0.0)), KERB_FACE, PAVEMENT)
-                quads.add(track.strip(track.spans, (side, out, top), (side, 0.0, top)), KERB_TOP, PAVEMENT)
-                quads.add(track.strip(track.spans, (side, out, top), (side, out, 0.0)), KERB_FACE, PAVEMENT)
+                quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, 0.0)), KERB_FACE, Layer.FACE)
+                quads.add(track.strip(track.spans, (side, out, top), (side, 0.0, top)), KERB_TOP, Layer.TOP)
+                quads.add(track.strip(track.spans, (side, out, top), (side, out, 0.0)), KERB_FACE, Layer.FACE)
                 continue
             rgb = _MARK_RGB[kind]
             if kind == MarkKind.DOUBLE_YELLOW:
                 for centre in (-LINE_WIDTH_M, LINE_WIDTH_M):
                     line = track.strip(track.spans, (side, centre + half, z), (side, centre - half, z))
-                    quads.add(line, rgb, PAINT)
+                    quads.add(line, rgb, Layer.PAINT)
                 continue
             broken = kind in (MarkKind.BROKEN_WHITE, MarkKind.BROKEN_YELLOW)
             spans = track.dashes() if broken else track.spans
-            quads.add(track.strip(spans, (side, half, z), (side, -half, z)), rgb, PAINT)
+            quads.add(track.strip(spans, (side, half, z), (side, -half, z)), rgb, Layer.PAINT)
 
 
 def _junction_fill(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) -> None:
     """The floor of each junction: the union of its connectors, gaps closed."""
-    z = LAYER_M["fill"]
     for junction in road_map.junctions:
         areas, nodes = [], []
         for index in junction.connectors:
@@ -207,21 +238,21 @@ def _junction_fill(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) ->
         else:
             gap = np.linalg.norm(corners[:, :, None, :] - known[None, None, :, :2], axis=3)
             height = known[gap.argmin(axis=2), 2]
-        quads.add(np.concatenate([corners, height[:, :, None] + z], axis=2), ASPHALT, ROAD)
+        quads.add(np.concatenate([corners, height[:, :, None]], axis=2), ASPHALT, Layer.FLOOR)
 
 
 def _stop_lines(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) -> None:
     """A bar across the lane; a row of teeth where traffic must yield."""
     for line in road_map.stop_lines:
         track = tracks[line.lane]
-        z = LAYER_M["paint"] + 0.004
+        z = PAINT_Z_M
         end = min(float(line.s_m), float(track.s[-1]))
         span = np.array([[end - STOP_LINE_M, end]])
         if line.control != Control.YIELD:
-            quads.add(track.strip(span, (0.94, 0.0, z), (-0.94, 0.0, z)), WHITE, PAINT)
+            quads.add(track.strip(span, (0.94, 0.0, z), (-0.94, 0.0, z)), WHITE, Layer.PAINT)
             continue
         for share in np.arange(-0.9, 0.8, 0.36):
-            quads.add(track.strip(span, (share + 0.24, 0.0, z), (share, 0.0, z)), WHITE, PAINT)
+            quads.add(track.strip(span, (share + 0.24, 0.0, z), (share, 0.0, z)), WHITE, Layer.PAINT)
 
 
 def _crosswalks(quads: Quads, road_map: RoadMap) -> None:
@@ -243,8 +274,8 @@ def _crosswalks(quads: Quads, road_map: RoadMap) -> None:
         flat = np.stack([low, high, high + across, low + across], axis=1)
         centre = polygon.mean(axis=0)
         ground = heights[np.linalg.norm(heights[:, :2] - centre, axis=1).argmin(), 2]
-        z = np.full((count, 4, 1), ground + LAYER_M["paint"] + 0.008)
-        quads.add(np.concatenate([flat, z], axis=2), WHITE, PAINT)
+        z = np.full((count, 4, 1), ground + PAINT_Z_M)
+        quads.add(np.concatenate([flat, z], axis=2), WHITE, Layer.PAINT)
 
 
 def ground_quads(road_map: RoadMap) -> Quads:
@@ -256,29 +287,29 @@ def ground_quads(road_map: RoadMap) -> Quads:
         lane = track.lane
         if lane.kind == LaneKind.SIDEWALK:
             top = KERB_HEIGHT_M
-            quads.add(track.strip(track.spans, (1, 0.0, top), (-1, 0.0, top)), SLAB, PAVEMENT)
+            quads.add(track.strip(track.spans, (1, 0.0, top), (-1, 0.0, top)), SLAB, Layer.TOP)
             for side in (1, -1):
-                quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, -0.05)), KERB_FACE, PAVEMENT)
+                quads.add(
+                    track.strip(track.spans, (side, 0.0, top), (side, 0.0, -0.05)), KERB_FACE, Layer.FACE
+                )
                 if lane.junction < 0:
-                    inner = (side, -KERB_WIDTH_M * side, top + 0.01)
-                    quads.add(track.strip(track.spans, (side, 0.0, top + 0.01), inner), KERB_TOP, PAVEMENT)
+                    inner = (side, -KERB_WIDTH_M * side, top)
+                    quads.add(track.strip(track.spans, (side, 0.0, top), inner), KERB_TOP, Layer.TOP)
             continue
         if lane.junction >= 0 and lane.kind == LaneKind.DRIVING:
             continue  # part of the junction's floor
-        rgb, kind, layer = _SURFACE[lane.kind]
-        z = LAYER_M[layer]
-        quads.add(track.strip(track.spans, (1, 0.0, z), (-1, 0.0, z)), rgb, kind)
+        rgb, layer = _SURFACE[lane.kind]
+        quads.add(track.strip(track.spans, (1, 0.0, 0.0), (-1, 0.0, 0.0)), rgb, layer)
         if lane.junction < 0:
             for side, neighbour in ((1, lane.left), (-1, lane.right)):
                 open_side = neighbour == NO_LANE and not (side > 0 and lane.opposite != NO_LANE)
                 if open_side:  # a strip of bare earth, so that the road's edge can be told
                     edge = track.strip(track.spans, (side, 0.9 * side, -0.04), (side, 0.0, -0.04))
-                    quads.add(edge, (112, 104, 78), GRASS)
+                    quads.add(edge, EARTH, Layer.EARTH)
         if lane.kind == LaneKind.PARKING and lane.junction < 0:
             start = np.arange(0.0, track.s[-1], BAY_M)
             bays = np.stack([start, start + 0.18], axis=1)
-            paint = LAYER_M["paint"]
-            quads.add(track.strip(bays, (1, 0.0, paint), (-1, 0.0, paint)), WHITE, PAINT)
+            quads.add(track.strip(bays, (1, 0.0, PAINT_Z_M), (-1, 0.0, PAINT_Z_M)), WHITE, Layer.PAINT)
     _marks(quads, tracks)
     _crosswalks(quads, road_map)
     _stop_lines(quads, road_map, tracks)

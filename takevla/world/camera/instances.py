@@ -97,18 +97,17 @@ def emit(
     eye: NDArray[np.float64],
     yaw: float,
     tan_half: float,
-    vertices: NDArray[np.float32],
-) -> int:
-    """Write the quads that face the eye into `vertices` (capacity * 4, 4); return their number.
+    solids: NDArray[np.float32],
+    shadows: NDArray[np.float32],
+) -> tuple[int, int]:
+    """Write the quads that face the eye into `solids` and `shadows`, each (capacity * 4, 4).
 
-    `eye` is the camera's position, `tan_half` the tangent of half its field of view.  Stops at
-    the capacity.
+    `eye` is the camera's position, `tan_half` the tangent of half its field of view.  Returns the
+    number of quads in each; what exceeds a capacity is left out.
     """
-    coded = vertices.view(np.uint32)
-    capacity = len(vertices) // 4
     forward_x, forward_y = np.cos(yaw), np.sin(yaw)
     widen = np.sqrt(1.0 + tan_half * tan_half)
-    count = 0
+    solid_count, shadow_count = 0, 0
     for i in range(len(instances.model)):
         dx = instances.pose[i, 0] - eye[0]
         dy = instances.pose[i, 1] - eye[1]
@@ -142,8 +141,6 @@ def emit(
             nx, ny, nz = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
             if nx * (ex - c[0, 0]) + ny * (ey - c[0, 1]) + nz * (ez - c[0, 2]) <= 0.0:
                 continue
-            if count >= capacity:
-                return count
             coat = models.coat[q]
             r, g, b = np.uint32(models.rgb[q, 0]), np.uint32(models.rgb[q, 1]), np.uint32(models.rgb[q, 2])
             alpha = np.uint32(OBJECT + step)
@@ -158,12 +155,19 @@ def emit(
             elif coat == _SHADOW:
                 alpha = np.uint32(ROAD)
             code = r | (g << np.uint32(8)) | (b << np.uint32(16)) | (alpha << np.uint32(24))
+            if coat == _SHADOW:
+                vertices, row = shadows, 4 * shadow_count
+                shadow_count += 1
+            else:
+                vertices, row = solids, 4 * solid_count
+                solid_count += 1
+            if row >= len(vertices):
+                return min(solid_count, len(solids) // 4), min(shadow_count, len(shadows) // 4)
             for k in range(4):
                 x, y = c[k, 0] * sx, c[k, 1] * sy
-                row = 4 * count + k
                 vertices[row, 0] = px + cos * x - sin * y
                 vertices[row, 1] = py + sin * x + cos * y
                 vertices[row, 2] = pz + c[k, 2] * sz
-                coded[row, 3] = code
-            count += 1
-    return count
+                vertices.view(np.uint32)[row, 3] = code
+                row += 1
+    return solid_count, shadow_count

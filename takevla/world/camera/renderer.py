@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from panda3d import core
 
 NEAR_M = 0.6
+SHADOW_ORDER = 100  # over every layer of the ground
 FAR_M = 190.0
 
 core.loadPrcFileData(
@@ -59,18 +60,45 @@ def _fill(geom: Any, vertices: NDArray[np.float32], indices: NDArray[np.uint32])
 
 
 class Stage:
-    """The static geometry of one town: a node per chunk, so that chunks out of view are culled."""
+    """The ground of one town: a node per layer and chunk, so that chunks out of view are culled."""
 
-    def __init__(self, chunks: Sequence[NDArray[np.float32]]) -> None:
-        """`chunks` are vertex arrays (4 * quads, 4) as `instances.emit` writes them."""
+    def __init__(self, layers: Sequence[Sequence[NDArray[np.float32]]]) -> None:
+        """`layers`, drawn one over the other, hold vertex arrays (4 * quads, 4) as `emit` writes them."""
         self.root = core.NodePath("town")
         self.root.setTwoSided(True)
-        for vertices in chunks:
-            geom = _geom(core.Geom.UHStatic)
-            _fill(geom, np.ascontiguousarray(vertices), _index_bytes(len(vertices) // 4))
-            node = core.GeomNode("chunk")
-            node.addGeom(geom)
-            self.root.attachNewNode(node)
+        for order, chunks in enumerate(layers):
+            path = self.root.attachNewNode("layer")
+            _lay_flat(path, order)
+            for vertices in chunks:
+                geom = _geom(core.Geom.UHStatic)
+                _fill(geom, np.ascontiguousarray(vertices), _index_bytes(len(vertices) // 4))
+                node = core.GeomNode("chunk")
+                node.addGeom(geom)
+                path.attachNewNode(node)
+
+
+def _lay_flat(path: Any, order: int) -> None:
+    """Draw before everything that stands, in this order, without regard to depth."""
+    path.setBin("background", order)
+    path.setDepthTest(False)
+    path.setDepthWrite(False)
+
+
+class _Batch:
+    """Quads that change with every picture."""
+
+    def __init__(self) -> None:
+        self._geom = _geom(core.Geom.UHDynamic)
+        self._node = core.GeomNode("batch")
+        self._node.setBounds(core.OmniBoundingVolume())
+        self._node.setFinal(True)
+        self.path = core.NodePath(self._node)
+
+    def set(self, vertices: NDArray[np.float32], indices: NDArray[np.uint32]) -> None:
+        self._node.removeAllGeoms()
+        if len(vertices):
+            _fill(self._geom, vertices, indices[: len(vertices) // 4 * 6])
+            self._node.addGeom(self._geom)
 
 
 class Renderer:
@@ -111,33 +139,36 @@ class Renderer:
         region.setClearColorActive(True)
         region.setClearColor(core.LColor(0, 0, 0, 0))
         region.setClearDepthActive(True)
-        self._batch = _geom(core.Geom.UHDynamic)
-        node = core.GeomNode("batch")
-        node.addGeom(self._batch)
-        node.setBounds(core.OmniBoundingVolume())
-        node.setFinal(True)
-        self._batch_path = core.NodePath(node)
+        self._solids, self._shadows = _Batch(), _Batch()
+        _lay_flat(self._shadows.path, SHADOW_ORDER)
         self._stage: Stage | None = None
 
     def draw(
-        self, stage: Stage, vertices: NDArray[np.float32], eye: NDArray[np.float64], yaw_rad: float
+        self,
+        stage: Stage,
+        solids: NDArray[np.float32],
+        shadows: NDArray[np.float32],
+        eye: NDArray[np.float64],
+        yaw_rad: float,
     ) -> NDArray[np.uint8]:
         """The picture (H, W, 4) BGRA, lowest row first: a view that the next call overwrites."""
+        batches = (self._solids, self._shadows)
         if stage is not self._stage:
             self._camera.reparentTo(stage.root)
-            self._batch_path.reparentTo(stage.root)
+            for batch in batches:
+                batch.path.reparentTo(stage.root)
             self._stage = stage
-        node = self._batch_path.node()
-        node.removeAllGeoms()
-        if len(vertices):
-            _fill(self._batch, vertices, self._indices[: len(vertices) // 4 * 6])
-            node.addGeom(self._batch)
+        self._solids.set(solids, self._indices)
+        self._shadows.set(shadows, self._indices)
         # Panda3D looks along +y where we look along +x.
-        self._camera.setPosHpr(*(float(value) for value in eye), float(np.degrees(yaw_rad)) - 90.0, 0.0, 0.0)
-        self._batch_path.show()
+        heading = float(np.degrees(yaw_rad)) - 90.0
+        self._camera.setPosHpr(float(eye[0]), float(eye[1]), float(eye[2]), heading, 0.0, 0.0)
+        for batch in batches:
+            batch.path.show()
         self._buffer.setActive(True)
         self._engine.renderFrame()
         self._buffer.setActive(False)
-        self._batch_path.hide()
+        for batch in batches:  # another camera may draw the same stage
+            batch.path.hide()
         data = np.frombuffer(self._texture.getRamImage(), np.uint8)
         return data.reshape(*self._size, 4)

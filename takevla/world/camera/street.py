@@ -37,8 +37,8 @@ def signal_head() -> Mesh:
         (-1.0, GREEN_LIT, (10, 255, 110), (10, 46, 26)),
     )
     for z, bit, lit, unlit in lamps:
-        mesh.disc(0.02, (0.0, z), 0.40, unlit, ban=bit)
-        mesh.disc(0.03, (0.0, z), LAMP_RADIUS_M, lit, Coat.LAMP, need=bit)
+        mesh.disc(0.05, (0.0, z), 0.40, unlit, ban=bit)
+        mesh.disc(0.05, (0.0, z), LAMP_RADIUS_M, lit, Coat.LAMP, need=bit)
     return mesh
 
 
@@ -143,19 +143,29 @@ def crate() -> Mesh:
 
 
 def building(floors: int) -> Mesh:
-    """A block with a dark window band for each floor."""
+    """A block in bands: wall, windows, wall, ..."""
     mesh = Mesh()
-    mesh.box((-0.5, 0.5), (-0.5, 0.5), (0.0, 1.0), coat=Coat.PAINT, roof=((120, 112, 106), Coat.FIXED))
     step = 1.0 / floors
+    walls: tuple[Rgb, Coat] = (WHITE, Coat.PAINT)
+    low = 0.0
     for floor in range(floors):
-        z = ((floor + 0.35) * step, (floor + 0.75) * step)
-        for facing in (-1, 1):
-            mesh.plate(0.502 * facing, (-0.44, 0.44), z, (64, 76, 92), facing=facing, ban=NIGHT)
-            mesh.side(0.502 * facing, (-0.44, 0.44), z, (64, 76, 92), ban=NIGHT)
-            rgb = (132, 112, 62) if (floor + (facing > 0)) % 2 else (40, 40, 46)
-            mesh.plate(0.502 * facing, (-0.44, 0.44), z, rgb, Coat.LAMP, facing=facing, need=NIGHT)
-            mesh.side(0.502 * facing, (-0.44, 0.44), z, rgb, Coat.LAMP, need=NIGHT)
+        sill, lintel = (floor + 0.35) * step, (floor + 0.75) * step
+        lit = (132, 112, 62) if floor % 2 else (40, 40, 46)
+        _walls(mesh, (low, sill), *walls)
+        _walls(mesh, (sill, lintel), (64, 76, 92), Coat.FIXED, ban=NIGHT)
+        _walls(mesh, (sill, lintel), lit, Coat.LAMP, need=NIGHT)
+        low = lintel
+    _walls(mesh, (low, 1.0), *walls)
+    roof = [(-0.5, -0.5, 1.0), (0.5, -0.5, 1.0), (0.5, 0.5, 1.0), (-0.5, 0.5, 1.0)]
+    mesh.quad([(x, y, z) for x, y, z in roof], (120, 112, 106))
     return mesh
+
+
+def _walls(mesh: Mesh, z: tuple[float, float], rgb: Rgb, coat: Coat, *, need: int = 0, ban: int = 0) -> None:
+    """All four sides of a building between two heights."""
+    for facing in (-1, 1):
+        mesh.plate(0.5 * facing, (-0.5, 0.5), z, rgb, coat, facing=facing, need=need, ban=ban)
+        mesh.side(0.5 * facing, (-0.5, 0.5), z, rgb, coat, need=need, ban=ban)
 
 
 def tree() -> Mesh:

@@ -27,7 +27,7 @@ def _wheels(mesh: Mesh, axles: tuple[float, ...], radius: tuple[float, float]) -
     """Dark hexagons on both sides; `radius` in shares of length and height."""
     rx, rz = radius
     for x in axles:
-        for y in (0.502, -0.502):
+        for y in (0.515, -0.515):
             ring = [
                 (x + rx, y, rz),
                 (x + 0.5 * rx, y, 1.87 * rz),
@@ -108,7 +108,7 @@ def car(stripe: Rgb | None = None, *, bar: bool = False) -> Mesh:
     mesh.plate(-0.503, (-0.17, 0.17), (0.33, 0.42), (226, 226, 214), facing=-1)
     mesh.plate(0.503, (-0.20, 0.20), (0.27, 0.42), BLACK)
     if stripe is not None:
-        for y in (0.504, -0.504):
+        for y in (0.51, -0.51):
             mesh.side(y, (-0.49, 0.48), (0.36, 0.54), stripe)
         mesh.plate(-0.5035, (-0.2, 0.2), (0.44, 0.58), stripe, facing=-1)
     if bar:
@@ -136,7 +136,7 @@ def van(stripe: Rgb | None = None, *, bar: bool = False) -> Mesh:
         mesh.plate(-0.505, (y, y + 0.35), (0.58, 0.86), GLASS, facing=-1)
     _wheels(mesh, (-0.30, 0.32), (0.07, 0.17))
     if stripe is not None:
-        for y in (0.506, -0.506):
+        for y in (0.51, -0.51):
             mesh.side(y, (-0.49, 0.34), (0.36, 0.50), stripe)
         mesh.plate(-0.506, (-0.46, 0.46), (0.44, 0.54), stripe, facing=-1)
     if bar:
