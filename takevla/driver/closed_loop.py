@@ -1,0 +1,228 @@
+"""Drive many worlds at once: observe, plan for all in one batch, tick each with its controller.
+
+This is the only loop of the package.  Whoever records, watches or films hooks in as a `Listener`;
+whoever lets two drivers share the wheel (takeovers) uses the same parts: `Seat`, `observe`, `advance`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.driver.controller import Controller
+from takevla.driver.driver import Driver
+from takevla.scene.plan import Observation, Plan, Privileged
+from takevla.scene.road_map import RoadMap
+from takevla.scene.route import Route, RouteOption
+from takevla.scene.scene import TICK_US, Controls, Ego, Scene
+from takevla.scene.trace import target_points
+from takevla.world.world import World
+
+TARGET_NEAREST_M = 7.5  # a target point nearer than this counts as reached (benchmark facts 2.8)
+
+
+class Camera(Protocol):
+    """What turns a scene into an image; `takevla.world.camera.Camera` is one."""
+
+    def render(
+        self, road_map: RoadMap, scene: Scene, offset_y_m: float = 0.0, yaw_offset_rad: float = 0.0
+    ) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB, a copy, from a camera moved by `offset_y_m` to the left and turned."""
+        ...
+
+
+class Listener(Protocol):
+    """Who follows a drive.  All arguments are what the loop itself uses: do not change them."""
+
+    def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
+        """A plan was made; the seat's controller follows it from now on."""
+        ...
+
+    def on_tick(self, seat: Seat, ego: Ego, controls: Controls) -> None:
+        """`controls` were applied for one tick to the ego as it was at the tick's start."""
+        ...
+
+    def on_finish(self, seat: Seat) -> None:
+        """The world of this seat has finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class SteeringBurst:
+    """For a while the wheel is pushed aside: what pretraining data need to show recovery."""
+
+    start_us: int
+    end_us: int
+    steer: float  # added to the controller's, positive left
+
+
+@dataclass(frozen=True)
+class BurstSchedule:
+    """When the wheel is pushed, drawn from a seed; about as the prototype's (feasibility notes)."""
+
+    seed: int
+    every_s: tuple[float, float] = (8.0, 20.0)  # from the end of one to the start of the next
+    lasts_s: tuple[float, float] = (0.3, 0.7)
+    steer: tuple[float, float] = (0.05, 0.22)  # absolute; the sign is drawn
+    fast_mps: float = 10.0  # above it the push is weaker in proportion
+
+    def bursts(self, until_us: int) -> tuple[SteeringBurst, ...]:
+        """All bursts that start before `until_us`."""
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 0xB0257])))
+        found = []
+        time_s = float(generator.uniform(*self.every_s))
+        while time_s * 1e6 < until_us:
+            lasts = float(generator.uniform(*self.lasts_s))
+            sign = 1.0 if generator.random() < 0.5 else -1.0
+            steer = sign * float(generator.uniform(*self.steer))
+            start = round(time_s * 1e6 / TICK_US) * TICK_US
+            end = start + max(round(lasts * 1e6 / TICK_US), 1) * TICK_US
+            found.append(SteeringBurst(start, end, steer))
+            time_s = end * 1e-6 + float(generator.uniform(*self.every_s))
+        return tuple(found)
+
+
+@dataclass
+class Seat:
+    """One world, its controller, and what the loop knows of them."""
+
+    index: int  # stable in its batch; drivers key their memory by it
+    world: World
+    controller: Controller = field(default_factory=Controller)
+    bursts: tuple[SteeringBurst, ...] = ()  # pushes of the wheel, none for a plain drive
+    burst_fast_mps: float = 10.0
+    _targets: tuple[Route, NDArray[np.int32]] | None = None
+
+    @property
+    def target_indices(self) -> NDArray[np.int32]:
+        """Route indices of the down-sampled plan that drivers are shown."""
+        route = self.world.route
+        if self._targets is None or self._targets[0] is not route:
+            self._targets = (route, target_points(route))
+        return self._targets[1]
+
+    def burst_near(self, time_us: int, within_us: int) -> bool:
+        """Whether the wheel is pushed at `time_us` or within the time after it.
+
+        Such frames are no examples of good driving: what the driver intends is not what happens.
+        """
+        return any(burst.start_us < time_us + within_us and burst.end_us > time_us for burst in self.bursts)
+
+    def push(self, time_us: int, speed_mps: float) -> float:
+        """Steering added at this time."""
+        for burst in self.bursts:
+            if burst.start_us <= time_us < burst.end_us:
+                return burst.steer * min(1.0, self.burst_fast_mps / max(speed_mps, 1.0))
+        return 0.0
+
+
+def observe(
+    world: World,
+    seat: Seat,
+    camera: Camera | None,
+    privileged: bool,
+    offset_y_m: float = 0.0,
+    yaw_offset_rad: float = 0.0,
+) -> Observation:
+    """What a driver gets at this instant.
+
+    Args:
+        world: the seat's world.
+        seat: keeps the index and the down-sampled route.
+        camera: None for drivers without one.
+        privileged: whether to hand out the true scene.
+        offset_y_m: the camera stands so far to the left of its mount (pretraining data).
+        yaw_offset_rad: and is turned so far to the left.  Target points stay in the frame of the *ego*:
+            whoever learns from an offset image moves them, and the labels, into the camera's pose.
+    """
+    scene = world.scene()
+    ego = scene.ego
+    route = world.route
+    targets, option, following = _navigation(seat, route, world.route_index, ego)
+    image = None
+    if camera is not None:
+        image = camera.render(world.road_map, scene, offset_y_m, yaw_offset_rad)
+    truth = Privileged(scene, world.road_map, route, world.route_index) if privileged else None
+    return Observation(seat.index, scene.time_us, ego.speed_mps, targets, option, following, image, truth)
+
+
+def _navigation(seat: Seat, route: Route, route_index: int, ego: Ego) -> tuple[NDArray[np.float32], int, int]:
+    """The next two target points in the ego frame, the option that applies and the one that follows."""
+    indices = seat.target_indices
+    s_now = float(route.s_m[route_index])
+    first = int(np.searchsorted(route.s_m[indices], s_now + TARGET_NEAREST_M, side="right"))
+    chosen = indices[np.minimum([first, first + 1], len(indices) - 1)]
+    delta = route.points_world[chosen, :2].astype(np.float64) - ego.position_world[:2]
+    c, s = math.cos(ego.heading_rad), math.sin(ego.heading_rad)
+    targets = np.stack([c * delta[:, 0] + s * delta[:, 1], c * delta[:, 1] - s * delta[:, 0]], axis=1)
+    # The command of the stretch that leads to the first target, and of the stretch after it.
+    option = int(route.option[max(int(chosen[0]) - 1, 0)])
+    following = int(route.option[max(int(chosen[1]) - 1, 0)])
+    return targets.astype(np.float32), option or RouteOption.LANE_FOLLOW, following or RouteOption.LANE_FOLLOW
+
+
+def advance(seat: Seat, ticks: int, listeners: Sequence[Listener] = ()) -> None:
+    """Tick one world so many times with its controller, or until it has finished."""
+    world = seat.world
+    for _ in range(ticks):
+        if world.finished:
+            return
+        ego = world.ego()
+        controls = seat.controller.control(ego)
+        push = seat.push(world.time_us, ego.speed_mps) if seat.bursts else 0.0
+        if push:
+            steer = min(max(controls.steer + push, -1.0), 1.0)
+            controls = Controls(steer, controls.throttle, controls.brake)
+        world.tick(controls)
+        for listener in listeners:
+            listener.on_tick(seat, ego, controls)
+
+
+def drive(
+    seats: Sequence[Seat],
+    driver: Driver,
+    camera: Camera | None = None,
+    listeners: Sequence[Listener] = (),
+    until_us: int | None = None,
+) -> None:
+    """Drive all seats until each has finished (or reached `until_us`), planning for them in one batch.
+
+    The outcome of a seat depends on the others only as far as the driver's batch arithmetic does.
+
+    Raises:
+        ValueError: the driver needs a camera and there is none, its period is no multiple of the tick,
+            or two seats share an index.
+    """
+    if driver.needs_image and camera is None:
+        raise ValueError(f"driver {driver.name!r} needs images; pass a camera")
+    if driver.period_us <= 0 or driver.period_us % TICK_US:
+        raise ValueError(
+            f"driver {driver.name!r} plans every {driver.period_us} us; must be a multiple of {TICK_US}"
+        )
+    if len({seat.index for seat in seats}) != len(seats):
+        raise ValueError("two seats share an index; give each seat of a batch its own")
+    ticks = driver.period_us // TICK_US
+    eye = camera if driver.needs_image else None
+    driver.reset([seat.index for seat in seats])
+    active = [seat for seat in seats if not _over(seat, until_us)]
+    while active:
+        observations = [observe(seat.world, seat, eye, driver.needs_privilege) for seat in active]
+        plans = driver.plan(observations)
+        for seat, observation, plan in zip(active, observations, plans, strict=True):
+            seat.controller.follow(plan, seat.world.ego())
+            for listener in listeners:
+                listener.on_plan(seat, observation, plan)
+            advance(seat, ticks, listeners)
+            if seat.world.finished:
+                for listener in listeners:
+                    listener.on_finish(seat)
+        active = [seat for seat in active if not _over(seat, until_us)]
+
+
+def _over(seat: Seat, until_us: int | None) -> bool:
+    return seat.world.finished or (until_us is not None and seat.world.time_us >= until_us)

@@ -1,0 +1,144 @@
+"""Whom the ego meets, and who goes first: forecasts against its own rollout."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.driver.expert.forecast import (
+    EGO_FIRST,
+    EGO_LAST,
+    HALF_S,
+    MOTION_STEPS,
+    SPEED_S,
+    STEPS,
+    TURNED,
+    WALK,
+    WALK_STEPS,
+    S,
+    forecast,
+    meeting,
+)
+from takevla.driver.expert.passing import View
+from takevla.driver.expert.speed import Constraint, standing_term
+from takevla.scene.actors import ActorKind
+from takevla.scene.plan import Cause, Privileged
+
+F64 = NDArray[np.float64]
+
+FORECASTS = 72
+LATERAL_MARGIN_M = 0.25
+WALK_MARGIN_M = 0.6
+GIVE_WAY_BEFORE_STEPS = 12  # be gone so long before one who has right of way arrives
+GIVE_WAY_BEHIND_STEPS = 4
+ALERT_STEPS = 2  # around one who should give way to the ego
+WALK_BEFORE_STEPS, WALK_BEHIND_STEPS = 8, 3
+JUNCTION_LOOK_M = 45.0
+LINE_KEEP_M = 8.0  # a meeting so near behind the line is awaited at the line
+STOP_SHORT_M = 1.2  # stand so far before the other's corridor
+IMPATIENCE_FROM_US, IMPATIENCE_TO_US = 6_000_000, 16_000_000
+
+
+def patience(waiting_us: int) -> float:
+    """1 at first, falling to 0.4: the factor on the time gaps asked for."""
+    part = (waiting_us - IMPATIENCE_FROM_US) / (IMPATIENCE_TO_US - IMPATIENCE_FROM_US)
+    return 1.0 - 0.6 * min(max(part, 0.0), 1.0)
+
+
+def meeting_constraints(
+    truth: Privileged,
+    view: View,
+    shift: F64,
+    travelled: F64,
+    led: NDArray[np.bool_],
+    patient: float,
+    ego_x: float,
+    ego_y: float,
+) -> list[Constraint]:
+    """Constraints for those whom the ego would meet if it drove as `travelled`."""
+    scene, actors = truth.scene, truth.scene.actors
+    if len(actors) == 0:
+        return []
+    path, ps = view.path, view.path.s[view.window]
+    front = view.ego_s + view.half_length
+    own, entry = _own_connectors(view, front)
+    watched = actors.valid & ~led & (actors.kind <= ActorKind.PEDESTRIAN)
+    rows = np.empty((FORECASTS, STEPS + 1, 4), np.float32)
+    who = np.empty((FORECASTS, 4), np.int32)
+    count = forecast(
+        truth.road_map.arrays, scene.lights, path.x[view.window], path.y[view.window], ps, ego_x, ego_y, own,
+        actors.kind, actors.cue, actors.position_world, actors.heading_rad, actors.speed_mps,
+        actors.acceleration_mps2, actors.yaw_rate_radps, actors.extent_m, actors.lane, watched, rows, who,
+    )  # fmt: skip
+    found: list[Constraint] = []
+    for h in range(count):
+        a, sort, first, steps = (int(value) for value in who[h])
+        if sort == WALK:
+            margin, behind, before, horizon = WALK_MARGIN_M, WALK_BEHIND_STEPS, WALK_BEFORE_STEPS, WALK_STEPS
+        elif first == EGO_FIRST:
+            margin, behind, before, horizon = LATERAL_MARGIN_M, ALERT_STEPS, ALERT_STEPS, MOTION_STEPS
+        else:
+            before = max(int(GIVE_WAY_BEFORE_STEPS * patient), 4)
+            margin, behind, horizon = LATERAL_MARGIN_M, GIVE_WAY_BEHIND_STEPS, STEPS
+        step, stop_s, speed_s, _ = meeting(
+            rows[h], steps, shift, ps, view.ego_s, view.half_length, view.half_width, travelled,
+            margin, behind, before, horizon, first != EGO_FIRST,
+        )  # fmt: skip
+        if step >= 0:
+            constraint = _constraint(view, a, sort, first, stop_s, speed_s, front, entry)
+            if constraint is not None:
+                found.append(constraint)
+    return found
+
+
+def _own_connectors(view: View, front: float) -> tuple[NDArray[np.int32], float]:
+    """Connectors the ego drives next, ended by -1, and s of the junction's entry (or of its stop line)."""
+    lanes: list[int] = []
+    entry = -np.inf
+    for span in view.path.junctions:
+        if span.end_m < view.ego_s - view.half_length or span.start_m > front + JUNCTION_LOOK_M:
+            continue
+        lanes.extend(span.lanes)
+        if entry == -np.inf:
+            entry = span.start_m
+            for point in view.path.stop_points:
+                if span.start_m - 12.0 < point.s_m < span.start_m + 6.0:
+                    entry = point.s_m
+    return np.array([*lanes, -1], np.int32), entry
+
+
+def _constraint(
+    view: View, a: int, sort: int, first: int, stop_s: float, speed_s: float, front: float, entry: float
+) -> Constraint | None:
+    seen = view.survey[a]
+    kind = int(view.actors.kind[a])
+    gap_now = float(seen[S] - seen[HALF_S]) - front
+    turned = abs(float(seen[TURNED]))
+    if sort == WALK:
+        gap = stop_s - front
+        if gap < -1.0 and gap_now < 0.0:
+            return None  # beside the ego already
+        return Constraint(
+            max(gap, 0.05), 0.0, 2.0, 0.2, Cause.PEDESTRIAN, a, waits=True, distance_m=max(gap_now, 0.0)
+        )
+    if kind == ActorKind.BICYCLE:
+        cause = Cause.BICYCLE
+    elif turned > 2.4:
+        cause = Cause.ONCOMING
+    elif first == EGO_LAST:
+        cause = Cause.YIELD
+    else:
+        cause = Cause.CROSSING_VEHICLE
+    if turned < 0.9 and float(seen[SPEED_S]) > 1.0 and speed_s > 1.0 and gap_now > 0.5:
+        # Ahead and about to drive in front of the ego: follow it.
+        s0, headway = standing_term(kind)
+        if kind != ActorKind.BICYCLE:
+            cause = Cause.MERGING_VEHICLE
+        return Constraint(gap_now, float(seen[SPEED_S]), s0, 0.6 * headway, cause, a, 5.0, distance_m=gap_now)
+    stand = stop_s - STOP_SHORT_M
+    if first != EGO_FIRST and front < entry + 0.5 and stand < entry + LINE_KEEP_M:
+        stand = min(stand, entry)
+    gap = stand - front
+    if gap < -2.0:
+        return None  # in the other's way already: clear it rather than stand there
+    return Constraint(max(gap, 0.05), 0.0, 0.6, 0.1, cause, a, waits=True, distance_m=max(gap, 0.0))
