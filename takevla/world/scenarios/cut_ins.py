@@ -5,12 +5,11 @@ from __future__ import annotations
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import LaneKind
 from takevla.world.scenarios.obstacles import standing
-from takevla.world.scenarios.place import KMH, LEFT, Place, Points, meeting, project
+from takevla.world.scenarios.place import KMH, LEFT, Place, Points, lateral_of, meeting, project
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorSpec,
     After,
-    AnyOf,
     CannotStart,
     EgoArrives,
     EgoPast,
@@ -21,6 +20,8 @@ from takevla.world.staging import (
     SetCruise,
     SetCue,
     SetMotion,
+    SetSpeed,
+    Show,
     Stage,
     SwitchPath,
     SyncArrival,
@@ -42,6 +43,11 @@ CRAWL_S = 3.0  # it accelerates only then
 HIGHWAY_CUT_IN_M = 10.0  # facts 1.2, likewise below
 HIGHWAY_SPEED_SHARE = 0.8
 HIGHWAY_CHANGE_S = 2.0
+HIGHWAY_SLOW_SHARE = 0.55  # having cut in, it slows down to this share of the ego's cruise speed
+HIGHWAY_SLOW_S = 4.0
+HIGHWAY_LEAST_M = 50.0  # of driving side by side before it changes lanes
+BESIDE_M = 4.5  # paths no farther apart are neighbour lanes
+CAR_M = 4.7
 AFTER_M = 45.0  # driven behind the place of the cut-in until the scenario ends
 
 
@@ -109,32 +115,32 @@ def parking_cut_in(place: Place) -> Scenario:
     return Scenario("ParkingCutIn", place.trigger_s_m, actors, stages=stages)
 
 
-def _joining_path(place: Place) -> tuple[Points, float, float]:
-    """The cutter's way, and the arc lengths on it and on the route where it starts to move over."""
+def _joining_path(place: Place) -> Points:
+    """The cutter's way: from where it waits to far along the route."""
     where = place.point("other_actor_location")
     if where is None:
         raise CannotStart("parameter other_actor_location is missing")
-    for ahead_m in (160.0, 120.0, 90.0):
-        if place.trigger_s_m + ahead_m > place.route.length_m:
-            continue
-        path = place.traced(where, place.pose(place.trigger_s_m + ahead_m).point)
-        met = meeting(path, place.path(place.trigger_s_m - 30.0, place.route.length_m), 4.5)
-        if met is not None and met[0] > 5.0:
-            route_s = max(place.trigger_s_m - 30.0, 0.0) + met[1]
-            return path, met[0], route_s
-    raise CannotStart("the other actor's way does not come beside the route")
+    for ahead_m in (220.0, 160.0, 120.0, 90.0):
+        if place.trigger_s_m + ahead_m <= place.route.length_m:
+            return place.traced(where, place.pose(place.trigger_s_m + ahead_m).point)
+    raise CannotStart("the route ends before the merge")
 
 
 def highway_cut_in(place: Place) -> Scenario:
     """A car from an on-ramp comes beside the ego and cuts in 10 m ahead of it."""
-    path, path_s, route_s = _joining_path(place)
-    route_s = max(route_s, place.trigger_s_m + 25.0)
-    if route_s + 20.0 > place.route.length_m:
+    path = _joining_path(place)
+    met = meeting(path, place.path(place.trigger_s_m, place.route.length_m), BESIDE_M)
+    if met is None:
+        raise CannotStart("the other actor's way does not come beside the route")
+    # They run side by side from here; it has come up to its lead when the ego arrives.
+    route_s = place.trigger_s_m + max(met[1], HIGHWAY_LEAST_M)
+    if route_s + 40.0 > place.route.length_m:
         raise CannotStart("the route ends before the merge")
-    # It is to be 10 m (bumper to bumper) ahead when it has come over.
-    lead_m = HIGHWAY_CUT_IN_M + 4.8
+    lead_m = HIGHWAY_CUT_IN_M + CAR_M
     beside_s = project(path, place.pose(route_s).point)
-    cruise = place.cruise_mps(route_s)
+    cruise = place.cruise_mps(place.trigger_s_m)
+    lateral = lateral_of(path, place.pose(route_s).point)
+    cue = Cue.INDICATOR_LEFT if lateral > 0 else Cue.INDICATOR_RIGHT
     actor = ActorSpec(
         "cutter",
         ActorKind.CAR,
@@ -142,28 +148,37 @@ def highway_cut_in(place: Place) -> Scenario:
         start_s_m=0.5,
         motion=Motion.SCRIPTED,
         acceleration_mps2=4.0,
+        hidden=True,
         gone_at_path_end=False,
     )
-    del path_s
     onward = place.path(route_s - 20.0, place.route.length_m)
     stages = (
         Stage(
-            Now(), (SyncArrival("cutter", min(beside_s + lead_m, beside_s + 30.0), route_s, 1.5 * cruise),)
+            Now(),
+            (
+                Show("cutter"),
+                SetSpeed("cutter", cruise),
+                SyncArrival("cutter", beside_s + lead_m, route_s, 1.6 * cruise),
+            ),
         ),
-        Stage(EgoArrives(route_s, 1.0, 5.0), (SetCue("cutter", Cue.INDICATOR_LEFT),)),
+        Stage(EgoArrives(route_s, 1.0, 5.0), (SetCue("cutter", cue),)),
         Stage(
             EgoArrives(route_s, 0.2, 2.0),
             (
                 SwitchPath("cutter", onward, seconds=HIGHWAY_CHANGE_S),
-                SetCruise("cutter", 0.0, 3.0, of_ego=HIGHWAY_SPEED_SHARE),
+                SetCruise("cutter", 0.0, 4.0, of_ego=HIGHWAY_SPEED_SHARE),
             ),
         ),
-        Stage(After(HIGHWAY_CHANGE_S), (SetCruise("cutter", 0.5 * cruise, 4.0),)),
-        Stage(After(2.0), (SetMotion("cutter", Motion.REACTIVE), SetCue("cutter", Cue.NONE))),
-        Stage(
-            AnyOf((After(4.0), EgoPast(place.end_s_m))),
-            (SetCruise("cutter", place.limit_mps(route_s)),),
-        ),
+        Stage(After(HIGHWAY_CHANGE_S), (SetCruise("cutter", HIGHWAY_SLOW_SHARE * cruise, 4.0),)),
+        Stage(After(HIGHWAY_SLOW_S), (SetMotion("cutter", Motion.REACTIVE), SetCue("cutter", Cue.NONE))),
+        Stage(Now(), (SetCruise("cutter", place.limit_mps(route_s)),)),
         Stage(EgoPast(min(route_s + 80.0, place.end_s_m))),
     )
-    return Scenario("HighwayCutIn", place.trigger_s_m, (actor,), stages=stages, timeout_s=SCENARIO_TIMEOUT_S)
+    return Scenario(
+        "HighwayCutIn",
+        place.trigger_s_m,
+        (actor,),
+        stages=stages,
+        timeout_s=SCENARIO_TIMEOUT_S,
+        keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(0.0, route_s + 60.0)[:, :2])),
+    )

@@ -126,8 +126,10 @@ class Place:
         raw = self.site.parameters.get(name)
         if raw is None:
             return None
-        x, y, z = point_world(raw)[:3]
-        return float(x), float(y), float(z)
+        try:
+            return point_world(raw)[:3]
+        except ValueError as reason:
+            raise CannotStart(f"parameter {name}: {reason}") from reason
 
     # --- the route ------------------------------------------------------------------------------
 
@@ -290,6 +292,16 @@ def nearest(points: Points, point: tuple[float, ...]) -> tuple[float, float]:
     distance = np.linalg.norm(xy[:-1] + share[:, None] * step - here, axis=1)
     best = int(np.argmin(distance))
     return float(length[:best].sum() + share[best] * length[best]), float(distance[best])
+
+
+def lateral_of(points: Points, point: tuple[float, ...]) -> float:
+    """Signed distance of `point` from a polyline, positive to its left."""
+    s, distance = nearest(points, point)
+    lengths = arc_lengths(points)
+    i = int(np.clip(np.searchsorted(lengths, s, side="right") - 1, 0, len(points) - 2))
+    dx, dy = (points[i + 1, :2] - points[i, :2]).astype(float)
+    side = dx * (point[1] - float(points[i, 1])) - dy * (point[0] - float(points[i, 0]))
+    return math.copysign(distance, side)
 
 
 def cut(points: Points, from_s_m: float, to_s_m: float) -> Points:
