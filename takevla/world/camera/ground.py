@@ -23,6 +23,7 @@ STOP_LINE_M = 0.55
 BAY_M = 6.5  # between the cross lines of a parking lane
 STRIPE_M = 0.55  # of a pedestrian crossing, and as much again between two
 PAINT_Z_M = 0.01
+SEAM_M = 0.06
 TURN_STEP_RAD = 0.05  # a ribbon's chord turns by no more
 CHORD_M = 20.0
 
@@ -299,7 +300,8 @@ def ground_quads(road_map: RoadMap) -> Quads:
         if lane.junction >= 0 and lane.kind == LaneKind.DRIVING:
             continue  # part of the junction's floor
         rgb, layer = _SURFACE[lane.kind]
-        quads.add(track.strip(track.spans, (1, 0.0, 0.0), (-1, 0.0, 0.0)), rgb, layer)
+        seam = SEAM_M  # neighbouring surfaces overlap, or the grass would glint between them
+        quads.add(track.strip(track.spans, (1, seam, 0.0), (-1, -seam, 0.0)), rgb, layer)
         if lane.junction < 0:
             for side, neighbour in ((1, lane.left), (-1, lane.right)):
                 open_side = neighbour == NO_LANE and not (side > 0 and lane.opposite != NO_LANE)

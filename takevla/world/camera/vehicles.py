@@ -20,6 +20,7 @@ from takevla.world.camera.mesh import (
 NIGHT = 1 << 13  # a bit beside the Cue bits: lamps are on
 LEFT = int(Cue.INDICATOR_LEFT | Cue.HAZARD)
 RIGHT = int(Cue.INDICATOR_RIGHT | Cue.HAZARD)
+DOOR_LINING: Rgb = (250, 214, 150)  # pale, so that an open door stands out from behind
 PROUD = 0.006  # lamps stand this share of the length before the body
 
 
@@ -73,14 +74,16 @@ def _doors(mesh: Mesh, hinge: float, z: tuple[float, float]) -> None:
     """A front door swung open by some 70 degrees on either side; `hinge` in shares of the length."""
     for sign, need in ((1, int(Cue.DOOR_LEFT)), (-1, int(Cue.DOOR_RIGHT))):
         edge, tip = (hinge, 0.5 * sign), (hinge - 0.07, 1.02 * sign)
-        middle = 0.5 * (z[0] + z[1])
-        for low, high, rgb, coat in (
-            (z[0], middle, (225, 225, 225), Coat.PAINT),
-            (middle, z[1], GLASS, Coat.FIXED),
+        sill = z[0] + 0.68 * (z[1] - z[0])
+        for low, high, rgb, coat, lining in (
+            (z[0], sill, WHITE, Coat.PAINT, DOOR_LINING),
+            (sill, z[1], GLASS, Coat.FIXED, GLASS),
         ):
             outside = [(*edge, low), (*tip, low), (*tip, high), (*edge, high)]
+            if sign > 0:
+                outside = outside[::-1]
             mesh.quad(outside, rgb, coat, need)
-            mesh.quad(outside[::-1], rgb if coat == Coat.FIXED else (206, 168, 92), coat, need)
+            mesh.quad(outside[::-1], lining, need=need)
         y = 0.503 * sign
         mesh.side(y, (hinge - 0.24, hinge), (z[0], z[1] - 0.05), BLACK, need=need)
 
