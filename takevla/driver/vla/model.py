@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -106,13 +105,10 @@ class TakeVLA(PreTrainedModel):
             nn.init.normal_(module.weight, std=spread)
         elif module is self:
             nn.init.normal_(self.queries, std=spread)
-        for head, step_m in (
-            (self.route_head, NOMINAL_ROUTE_STEP_M),
-            (self.speed_head, NOMINAL_SPEED_STEP_M),
-        ):
-            last: Any = head[-1]
-            if module is last:
-                last.bias[0] = step_m
+        starts = {"route_head.2": NOMINAL_ROUTE_STEP_M, "speed_head.2": NOMINAL_SPEED_STEP_M}
+        start_m = next((step for name, step in starts.items() if self.get_submodule(name) is module), None)
+        if start_m is not None and isinstance(module, nn.Linear):
+            nn.init.constant_(module.bias[:1], start_m)
 
     # ------------------------------------------------------------------ the prompt
 

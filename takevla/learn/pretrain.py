@@ -1,0 +1,193 @@
+"""Pretraining: the base VLA from expert driving, balanced by bucket from the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from takevla.dataset.buckets import COLUMNS, bucket_masks
+from takevla.dataset.mixture import Audit, Mixture
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.driver.vla.inputs import tiny_config
+from takevla.driver.vla.lora import Trainable, prepare
+from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.tokenizer import build_tokenizer
+from takevla.learn.samples import Samples, frame_samples, join_samples
+from takevla.learn.trainer import TrainConfig, Trainer, write_notes
+from takevla.learn.validation import Validation, validate
+from takevla.takeover.commentary import corpus
+
+MODEL_FOLDER = "model"
+
+# How often a frame of a bucket is drawn against a frame of none.  A frame in several buckets takes the
+# greatest.  Rare and decisive situations count more, plain following less: balance decides how well
+# imitation drives, more than size or steps.
+BUCKET_WEIGHTS: dict[str, float] = {
+    "pedestrian": 4.0,
+    "parked_obstacle": 4.0,
+    "emergency": 4.0,
+    "crossing_vehicle": 3.0,
+    "bicycle": 3.0,
+    "start_from_stop": 2.5,
+    "yellow_light": 2.5,
+    "stop_sign": 2.5,
+    "merging_vehicle": 2.5,
+    "oncoming": 2.5,
+    "yield": 2.5,
+    "brake_hard": 2.5,
+    "lane_change": 2.0,
+    "lateral_sharp": 1.5,
+    "junction": 1.3,
+    "red_light": 1.3,
+    "free_road": 1.0,
+    "leader": 0.7,
+}
+STANDSTILL_WEIGHT = 0.4  # of frames that stand and stay, on top of the above
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The recipe of the base model.
+
+    Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above, at most
+    `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
+    Model: the tiny InternVL with `max_words` commentary tokens.
+    """
+
+    draws: int = 128_000
+    max_repeats: int = 16
+    bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
+    standstill_weight: float = STANDSTILL_WEIGHT
+    held_out_every: int = 25
+    held_out_frames: int = 512
+    max_words: int = 16
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, show: bool = True) -> Path:
+    """Train a tiny VLA from scratch on expert frames and return the folder of its checkpoint.
+
+    `data` is one dataset or several; frames of role "pretrain" without a steering burst ahead count.
+    Writes into `out`: the trainer's state and curves, `mixture.json` (the audit), `pretrain.json`
+    (settings, data figures, validation) and `model/`.  A killed run continues where it was.
+    """
+    datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
+    tokenizer = build_tokenizer(corpus())
+    torch.manual_seed(config.train.seed)
+    model = TakeVLA(tiny_config(tokenizer, config.max_words))
+    prepare(model, Trainable())
+    parts, held, strata = [], [], []
+    for dataset in datasets:
+        frames, kept_out = _split(dataset, config.held_out_every)
+        parts.append(frame_samples(dataset, frames, tokenizer, config.max_words))
+        strata.append(frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight))
+        if len(kept_out):
+            held.append(
+                frame_samples(dataset, _spaced(kept_out, config.held_out_frames), tokenizer, config.max_words)
+            )
+    samples = join_samples(parts)
+    draws, audit = weighted_draws(strata, config.draws, config.max_repeats, config.train.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    audit.write(out / "mixture.json")
+    trainer = Trainer(model, samples, draws, config.train, out)
+    trainer.run(show=show)
+    save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
+    validation = validate(model, tokenizer, join_samples(held)) if held else None
+    write_notes(out / "pretrain.json", _notes(config, datasets, samples, validation))
+    return out / MODEL_FOLDER
+
+
+@dataclass(frozen=True)
+class Strata:
+    """For each of N samples the stratum it belongs to; all of a stratum are drawn alike."""
+
+    name: NDArray[np.str_]  # (N,)
+    weight: NDArray[np.float64]  # (N,) draws against a frame of weight 1
+
+
+def frame_strata(
+    dataset: Dataset, frames: NDArray[np.int64], weights: Mapping[str, float], standstill_weight: float
+) -> Strata:
+    """Stratum of each frame: its bucket of greatest weight, apart for frames that stand and stay."""
+    masks = bucket_masks({name: dataset.column(name)[frames] for name in COLUMNS})
+    unknown = sorted(set(weights) - set(masks))
+    if unknown:
+        raise ValueError(f"bucket_weights: no such bucket {unknown}; known are {sorted(masks)}")
+    name = np.full(len(frames), "other", dtype="<U40")
+    weight = np.ones(len(frames))
+    chosen = np.zeros(len(frames), bool)
+    for bucket, value in sorted(weights.items(), key=lambda item: -item[1]):
+        here = masks[bucket] & ~chosen
+        name[here], weight[here] = bucket, value
+        chosen |= here
+    stands = masks["standstill"]
+    name[stands] = np.char.add(name[stands], " standstill")
+    weight[stands] *= standstill_weight
+    return Strata(name, weight)
+
+
+def weighted_draws(
+    strata: Sequence[Strata], draws: int, max_repeats: int, seed: int
+) -> tuple[NDArray[np.int64], Audit]:
+    """`draws` sample numbers into the joined strata, and what was drawn.
+
+    Raises `ValueError` when the frames, each at most `max_repeats` times, do not suffice.
+    """
+    name = np.concatenate([part.name for part in strata])
+    weight = np.concatenate([part.weight for part in strata])
+    members = {str(stratum): np.flatnonzero(name == stratum) for stratum in np.unique(name)}
+    ratios = {stratum: float(weight[rows].sum()) for stratum, rows in members.items()}
+    mixture = Mixture(members, ratios, seed, max_repeats=max_repeats)
+    order: list[NDArray[np.int64]] = []
+    missing, epochs = draws, 0
+    for epoch in mixture.epochs():
+        order.append(epoch.frames)
+        missing -= len(epoch.frames)
+        epochs += 1
+        if missing <= 0:
+            break
+    if missing > 0:
+        raise ValueError(
+            f"pretraining: {len(name)} frames at most {max_repeats} times give {draws - missing} of {draws} "
+            "draws; collect more, raise max_repeats or ask for fewer draws"
+        )
+    return np.concatenate(order)[:draws], mixture.audit(epochs)
+
+
+def _split(dataset: Dataset, held_out_every: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames to train on and frames of the episodes kept for validation."""
+    usable = (dataset.column("role") == "pretrain") & ~dataset.column("steer_burst").astype(bool)
+    usable &= np.isfinite(dataset.column("expert_waypoints_ego")).all(axis=1)
+    if not usable.any():
+        raise ValueError(
+            f"{dataset.path}: no frame of role 'pretrain'; collect with the expert driving first"
+        )
+    _, episode = np.unique(dataset.column("episode").astype(str), return_inverse=True)
+    kept_out = episode % held_out_every == held_out_every - 1
+    return np.flatnonzero(usable & ~kept_out), np.flatnonzero(usable & kept_out)
+
+
+def _spaced(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    return frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(np.int64)]
+
+
+def _notes(
+    config: PretrainConfig, datasets: Sequence[Dataset], samples: Samples, validation: Validation | None
+) -> dict[str, Any]:
+    towns = sorted({town for dataset in datasets for town in dataset.episodes.column("town").to_pylist()})
+    return {
+        "recipe": asdict(config),
+        "data": {
+            "frames": len(samples),
+            "episodes": sum(len(dataset.episodes) for dataset in datasets),
+            "towns": towns,
+        },
+        "validation": asdict(validation) if validation else None,
+    }

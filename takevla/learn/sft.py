@@ -1,0 +1,134 @@
+"""Supervised fine-tuning on takeovers: what should have been said before, and done after.
+
+The mixture is audited: pre-training frames keep the old skill, frames before a takeover teach the
+enhanced commentary (by language alone unless the recipe says otherwise: the expert was not driving
+there, so its plan does not answer the model's own approach), frames of the takeover teach language
+and action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from takevla.dataset.mixture import Mixture
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla.checkpoint import load_checkpoint, save_checkpoint
+from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.learn.pretrain import MODEL_FOLDER
+from takevla.learn.samples import Samples, frame_samples, join_samples
+from takevla.learn.trainer import TrainConfig, Trainer, write_notes
+
+PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """The recipe of fine-tuning.
+
+    Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
+    leaves a kind out.  `pre_takeover_acts` also learns the expert's plan before the takeover.
+    `enhanced` False uses the plain commentary there.
+    Weights: `trainable` (LoRA or full, vision or not).
+    """
+
+    draws: int = 6_400
+    pretraining_ratio: float = 0.6
+    pre_takeover_ratio: float = 0.15
+    takeover_ratio: float = 0.25
+    pre_takeover_acts: bool = False
+    enhanced: bool = True
+    max_repeats: int = 8
+    trainable: Trainable = field(default_factory=Trainable)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=1e-4, warmup_steps=30))
+
+
+def sft(
+    config: SftConfig,
+    start: Path,
+    pretraining: Path | Sequence[Path],
+    takeovers: Path | Sequence[Path],
+    out: Path,
+    show: bool = True,
+) -> Path:
+    """Fine-tune the checkpoint `start` and return the folder of the new one.
+
+    Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json` and `model/`.
+    A killed run continues where it was.
+    """
+    checkpoint = load_checkpoint(start)
+    model, tokenizer = checkpoint.model, checkpoint.tokenizer
+    torch.manual_seed(config.train.seed)
+    prepare(model, config.trainable)
+    words = model.config.max_words
+    parts: list[Samples] = []
+    members: dict[str, list[NDArray[np.int64]]] = {PRETRAINING: [], PRE_TAKEOVER: [], TAKEOVER: []}
+
+    def add(kind: str, samples: Samples) -> None:
+        first = sum(len(part) for part in parts)
+        parts.append(samples)
+        members[kind].append(np.arange(first, first + len(samples)))
+
+    for dataset in _open(pretraining):
+        frames = _frames(dataset, "pretrain")
+        frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
+        add(PRETRAINING, frame_samples(dataset, frames, tokenizer, words))
+    urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
+    for dataset in _open(takeovers):
+        before = _frames(dataset, "pre_takeover")
+        add(PRE_TAKEOVER, frame_samples(dataset, before, tokenizer, words, urgent, config.pre_takeover_acts))
+        during = _frames(dataset, "takeover")
+        add(TAKEOVER, frame_samples(dataset, during, tokenizer, words))
+    samples = join_samples(parts)
+    draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, out)
+    trainer = Trainer(model, samples, draws, config.train, out)
+    trainer.run(show=show)
+    merge(model)
+    save_checkpoint(out / MODEL_FOLDER, checkpoint)
+    write_notes(
+        out / "sft.json",
+        {
+            "recipe": asdict(config),
+            "start": start.name,
+            "frames": {kind: int(sum(len(row) for row in rows)) for kind, rows in members.items()},
+            "trained_weights": int(sum(value.numel() for value in trainer.trained.values())),
+        },
+    )
+    return out / MODEL_FOLDER
+
+
+def _draws(config: SftConfig, members: dict[str, NDArray[np.int64]], out: Path) -> NDArray[np.int64]:
+    """The order of samples, with its audit written to `out`."""
+    asked = {
+        PRETRAINING: config.pretraining_ratio,
+        PRE_TAKEOVER: config.pre_takeover_ratio,
+        TAKEOVER: config.takeover_ratio,
+    }
+    ratios = {kind: ratio for kind, ratio in asked.items() if ratio > 0.0}
+    mixture = Mixture(members, ratios, config.train.seed, max_repeats=config.max_repeats)
+    order: list[NDArray[np.int64]] = []
+    epochs = 0
+    for epoch in mixture.epochs():
+        order.append(epoch.frames)
+        epochs += 1
+        if sum(len(part) for part in order) >= config.draws:
+            break
+    out.mkdir(parents=True, exist_ok=True)
+    mixture.audit(epochs).write(out / "mixture.json")
+    return np.concatenate(order)[: config.draws]
+
+
+def _open(paths: Path | Sequence[Path]) -> list[Dataset]:
+    return [Dataset(path) for path in ([paths] if isinstance(paths, Path) else paths)]
+
+
+def _frames(dataset: Dataset, role: str) -> NDArray[np.int64]:
+    """Frames of this role that have an expert's plan."""
+    usable = dataset.column("role") == role
+    usable &= np.isfinite(dataset.column("expert_waypoints_ego")).all(axis=1)
+    return np.flatnonzero(usable)
