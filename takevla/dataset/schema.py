@@ -97,9 +97,8 @@ FRAME_COLUMNS: Final = (
         pa.list_(_F32),
         "1",
         "",
-        "steer (left positive), throttle, brake of each tick until the next frame",
+        "steer (left positive), throttle, brake of each tick until the next frame, disturbances included",
     ),
-    Column("steer_burst", _YES, "", "", "a steering disturbance acts or acts within the plan's horizon"),
     Column("weather", _fixed(7), "CARLA", "", "the fields of Weather in their order"),
     Column("buckets", pa.list_(_TEXT), "", "", "names of the buckets that hold the frame"),
 )

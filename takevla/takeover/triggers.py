@@ -34,7 +34,7 @@ from takevla.takeover.forecast import F64, actors_ego, first_contact, plan_forec
 LINE_AHEAD_M: Final = 40.0  # stop lines farther along the route are out of reach of a forecast
 ALIGNED_RAD: Final = math.radians(35.0)  # heading error of a leader (PDM-Lite's bound, benchmark facts 3)
 ONCOMING_RAD: Final = math.radians(135.0)  # heading error above which a vehicle comes towards the ego
-_RULE_CAUSES: Final = (Cause.RED_LIGHT, Cause.YELLOW_LIGHT, Cause.STOP_SIGN)
+RULE_CAUSES: Final = (Cause.RED_LIGHT, Cause.YELLOW_LIGHT, Cause.STOP_SIGN)
 _STOPPING: Final = (Action.REMAIN_STOPPED, Action.STOP, Action.DECELERATE)
 
 
@@ -172,7 +172,7 @@ def rule(sight: Sight, config: TriggerConfig) -> Alarm | None:
     """RULE, detail "line"."""
     cause, distance = Cause.RED_LIGHT, red_line_distance_m(sight.truth)
     reason = sight.reason
-    if reason.cause in _RULE_CAUSES and reason.action in _STOPPING and reason.distance_m < distance:
+    if reason.cause in RULE_CAUSES and reason.action in _STOPPING and reason.distance_m < distance:
         cause, distance = reason.cause, reason.distance_m
     if not 0.0 <= distance < LINE_AHEAD_M:
         return None

@@ -1,0 +1,72 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from takevla.scene.actors import ActorKind, Actors, Cue
+from takevla.scene.plan import Action, Cause, Manoeuvre, Reason
+from takevla.scene.scene import Controls, Ego, Scene, Weather
+from takevla.takeover.enhance import foreseen
+from takevla.takeover.triggers import Alarm, Trigger
+
+FREE = Reason(Action.MAINTAIN, Manoeuvre.FOLLOW_ROUTE, Cause.FREE_ROAD, 8.0)
+WALKER = Alarm(Trigger.COLLISION, "overlap", 1.2, Cause.PEDESTRIAN, 7, ActorKind.PEDESTRIAN)
+
+
+def scene(x: float, y: float, cue: int = 0, speed: float = 0.0, heading: float = 0.0) -> Scene:
+    """The ego at the origin with this heading and one pedestrian, id 7, at (x, y) of the world."""
+    ego = Ego(np.zeros(3, np.float32), heading, 8.0, 0.0, 0.0, 0.0, Controls(), np.float32([4.9, 2.1, 1.5]))
+    one = np.ones(1, np.float32)
+    walker = Actors(
+        np.array([7], np.int32),
+        np.array([ActorKind.PEDESTRIAN], np.int8),
+        np.zeros(1, np.int8),
+        np.array([cue], np.int16),
+        np.array([[x, y, 0.0]], np.float32),
+        0 * one,
+        speed * one,
+        0 * one,
+        0 * one,
+        np.array([[0.6, 0.6, 1.8]], np.float32),
+        np.zeros(1, np.int32),
+        np.ones(1, np.bool_),
+    )
+    return Scene(0, "Alder01", ego, walker, np.zeros(0, np.int8), Weather())
+
+
+def test_a_crossing_pedestrian_in_view_is_foreseen_with_place_and_time() -> None:
+    known = foreseen(WALKER, FREE, scene(0.0, 15.0, Cue.CROSSING, 1.5, heading=math.pi / 2), lead_s=1.0)
+    assert known is not None
+    assert (known.cause, known.actor_id) == (Cause.PEDESTRIAN, 7)
+    assert known.actor_position_ego == pytest.approx((15.0, 0.0), abs=1e-5)
+    assert known.time_to_collision_s == pytest.approx(2.2)
+    assert known.distance_m == pytest.approx(15.0 - 2.45, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        scene(15.0, -3.0),  # stands at the kerb as others do
+        scene(-5.0, 0.0, Cue.CROSSING),
+        scene(3.0, 9.0, Cue.CROSSING),  # beside the picture
+        scene(90.0, 0.0, Cue.CROSSING),
+    ],
+)
+def test_what_the_picture_cannot_show_is_not_foreseen(at: Scene) -> None:
+    assert foreseen(WALKER, FREE, at, lead_s=1.0) is None
+    assert foreseen(replace(WALKER, actor_id=99), FREE, at, lead_s=1.0) is None
+
+
+def test_a_rule_is_foreseen_only_where_the_expert_names_a_light_or_sign() -> None:
+    rule = Alarm(Trigger.RULE, "line", 1.0, Cause.RED_LIGHT)
+    red = replace(FREE, cause=Cause.RED_LIGHT)
+    assert foreseen(rule, FREE, scene(9.0, 0.0), 1.0) is None
+    assert foreseen(rule, red, scene(9.0, 0.0), 1.0) == red
+
+
+def test_a_restart_is_foreseen_only_where_the_expert_goes() -> None:
+    restart = Alarm(Trigger.RESTART, "standing", 4.0, Cause.FREE_ROAD)
+    stays = replace(FREE, action=Action.REMAIN_STOPPED, target_speed_mps=0.0)
+    assert foreseen(restart, stays, scene(9.0, 0.0), 1.0) is None
+    assert foreseen(restart, FREE, scene(9.0, 0.0), 1.0) == FREE
