@@ -20,7 +20,7 @@ LONGITUDINAL_MODES = 3
 LATERAL_MODES = 3
 MODES = LONGITUDINAL_MODES + LATERAL_MODES
 
-LONGITUDINAL_SCALE_M = 2.0  # displacement of the last waypoint (2.5 s) by a unit of the first mode
+LONGITUDINAL_SCALE_M = 5.0  # displacement of the last waypoint (2.5 s) by a unit of the first mode
 LATERAL_SCALE_M = 0.6  # sideways shift of the last route point by a unit of the first mode
 STD_FLOOR = 0.1  # below it no plan of a group differs enough to be ranked
 STD_CEILING = 1.5

@@ -41,9 +41,7 @@ class Audit:
 
 def plan_measures(scene: DreamScene, plan: Plan, steps: int | None = None) -> Measures:
     """Measures of one plan rolled out for `steps` (default: as long as the record)."""
-    trajectory = roll_out(
-        plan.route_ego[None], plan.waypoints_ego[None], scene.ego_speed_mps, steps or scene.steps
-    )
+    trajectory = roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps or scene.steps)
     return measure(scene, trajectory)
 
 

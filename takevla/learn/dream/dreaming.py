@@ -44,7 +44,9 @@ class DreamConfig:
     Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream).
     Learning: `reward` (preset), `group` (plans per scene), `updates`, `passes` (gradient steps per update),
     `learning_rate`, `clip`.
-    Anchor: `anchors` (ordinary frames on which the policy is held), `kl_weight`, `kl_target` (nats).
+    Trust: `kl_weight` of the KL to the supervised policy in the dreamed scenes; `anchors`, ordinary frames on
+    which the policy is held near it too, by a weight that starts at `anchor_weight` and adapts so that their
+    mean KL stays about `anchor_kl` (nats).
     """
 
     reward: str = "pdm"
@@ -56,8 +58,9 @@ class DreamConfig:
     learning_rate: float = 2e-3
     clip: float = 0.2
     anchors: int = 256
-    kl_weight: float = 0.05
-    kl_target: float = 0.05
+    kl_weight: float = 0.01
+    anchor_weight: float = 0.2
+    anchor_kl: float = 0.05
 
     def __post_init__(self) -> None:
         if self.group < 2:
@@ -188,7 +191,7 @@ class Dreamer:
             self.head = ResidualHead(base.features.shape[1])
         self.optimiser = torch.optim.Adam(self.head.parameters(), lr=config.learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
-        self.kl_weight = config.kl_weight
+        self.anchor_weight = config.anchor_weight
         self.update = 0
         self.curves: list[dict[str, float]] = []
         with torch.no_grad():
@@ -201,7 +204,7 @@ class Dreamer:
         total = np.empty(z.shape[:2], np.float32)
         failed = np.empty(z.shape[:2], np.float32)
         for row, scene in enumerate(self.scenes):
-            path = roll_out(route[row].numpy(), waypoints[row].numpy(), scene.ego_speed_mps, self.steps)
+            path = roll_out(scene, route[row].numpy(), waypoints[row].numpy(), self.steps)
             measures = measure(scene, path)
             total[row], _ = self.reward(measures)
             failed[row] = ~(
@@ -225,13 +228,13 @@ class Dreamer:
             moved = residual.kl(new, self._scene_start)
             loss = clipped_loss(
                 residual.log_prob(new, z), old_log_prob, advantages, moved,
-                clip=config.clip, kl_weight=self.kl_weight,
-            ) + self.kl_weight * held.mean()  # fmt: skip
+                clip=config.clip, kl_weight=config.kl_weight,
+            ) + self.anchor_weight * held.mean()  # fmt: skip
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             divergence = held.mean().detach()
-        self.kl_weight = adapt_kl_weight(self.kl_weight, float(divergence), config.kl_target)
+        self.anchor_weight = adapt_kl_weight(self.anchor_weight, float(divergence), config.anchor_kl)
         self.update += 1
         self.curves.append(
             {
@@ -241,7 +244,7 @@ class Dreamer:
                 "failure_rate": float(failed.mean()),
                 "kl_scenes": float(moved.mean().detach()),
                 "kl_anchor": float(divergence),
-                "kl_weight": self.kl_weight,
+                "anchor_weight": self.anchor_weight,
                 "degenerate_groups": float(advantages.degenerate.float().mean()),
                 "std": float(old.std.mean()),
             }
@@ -269,7 +272,7 @@ class Dreamer:
                 "head": self.head.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "generator": self.generator.get_state(),
-                "kl_weight": self.kl_weight,
+                "anchor_weight": self.anchor_weight,
                 "update": self.update,
                 "curves": self.curves,
                 "config": json.dumps(asdict(self.config)),
@@ -286,7 +289,8 @@ class Dreamer:
         self.head.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
-        self.kl_weight, self.update, self.curves = state["kl_weight"], state["update"], state["curves"]
+        self.anchor_weight = state["anchor_weight"]
+        self.update, self.curves = state["update"], state["curves"]
 
 
 def _detached(distribution: PlanDistribution) -> PlanDistribution:

@@ -74,7 +74,7 @@ def adapt_kl_weight(
 ) -> float:
     """Raise the weight when the KL is above 1.5 x target, lower it below target / 1.5 (PPO section 4)."""
     if kl > 1.5 * target:
-        weight *= 1.5
+        weight *= 1.1
     elif kl < target / 1.5:
-        weight /= 1.5
+        weight /= 1.1
     return min(max(weight, low), high)

@@ -4,7 +4,8 @@ A term takes the `Measures` of one scene's G trajectories and returns a contribu
 penalty, with the raw report it was made from.  Presets combine terms:
 
 - `paper`: discounted closeness to the expert's trajectory, and collision (arXiv 2603.14972).
-- `pdm`: gates times weighted terms, in the manner of NAVSIM's PDM score (benchmark facts 4).
+- `pdm`: gates times weighted terms, in the manner of NAVSIM's PDM score (benchmark facts 4), and a small
+  share for how long a failing plan endures.
 
 A term of your own is any function with the signature of `RewardTerm`.
 """
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from takevla.learn.dream.scenes import STEP_S
 from takevla.learn.dream.simulate import Measures
 
 Float = NDArray[np.float32]
 
 CLOSENESS_SCALE_M = 2.0  # a mean deviation of this size earns 1/e
 COLLISION_PENALTY = 1.0
+ENDURANCE_WEIGHT = 0.25
 MIN_PROGRESS_M = 5.0  # below it progress is not judged (NAVSIM, benchmark facts 4)
 
 
@@ -90,6 +93,17 @@ def lane_keeping(measures: Measures) -> TermReport:
     return TermReport((measures.off_centre_s < 2.0).astype(np.float32), measures.off_centre_s)
 
 
+def endurance(measures: Measures) -> TermReport:
+    """Share of the dream before the first failure (fault, off the road, closed line); raw is its time in s.
+
+    A gate alone gives every failing plan the same reward; this ranks them, so that a group in which all
+    fail still teaches to fail later.
+    """
+    first = np.minimum(np.minimum(measures.fault_s, measures.offroad_s), measures.rule_s)
+    horizon_s = (measures.trajectory.shape[1] - 1) * STEP_S
+    return TermReport(np.minimum(first / horizon_s, 1.0).astype(np.float32), first)
+
+
 @dataclass(frozen=True)
 class Reward:
     """Product of `gates` times the weighted mean of `terms`, minus `penalties`."""
@@ -122,6 +136,7 @@ PRESETS: dict[str, Reward] = {
     "pdm": Reward(
         gates=(no_at_fault_collision, drivable_area, stop_lines),
         terms=((5.0, time_to_collision), (5.0, progress), (2.0, comfort), (2.0, lane_keeping)),
+        penalties=((ENDURANCE_WEIGHT, endurance),),
     ),
 }
 

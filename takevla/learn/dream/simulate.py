@@ -28,6 +28,7 @@ from takevla.scene.scene import TICK_US
 from takevla.world.dynamics import next_pose, next_speed
 
 Float = NDArray[np.float32]
+Points = NDArray[np.floating]
 
 TICKS_PER_STEP = round(STEP_S * 1e6 / TICK_US)
 STANDING_MPS = 0.1  # a stop sign asks for less (leaderboard, benchmark facts 1.4)
@@ -39,6 +40,8 @@ LON_ACCELERATION_MPS2 = (-4.05, 2.40)  # nuPlan comfort limits (benchmark facts 
 LAT_ACCELERATION_MPS2 = 4.89
 YAW_RATE_RADPS = 0.95
 OFF_CENTRE_M = 0.5  # lane keeping (EPDMS, benchmark facts 4)
+LOOK_M = 15  # the controller looks up to 10.5 m ahead
+EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
 DISCOUNT_PER_STEP = 0.97  # of the distance to the expert's trajectory; half weight after 2.3 s
 
 
@@ -81,13 +84,40 @@ def _roll_out(routes, waypoints, speed, steps, ticks_per_step, tick_s, out):  # 
             out[g, t, 0], out[g, t, 1], out[g, t, 2], out[g, t, 3] = pose[0], pose[1], pose[2], v
 
 
-def roll_out(
-    routes_ego: NDArray[np.floating], waypoints_ego: NDArray[np.floating], speed_mps: float, steps: int
-) -> Float:
-    """Trajectories (G, steps + 1, 4) of plans: routes (G, 20, 2), waypoints (G, 10, 2) in m."""
+@njit(cache=True)
+def _prolong(routes, road, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (G, R + K, 2): each route (R, 2), then K points along `road`, easing on to it."""
+    known = routes.shape[1]
+    heading = np.zeros(2)
+    for g in range(routes.shape[0]):
+        out[g, :known] = routes[g]
+        _, lateral, segment = project_on_polyline(road, routes[g, known - 1, 0], routes[g, known - 1, 1])
+        for k in range(known, out.shape[1]):
+            past = k - known + 1
+            i = min(segment + past, road.shape[0] - 1)
+            heading[0], heading[1] = road[i, 0] - road[i - 1, 0], road[i, 1] - road[i - 1, 1]
+            heading /= max(math.hypot(heading[0], heading[1]), 1e-6)
+            beyond = max(segment + past - i, 0) * 1.0  # the road has ended: straight on
+            left = lateral * max(0.0, 1.0 - past / EASE_M)
+            out[g, k, 0] = road[i, 0] + beyond * heading[0] - left * heading[1]
+            out[g, k, 1] = road[i, 1] + beyond * heading[1] + left * heading[0]
+
+
+def roll_out(scene: DreamScene, routes_ego: Points, waypoints_ego: Points, steps: int) -> Float:
+    """Trajectories (G, steps + 1, 4) of plans: routes (G, 20, 2), waypoints (G, 10, 2) in m.
+
+    A dream may outlast its plan: behind the plan's last point the route goes on along the road, and the
+    speed stays as the last waypoints ask.
+    """
     out = np.empty((len(routes_ego), steps + 1, 4))
+    speed_mps = scene.ego_speed_mps
+    farthest = np.linalg.norm(waypoints_ego[:, -1] - waypoints_ego[:, -3], axis=-1).max() / 0.5
+    reach = math.ceil(max(speed_mps, float(farthest)) * steps * STEP_S) + LOOK_M
+    known = np.ascontiguousarray(routes_ego, np.float64)
+    routes = np.empty((len(known), max(reach, known.shape[1]), 2))
+    _prolong(known, scene.route.astype(np.float64), routes)
     _roll_out(
-        np.ascontiguousarray(routes_ego, np.float64),
+        routes,
         np.ascontiguousarray(waypoints_ego, np.float64),
         float(speed_mps),
         steps,
@@ -114,15 +144,17 @@ def _measure(  # type: ignore[no-untyped-def]
             pose[0, a, 0], pose[0, a, 1], pose[0, a, 2], extent[a, 0], extent[a, 1],
         )  # fmt: skip
     stood = np.zeros(lines.shape[0], np.bool_)
+    met = np.zeros(actors, np.bool_)  # a replayed actor drives on after a contact; it counts once
     for g in range(plans):
         stood[:] = False
+        met[:] = touching
         for t in range(1, instants):
             x, y, heading, v = (
                 trajectory[g, t, 0], trajectory[g, t, 1], trajectory[g, t, 2], trajectory[g, t, 3],
             )  # fmt: skip
             c, s = math.cos(heading), math.sin(heading)
             for a in range(actors):
-                if touching[a] or not valid[t, a]:
+                if met[a] or not valid[t, a]:
                     continue
                 ax, ay = pose[t, a, 0], pose[t, a, 1]
                 near = reach + 0.5 * math.hypot(extent[a, 0], extent[a, 1])
@@ -131,6 +163,7 @@ def _measure(  # type: ignore[no-untyped-def]
                 if away <= near and boxes_overlap(
                     x, y, heading, ego_length, ego_width, ax, ay, pose[t, a, 2], extent[a, 0], extent[a, 1]
                 ):
+                    met[a] = True
                     if math.isinf(collision[g]):
                         collision[g] = t * step_s
                         collision_actor[g] = a
@@ -214,12 +247,8 @@ def measure(scene: DreamScene, trajectory: Float) -> Measures:
         scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, STEP_S,
         collision, collision_actor, fault, fault_static, offroad, rule, ttc,
     )  # fmt: skip
-    expert = roll_out(
-        scene.expert_plan.route_ego[None],
-        scene.expert_plan.waypoints_ego[None],
-        scene.ego_speed_mps,
-        instants - 1,
-    ).astype(np.float64)
+    plan = scene.expert_plan
+    expert = roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], instants - 1).astype(np.float64)
     progress = np.zeros(plans + 1)
     route = scene.route.astype(np.float64)
     _progress(np.concatenate([path, expert]), route, progress)

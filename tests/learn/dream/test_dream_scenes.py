@@ -1,0 +1,212 @@
+"""Dreams over hand-made scenes: what is measured, what it earns, what is learned from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from takevla.learn.dream.audit import audit, is_safe, plan_measures
+from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
+from takevla.learn.dream.reward import PRESETS, preset
+from takevla.learn.dream.scenes import (
+    CELL_M,
+    DRIVABLE,
+    RASTER_AHEAD_M,
+    RASTER_BEHIND_M,
+    RASTER_SIDE_M,
+    DreamScene,
+)
+from takevla.learn.dream.simulate import measure, roll_out
+from takevla.scene.plan import Plan
+
+STEPS = 40
+EGO = np.array([4.9, 2.1], np.float32)
+CAR = np.array([[4.6, 1.9]], np.float32)
+
+
+def straight(speed_mps: float, decelerate_mps2: float = 0.0) -> Plan:
+    """A plan straight ahead at a speed, or braking from it."""
+    route = np.stack([np.arange(1, 21), np.zeros(20)], axis=1).astype(np.float32)
+    t = 0.25 * np.arange(1, 11)
+    stop = speed_mps / decelerate_mps2 if decelerate_mps2 else np.inf
+    reach = np.minimum(t, stop)
+    x = speed_mps * reach - 0.5 * decelerate_mps2 * reach**2
+    return Plan(route, np.stack([x, np.zeros(10)], axis=1).astype(np.float32))
+
+
+def scene(
+    *,
+    speed: float = 8.0,
+    car: tuple[float, float, float] | None = None,
+    line_x: float | None = None,
+    sign: bool = False,
+    policy: Plan | None = None,
+    expert: Plan | None = None,
+) -> DreamScene:
+    """A straight road 7 m wide; perhaps a car (x, y, speed along x) and a closed stop line."""
+    columns, rows = round((RASTER_BEHIND_M + RASTER_AHEAD_M) / CELL_M), round(2 * RASTER_SIDE_M / CELL_M)
+    raster = np.zeros((rows, columns), np.uint8)
+    low, high = round((RASTER_SIDE_M - 3.5) / CELL_M), round((RASTER_SIDE_M + 3.5) / CELL_M)
+    raster[low:high] = DRIVABLE
+    x, y, v = car or (1e3, 0.0, 0.0)
+    pose = np.zeros((STEPS + 1, 1, 4), np.float32)
+    pose[:, 0, 0] = x + v * 0.1 * np.arange(STEPS + 1)
+    pose[:, 0, 1], pose[:, 0, 3] = y, v
+    line = line_x if line_x is not None else 1e3
+    return DreamScene(
+        takeover="t",
+        trigger="collision",
+        frame_row=0,
+        ego_speed_mps=speed,
+        ego_steer=0.0,
+        ego_extent_m=EGO,
+        actor_pose=pose,
+        actor_extent_m=CAR,
+        actor_static=np.zeros(1, np.bool_),
+        actor_valid=np.ones((STEPS + 1, 1), np.bool_),
+        route=np.stack([np.arange(-5, 100), np.zeros(105)], axis=1).astype(np.float32),
+        stop_lines=np.array([[line, 1.75, line, -1.75]], np.float32),
+        stop_closed=np.ones((STEPS + 1, 1), np.bool_),
+        stop_is_sign=np.array([sign]),
+        raster=raster,
+        policy_plan=policy or straight(speed),
+        expert_plan=expert or straight(speed, 4.0),
+    )
+
+
+def test_a_plan_at_speed_keeps_its_speed_and_its_line():
+    plan = straight(8.0)
+    path = roll_out(scene(), plan.route_ego[None], plan.waypoints_ego[None], STEPS)
+    assert path[0, -1, 0] == pytest.approx(32.0, abs=2.0)
+    assert abs(path[0, :, 1]).max() < 0.05
+
+
+def test_a_row_of_a_batch_rolls_out_as_it_would_alone():
+    plans = [straight(8.0), straight(4.0), straight(8.0, 5.0)]
+    routes, waypoints = np.stack([p.route_ego for p in plans]), np.stack([p.waypoints_ego for p in plans])
+    together = roll_out(scene(), routes, waypoints, STEPS)
+    for row in range(3):
+        assert np.array_equal(
+            together[row], roll_out(scene(), routes[row : row + 1], waypoints[row : row + 1], STEPS)[0]
+        )
+
+
+def test_driving_on_hits_the_standing_car_and_braking_does_not():
+    here = scene(car=(25.0, 0.0, 0.0))
+    on, braked = plan_measures(here, straight(8.0)), plan_measures(here, straight(8.0, 4.0))
+    contact_m = 25.0 - 0.5 * (4.9 + 4.6)
+    assert on.fault_s[0] == pytest.approx(contact_m / 8.0, abs=0.25)
+    assert on.collision_actor[0] == 0
+    assert on.ttc_s[0] < on.fault_s[0]
+    assert is_safe(braked)
+    assert not is_safe(on)
+
+
+def test_being_hit_from_behind_is_a_collision_but_not_the_egos_fault():
+    here = scene(speed=2.0, car=(-12.0, 0.0, 12.0))
+    measures = plan_measures(here, straight(2.0))
+    assert np.isfinite(measures.collision_s[0])
+    assert np.isinf(measures.fault_s[0])
+
+
+def test_leaving_the_road_is_noticed():
+    here = scene()
+    plan = straight(8.0)
+    swerve = replace(
+        plan, route_ego=plan.route_ego + np.linspace(0, 8, 20, dtype=np.float32)[:, None] * (0, 1)
+    )
+    assert np.isfinite(plan_measures(here, swerve).offroad_s[0])
+    assert np.isinf(plan_measures(here, plan).offroad_s[0])
+
+
+def test_a_red_line_must_not_be_crossed_and_a_sign_only_after_a_stand():
+    assert np.isfinite(plan_measures(scene(line_x=15.0), straight(8.0)).rule_s[0])
+    assert np.isinf(plan_measures(scene(line_x=15.0), straight(8.0, 4.0)).rule_s[0])
+    here = scene(line_x=15.0, sign=True)
+    x = np.concatenate([np.linspace(0, 11.5, 15), np.full(6, 11.5), np.linspace(11.5, 25, 20)])
+    stop_and_go = np.zeros((1, 41, 4), np.float32)
+    stop_and_go[0, :, 0] = x
+    stop_and_go[0, 1:, 3] = np.diff(x) / 0.1
+    rolling = stop_and_go.copy()
+    rolling[0, :, 3] = np.maximum(rolling[0, :, 3], 1.0)
+    assert np.isinf(measure(here, stop_and_go).rule_s[0])
+    assert np.isfinite(measure(here, rolling).rule_s[0])
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_prefers_braking_before_a_standing_car_to_hitting_it(name):
+    here = scene(car=(25.0, 0.0, 0.0))
+    plans = [straight(8.0), straight(8.0, 4.0)]
+    path = roll_out(
+        here, np.stack([p.route_ego for p in plans]), np.stack([p.waypoints_ego for p in plans]), STEPS
+    )
+    total, reports = preset(name)(measure(here, path))
+    assert total[1] > total[0] + 0.1
+    assert all(report.value.shape == (2,) for report in reports.values())
+
+
+def test_an_unknown_preset_is_refused_by_name():
+    with pytest.raises(ValueError, match="no preset 'fast'"):
+        preset("fast")
+
+
+def test_the_audit_finds_the_recorded_failure_and_the_experts_success():
+    report = audit([scene(car=(25.0, 0.0, 0.0))], {})
+    assert report.recall_collision == 1.0
+    assert report.expert_success == 1.0
+    assert report.recall_rule is None
+
+
+def _dreamer(scenes: list[DreamScene], **settings: object) -> Dreamer:
+    plan = straight(8.0)
+    features = torch.randn(len(scenes), 8, generator=torch.Generator().manual_seed(0))
+    base = BaseReading(
+        torch.from_numpy(np.stack([plan.route_ego] * len(scenes))),
+        torch.from_numpy(np.stack([plan.waypoints_ego] * len(scenes))),
+        features,
+    )
+    anchor = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
+    return Dreamer(scenes, base, anchor, DreamConfig(**settings), seed=0)  # type: ignore[arg-type]
+
+
+def test_dreaming_learns_to_brake_before_a_standing_car():
+    dreamer = _dreamer([scene(car=(34.0, 0.0, 0.0))], kl_weight=0.001, learning_rate=5e-3)
+    before = dreamer.before_after()["reward_after"]
+    weights = {name: value.clone() for name, value in dreamer.head.named_parameters()}
+    for _ in range(40):
+        dreamer.step()
+    result = dreamer.before_after()
+    assert result["reward_before"] == before  # the frozen plan itself has not moved
+    assert result["reward_after"] > before + 0.1
+    assert all(not torch.equal(value, weights[name]) for name, value in dreamer.head.named_parameters())
+
+
+def test_a_constant_reward_changes_nothing(monkeypatch):
+    dreamer = _dreamer([scene()])
+    monkeypatch.setattr(
+        dreamer, "rewards", lambda z: (np.ones(z.shape[:2], np.float32), np.zeros(z.shape[:2], np.float32))
+    )
+    before = {name: value.clone() for name, value in dreamer.head.named_parameters()}
+    dreamer.step()
+    assert dreamer.curves[-1]["degenerate_groups"] == 1.0
+    for name, value in dreamer.head.named_parameters():
+        assert torch.allclose(value, before[name], atol=1e-6)
+
+
+def test_dreams_that_were_cut_off_go_on_to_the_same_weights(tmp_path):
+    scenes = [scene(car=(25.0, 0.0, 0.0)), scene(line_x=20.0)]
+    straight_run, first, second = (_dreamer(scenes) for _ in range(3))
+    for _ in range(4):
+        straight_run.step()
+    for _ in range(2):
+        first.step()
+    first.save(tmp_path / "state.pt")
+    second.load(tmp_path / "state.pt")
+    for _ in range(2):
+        second.step()
+    for a, b in zip(straight_run.head.parameters(), second.head.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert second.curves == straight_run.curves
