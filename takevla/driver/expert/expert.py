@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from takevla.driver.expert import following, manoeuvres, passing, yielding
-from takevla.driver.expert.forecast import survey
+from takevla.driver.expert.forecast import HALF_S, S, survey
 from takevla.driver.expert.path import BEHIND, RoutePath, point_at, project
 from takevla.driver.expert.rules import RuleMemory, rule_constraints
 from takevla.driver.expert.shift import shift_curvature
@@ -55,7 +55,11 @@ F64 = NDArray[np.float64]
 
 PERIOD_US = 100_000
 STILL_MPS = 0.1
-LIFT_WAIT_US = 20_000_000  # after so long, waiting for others is given up (un-sticking)
+LIFT_WAIT_US = 20_000_000  # after so long, waiting for others is given up (un-sticking) ...
+LIFTED_US = 5_000_000  # ... for so long
+LIFTED_TOP_MPS = 4.0
+STANDING_MPS = 0.3
+STAY_M = 1.5
 FADE_M = 8.0  # the ego's own sideways error fades from the waypoints over this distance
 
 
@@ -69,6 +73,7 @@ class Memory:
     time_us: int = -1
     still_us: int = 0  # how long the ego has stood
     waiting_us: int = 0  # how long it has stood to let others go
+    lifted_until_us: int = -1  # until when it no longer waits for them
     blocker: int = -1  # id of the actor that bound it last while standing
     blocked_us: int = 0  # for how long
 
@@ -146,7 +151,8 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     if course.shift is not None:
         shift_curvature(shift, ps, bend)
     caps = np.empty(len(ps))
-    allowed = np.minimum(limit, course.top_mps / LIMIT_SHARE)
+    top = min(course.top_mps, LIFTED_TOP_MPS) if scene.time_us < memory.lifted_until_us else course.top_mps
+    allowed = np.minimum(limit, top / LIMIT_SHARE)
     speed_caps(allowed, path.curvature[window], bend, path.turning[window], caps)
     constraints = rule_constraints(
         memory.rules, path, scene.lights, front, 2 * half_length, speed, scene.time_us, elapsed_us
@@ -159,6 +165,9 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     patience = yielding.patience(memory.waiting_us)
     met = yielding.meeting_constraints(truth, view, shift, travelled, led, patience, ego_x, ego_y)
     if memory.waiting_us > LIFT_WAIT_US:
+        memory.lifted_until_us = scene.time_us + LIFTED_US
+        memory.waiting_us = 0
+    if scene.time_us < memory.lifted_until_us:
         met = [c for c in met if not c.waits]
     constraints += met
     binding = _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
@@ -184,6 +193,10 @@ def _roll(
     rows = np.array(
         [(c.gap_m, c.speed_mps, c.s0_m, c.headway_s, c.hardest_mps2) for c in constraints], np.float64
     ).reshape(-1, 5)
+    if speed < STILL_MPS:
+        # Who stands near enough stays: no creeping up after every stop.
+        near = (rows[:, 1] < STANDING_MPS) & (rows[:, 0] > rows[:, 2]) & (rows[:, 0] < rows[:, 2] + STAY_M)
+        rows[near, 2] = rows[near, 0]
     return int(roll_out(speed, ego_s, float(ps[0]), caps, rows, travelled, speeds))
 
 
@@ -264,6 +277,10 @@ def _reason(
     target = float(speeds[25])
     manoeuvre = manoeuvres.current_manoeuvre(course, view)
     if held is None:
+        aside = manoeuvres.current_cause(course, view, manoeuvre)
+        if aside is not None:
+            cause, actor = aside
+            return _with_actor(Reason(action, manoeuvre, cause, target), view, actor, x, y, heading)
         i = min(int(view.ego_s - view.path.s[view.window.start]) + 3, len(caps) - 1)
         slower = float(caps[i : i + 25].min()) < 0.75 * view.target
         cause = Cause.JUNCTION if slower else Cause.FREE_ROAD
@@ -273,21 +290,21 @@ def _reason(
     distance = held.gap_m if math.isnan(held.distance_m) else held.distance_m
     closing = speed - held.speed_mps
     ttc = held.gap_m / closing if closing > 0.1 else math.inf
-    if held.actor < 0:
-        return Reason(action, manoeuvre, held.cause, target, distance, time_to_collision_s=ttc)
+    reason = Reason(action, manoeuvre, held.cause, target, distance, time_to_collision_s=ttc)
+    return reason if held.actor < 0 else _with_actor(reason, view, held.actor, x, y, heading)
+
+
+def _with_actor(reason: Reason, view: passing.View, row: int, x: float, y: float, heading: float) -> Reason:
     actors = view.actors
-    dx = float(actors.position_world[held.actor, 0]) - x
-    dy = float(actors.position_world[held.actor, 1]) - y
+    dx = float(actors.position_world[row, 0]) - x
+    dy = float(actors.position_world[row, 1]) - y
     c, s = math.cos(heading), math.sin(heading)
-    return Reason(
-        action,
-        manoeuvre,
-        held.cause,
-        target,
-        distance,
-        int(actors.id[held.actor]),
-        int(actors.kind[held.actor]),
-        (c * dx + s * dy, -s * dx + c * dy),
-        float(actors.speed_mps[held.actor]),
-        ttc,
+    gap = abs(float(view.survey[row, S]) - view.ego_s) - float(view.survey[row, HALF_S]) - view.half_length
+    return replace(
+        reason,
+        distance_m=reason.distance_m if math.isfinite(reason.distance_m) else max(gap, 0.0),
+        actor_id=int(actors.id[row]),
+        actor_kind=int(actors.kind[row]),
+        actor_position_ego=(c * dx + s * dy, -s * dx + c * dy),
+        actor_speed_mps=float(actors.speed_mps[row]),
     )

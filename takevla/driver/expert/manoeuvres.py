@@ -16,7 +16,7 @@ from takevla.driver.expert.passing import Cluster, View
 from takevla.driver.expert.path import LaneChange
 from takevla.driver.expert.shift import Shift, lane_gap
 from takevla.driver.expert.speed import Constraint
-from takevla.scene.actors import Cue
+from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.plan import Cause, Manoeuvre
 
 OPEN_END_M = 1e5
@@ -84,6 +84,26 @@ def current_manoeuvre(course: Course, view: View) -> Manoeuvre:
         if change.start_m - 8.0 < view.ego_s < change.end_m:
             return Manoeuvre.CHANGE_LANE
     return Manoeuvre.FOLLOW_ROUTE
+
+
+def current_cause(course: Course, view: View, manoeuvre: Manoeuvre) -> tuple[Cause, int] | None:
+    """For whom the ego is out of its line: (cause, row in the actors), or None."""
+    ids = view.actors.id
+    if course.shift is None:
+        return None
+    if manoeuvre in (Manoeuvre.GO_AROUND_LEFT, Manoeuvre.GO_AROUND_RIGHT):
+        rows = np.flatnonzero(view.actors.valid & np.isin(ids, list(course.shift.members)))
+        rows = rows[view.survey[rows, S] + view.survey[rows, HALF_S] > view.ego_s - view.half_length]
+        if len(rows) == 0:
+            return None
+        row = int(rows[np.argmin(view.survey[rows, S])])
+        bicycle = view.actors.kind[row] == ActorKind.BICYCLE
+        return (Cause.BICYCLE if bicycle else Cause.OBSTACLE), row
+    if manoeuvre == Manoeuvre.GIVE_WAY and course.shift.actor_id >= 0:
+        rows = np.flatnonzero(view.actors.valid & (ids == course.shift.actor_id))
+        if len(rows):
+            return (Cause.EMERGENCY_VEHICLE if course.giving_way else Cause.ONCOMING), int(rows[0])
+    return None
 
 
 def _pass(course: Course, view: View, cluster: Cluster, waiting_us: int) -> None:
@@ -160,7 +180,10 @@ def _give_way(course: Course, view: View) -> bool:
         offset = _aside(view, a)
         length = passing.swing_length(view.speed, offset)
         course.shift = Shift(
-            Manoeuvre.GIVE_WAY, [view.ego_s + 0.5, view.ego_s + 0.5 + length], [view.ego_lateral, offset]
+            Manoeuvre.GIVE_WAY,
+            [view.ego_s + 0.5, view.ego_s + 0.5 + length],
+            [view.ego_lateral, offset],
+            actor_id=int(actors.id[a]),
         )
         course.giving_way = True
     gap = float(view.ego_s - view.half_length - seen[a, S] - seen[a, HALF_S])
@@ -212,7 +235,10 @@ def _make_room(course: Course, view: View, time_us: int) -> None:
             return
         length = passing.swing_length(max(view.speed, 4.0), offset - view.ego_lateral)
         course.shift = Shift(
-            Manoeuvre.GIVE_WAY, [view.ego_s + 0.5, view.ego_s + 0.5 + length], [view.ego_lateral, offset]
+            Manoeuvre.GIVE_WAY,
+            [view.ego_s + 0.5, view.ego_s + 0.5 + length],
+            [view.ego_lateral, offset],
+            actor_id=int(view.actors.id[rows[np.argmin(edge[rows])]]),
         )
         course.aside = True
     elif course.aside and time_us - course.intruder_us > INTRUDER_HOLD_US:
