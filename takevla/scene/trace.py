@@ -18,6 +18,7 @@ SNAP_SLACK_M = 1.2  # lanes this much farther than the nearest stay candidates (
 SNAP_COST = 12.0  # metres of path that one metre of lateral error is worth
 BACKWARD_SLACK_M = 3.0  # a keypoint may lie this far behind the one before it on the same lane
 LANE_CHANGE_COST_M = 30.0  # a lane change must save this much to be worth it
+SOLID_MARK_COST_M = 300.0  # crossing a solid mark is for maps that leave no other way
 LANE_CHANGE_LEAST_M = 5.0  # shortest stretch that a lane change needs (CARLA's planner uses 5 hops)
 LANE_CHANGE_S = 2.5  # planned duration at the speed limit
 LANE_CHANGE_MOST_M = 40.0
@@ -106,7 +107,7 @@ def _snap_candidates(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[
         near = distance < SNAP_M + 1.0
         snaps = []
         for lane in np.unique(arrays.point_lane[driving[near]]):
-            s, lateral = project_lane(arrays, int(lane), keypoint[0], keypoint[1])
+            s = project_lane(arrays, int(lane), keypoint[0], keypoint[1])[0]
             first = arrays.lane_start[lane]
             points = road_map.lanes[lane].points_world
             i = min(int(s / max(float(arrays.lane_length[lane]), 1e-6) * (len(points) - 1)), len(points) - 2)
@@ -125,13 +126,14 @@ def _snap_candidates(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[
     return result
 
 
-def _sideways(road_map: RoadMap, lane: int) -> list[int]:
-    """Lanes that may be changed into from `lane`."""
+def _sideways(road_map: RoadMap, lane: int) -> list[tuple[int, float]]:
+    """Lanes that may be changed into from `lane`, each with the price of doing so."""
     own = road_map.lanes[lane]
     result = []
     for other, mark in ((own.left, own.left_mark), (own.right, own.right_mark)):
-        if other != NO_LANE and mark in _CROSSABLE and road_map.lanes[other].kind == LaneKind.DRIVING:
-            result.append(other)
+        if other != NO_LANE and road_map.lanes[other].kind == LaneKind.DRIVING:
+            solid = 0.0 if mark in _CROSSABLE else SOLID_MARK_COST_M
+            result.append((other, LANE_CHANGE_LEAST_M + LANE_CHANGE_COST_M + solid))
     return result
 
 
@@ -143,7 +145,7 @@ def _shortest_paths(
     lanes = road_map.lanes
     found: list[tuple[float, list[Stretch]] | None] = [None] * len(targets)
     wanted = {target.lane for target in targets}
-    # Entries: cost, order, lane, entry arc length, key of the parent, arc length at which it was left, change.
+    # Entries: cost, order, lane, entry arc length, key of the parent, where that was left, by change.
     parents: dict[tuple[int, bool], tuple[tuple[int, bool] | None, float, float, bool]] = {}
     heap: list[tuple[float, int, int, float, tuple[int, bool] | None, float, bool]] = []
     heap.append((0.0, 0, origin.lane, origin.s_m, None, 0.0, False))
@@ -171,12 +173,11 @@ def _shortest_paths(
             if lanes[following].kind == LaneKind.DRIVING:
                 heapq.heappush(heap, (cost + length - entry, order, following, 0.0, key, length, False))
                 order += 1
-        for beside in _sideways(road_map, lane):
+        for beside, price in _sideways(road_map, lane):
             scaled = entry * float(lengths[beside]) / length
             arrival = scaled + LANE_CHANGE_LEAST_M
             if arrival < float(lengths[beside]):
-                price = cost + LANE_CHANGE_LEAST_M + LANE_CHANGE_COST_M
-                heapq.heappush(heap, (price, order, beside, arrival, key, entry, True))
+                heapq.heappush(heap, (cost + price, order, beside, arrival, key, entry, True))
                 order += 1
     return found
 
@@ -237,10 +238,16 @@ def _option_on(road_map: RoadMap, lane: int) -> RouteOption:
     own = road_map.lanes[lane]
     if own.junction >= 0:
         return _OPTION_OF_TURN[own.turn]
-    if own.turn == Turn.RIGHT:
-        return RouteOption.CHANGE_LANE_RIGHT
-    if own.turn == Turn.LEFT:
-        return RouteOption.CHANGE_LANE_LEFT
+    for before in own.predecessors:
+        for other in road_map.lanes[before].successors:
+            # Where a lane forks outside junctions, the main lane keeps the neighbours it had.
+            beside = road_map.lanes[other].left
+            if other == lane or beside == NO_LANE or own.left != NO_LANE:
+                continue
+            if road_map.lanes[before].left in road_map.lanes[beside].predecessors:
+                x, y = own.points_world[-1, :2]
+                _, lateral = project_lane(road_map.arrays, other, float(x), float(y))
+                return RouteOption.CHANGE_LANE_LEFT if lateral > 0.0 else RouteOption.CHANGE_LANE_RIGHT
     return RouteOption.LANE_FOLLOW
 
 
@@ -318,17 +325,22 @@ def _equidistant(rows: NDArray[np.float64]) -> Route:
     xyz = np.column_stack([np.interp(s, arc, rows[:, k]) for k in range(3)])
     # A label holds from its row on to the next.
     label = np.clip(np.searchsorted(arc, s + 1e-6, side="right") - 1, 0, len(rows) - 1)
-    order = 2 if len(s) > 2 else 1
-    dx = np.gradient(xyz[:, 0], s, edge_order=order)
-    dy = np.gradient(xyz[:, 1], s, edge_order=order)
     return Route(
         points_world=xyz.astype(np.float32),
-        heading_rad=np.arctan2(dy, dx).astype(np.float32),
+        heading_rad=tangent_headings(xyz, s).astype(np.float32),
         s_m=s.astype(np.float32),
         lane=rows[label, 3].astype(np.int32),
         option=rows[label, 4].astype(np.int8),
         speed_limit_mps=rows[label, 5].astype(np.float32),
     )
+
+
+def tangent_headings(points: NDArray[np.float64], s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Heading (N,) of a sampled curve (N, 2 or 3) with arc lengths `s`, by second-order differences."""
+    if len(s) == 2:
+        dx, dy = points[1, 0] - points[0, 0], points[1, 1] - points[0, 1]
+        return np.full(2, math.atan2(dy, dx))
+    return np.arctan2(np.gradient(points[:, 1], s, edge_order=2), np.gradient(points[:, 0], s, edge_order=2))
 
 
 def target_points(route: Route, spacing_m: float = TARGET_SPACING_M) -> NDArray[np.int32]:
@@ -339,7 +351,8 @@ def target_points(route: Route, spacing_m: float = TARGET_SPACING_M) -> NDArray[
     """
     chosen = [0]
     for i in range(1, len(route)):
-        changed = route.option[i] != route.option[i - 1]
-        if changed or i == len(route) - 1 or route.s_m[i] - route.s_m[chosen[-1]] >= spacing_m:
+        if route.s_m[i] - route.s_m[chosen[-1]] > spacing_m:
+            chosen.append(i - 1)
+        if route.option[i] != route.option[i - 1] or i == len(route) - 1:
             chosen.append(i)
-    return np.array(chosen, np.int32)
+    return np.unique(np.array(chosen, np.int32))

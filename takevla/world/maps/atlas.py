@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from takevla.scene.road_map import RoadMap
@@ -34,12 +34,12 @@ def load_town(name: str, maps_dir: Path | None = None) -> RoadMap:
     return _from_file(path.resolve())
 
 
-@lru_cache(maxsize=None)
+@cache
 def _built_in(name: str) -> RoadMap:
     return build_town(name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _from_file(path: Path) -> RoadMap:
     from takevla.world.maps.opendrive import read_opendrive
 

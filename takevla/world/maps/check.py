@@ -29,7 +29,9 @@ def check_map(road_map: RoadMap, open_ends: bool = False) -> list[str]:
         ruled = {signal for phase in junction.phases for signal in phase.signals}
         named = {signal.index for signal in road_map.signals if signal.junction == junction.index}
         if ruled != named:
-            faults.append(f"junction {junction.index}: phases rule {sorted(ruled)}, signals are {sorted(named)}")
+            faults.append(
+                f"junction {junction.index}: phases rule {sorted(ruled)}, signals are {sorted(named)}"
+            )
     return faults
 
 

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from takevla.scene.trace import tangent_headings
+
 Double = NDArray[np.float64]
 
 FINE_SPACING_M = 0.25  # sampling of curves before they become lanes
+RUN_UP_M = 35.0  # straight stretch kept at the ends of a rounded polyline, where junctions lie
 TURN_LEAST_RAD = math.radians(20.0)  # sharper: line-arc-line; gentler: one cubic
 
 
@@ -37,10 +40,7 @@ def curve_from_points(xy: Double, heading: Double | None = None) -> Curve:
         raise ValueError("a curve needs two distinct points")
     s = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
     if heading is None:
-        order = 2 if len(xy) > 2 else 1
-        dx = np.gradient(xy[:, 0], s, edge_order=order)
-        dy = np.gradient(xy[:, 1], s, edge_order=order)
-        heading = np.arctan2(dy, dx)
+        heading = tangent_headings(xy, s)
     else:
         heading = heading[keep]
     return Curve(xy, np.unwrap(heading), s)
@@ -142,6 +142,11 @@ def connect(start: Double, heading0: float, end: Double, heading1: float) -> Cur
     return cubic(start, heading0, end, heading1)
 
 
+def _room(length_m: float, at_end: bool) -> float:
+    """How much of a segment a corner's tangent may take."""
+    return max(0.45 * length_m, length_m - RUN_UP_M) if at_end else 0.5 * length_m - 1.0
+
+
 def rounded(vertices: Double, radii: Double) -> Curve:
     """A polyline whose inner corner k is rounded by a circular arc of at most `radii[k]` (radii: (N,))."""
     pieces: list[Curve] = []
@@ -153,7 +158,9 @@ def rounded(vertices: Double, radii: Double) -> Curve:
         turn = (math.atan2(out[1], out[0]) - heading + math.pi) % (2 * math.pi) - math.pi
         if abs(turn) < 1e-4:
             continue
-        room = 0.45 * min(float(np.hypot(*into)), float(np.hypot(*out)))
+        # Inner segments are shared by two corners; at the ends a straight run-up stays.
+        before_room = _room(float(np.hypot(*into)), k == 1)
+        room = min(before_room, _room(float(np.hypot(*out)), k == len(vertices) - 2))
         radius = min(float(radii[k]), room / math.tan(abs(turn) / 2.0))
         tangent = radius * math.tan(abs(turn) / 2.0)
         entry = corner - tangent * into / np.hypot(*into)

@@ -238,14 +238,18 @@ def write_routes(path: Path | str, tasks: Iterable[RouteTask]) -> None:
         waypoints = ElementTree.SubElement(route, "waypoints")
         for x, y, z in task.keypoints_world:
             # The shortest text of a float32 reads back as the same float32.
-            place = {"x": str(np.float32(x)), "y": str(np.float32(0.0) - np.float32(y)), "z": str(np.float32(z))}
+            place = {
+                "x": str(np.float32(x)),
+                "y": str(np.float32(0.0) - np.float32(y)),
+                "z": str(np.float32(z)),
+            }
             ElementTree.SubElement(waypoints, "position", place)
         scenarios = ElementTree.SubElement(route, "scenarios")
         for call in task.scenarios:
             scenario = ElementTree.SubElement(scenarios, "scenario", name=call.name, type=call.type)
             ElementTree.SubElement(scenario, "trigger_point", point_attributes(call.trigger_world))
-            for key, attributes in call.parameters.items():
-                ElementTree.SubElement(scenario, key.split(REPEAT)[0], dict(attributes))
+            for key, texts in call.parameters.items():
+                ElementTree.SubElement(scenario, key.split(REPEAT)[0], dict(texts))
     ElementTree.indent(root)
     text = ElementTree.tostring(root, encoding="unicode")
     Path(path).write_text(f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n', encoding="utf-8")
@@ -263,7 +267,9 @@ def select_routes(tasks: Sequence[RouteTask], subset: str) -> list[RouteTask]:
         ends = [item] if item in position else item.split("-")
         for end in ends:
             if end not in position:
-                raise ValueError(f"no route {end!r} in the file; ids run from {tasks[0].id} to {tasks[-1].id}")
+                raise ValueError(
+                    f"no route {end!r} in the file; ids run from {tasks[0].id} to {tasks[-1].id}"
+                )
         chosen.update(range(position[ends[0]], position[ends[-1]] + 1))
     return [tasks[k] for k in sorted(chosen)]
 

@@ -14,6 +14,7 @@ from takevla.world.maps.draft import MapDraft
 from takevla.world.maps.towns.crossings import Leg, Rule, build_junction, trims
 from takevla.world.maps.towns.highway import build_carriageway, ramp_reference
 from takevla.world.maps.towns.layout import Plan, Street, Warp, centre_line, draw_plan, draw_warp
+from takevla.world.maps.towns.props import place_props
 from takevla.world.maps.towns.roads import BuiltRoad, build_road, driving_lanes, lane_of_kind
 from takevla.world.maps.towns.sections import Section
 from takevla.world.maps.towns.style import ALDER, BIRCH, Sections, Style, sections
@@ -79,17 +80,22 @@ def build_town(name: str) -> RoadMap:
         _trim_at(node, roads)
     for index, road in enumerate(roads):
         if not road.built.forward:
-            curve = part(road.curve, road.trim_start_m, road.curve.length_m - road.trim_end_m)
-            road.built = build_road(draft, index, curve, road.section)
+            road.built = build_road(draft, index, _trimmed(road), road.section)
     for road in roads:
         for before, after in road.joints:
             first = before if before >= 0 else road.built.forward[0]
             draft.link(first, after if after >= 0 else road.built.forward[0])
-    for number, node in enumerate(plan.nodes):
+    for order, node in enumerate(plan.nodes):
         legs = _legs(draft, node, roads)
         rule = _draw_rule(legs, node in plan.highway, style, rng)
-        build_junction(draft, node_xy[node], legs, rule, JUNCTION_ROAD + number, rng)
+        build_junction(draft, node_xy[node], legs, rule, JUNCTION_ROAD + order, rng)
+    lined = [road for road in roads if road.section.name != "ramp"]
+    place_props(draft, [(_trimmed(road), road.section) for road in lined], rng)
     return draft.freeze(name, family.lower(), f"town:{name}")
+
+
+def _trimmed(road: _Road) -> Curve:
+    return part(road.curve, road.trim_start_m, road.curve.length_m - road.trim_end_m)
 
 
 def _build_highway(
@@ -106,7 +112,7 @@ def _build_highway(
     highway = _Road(west, east, parts.highway, centre_line(plan, street, warp))
     for node in plan.highway:
         _trim_at(node, [*roads, highway])
-    whole = part(highway.curve, highway.trim_start_m, highway.curve.length_m - highway.trim_end_m)
+    whole = _trimmed(highway)
     result = [highway]
     for forward, (exit_node, entry_node) in ((True, plan.ramps.forward), (False, plan.ramps.backward)):
         side = build_carriageway(

@@ -6,6 +6,7 @@ junctions are not all alike.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 
@@ -20,8 +21,8 @@ from takevla.world.maps.towns.style import Sections, Style
 
 Double = NDArray[np.float64]
 
-STREET_CORNER_M = 26.0  # radius of bends in streets
-RURAL_CORNER_M = 45.0
+LEAST_CORNER_M = 26.0  # radius of bends in slow streets
+CORNER_MPS2 = 2.5  # lateral acceleration at the speed limit in bends, where there is room
 REFERENCE_SPACING_M = 0.5
 HIGHWAY_LEAST_M = 1180.0
 RAMP_ROOM_M = 425.0  # from a highway's end to the foot of a ramp: reach, auxiliary lane, taper, approach
@@ -36,7 +37,6 @@ class Street:
     end: int
     section: Section
     inner: list[tuple[float, float]] = field(default_factory=list)
-    corner_m: float = STREET_CORNER_M
     bow: float = 0.0
 
 
@@ -101,7 +101,8 @@ def draw_warp(style: Style, centre: tuple[float, float], rng: Generator) -> Warp
 def centre_line(plan: Plan, street: Street, warp: Warp) -> Curve:
     """The street's reference line in the world."""
     vertices = np.array([plan.nodes[street.start], *street.inner, plan.nodes[street.end]], np.float64)
-    flat = resample(rounded(vertices, np.full(len(vertices), street.corner_m)), REFERENCE_SPACING_M)
+    corner = max(LEAST_CORNER_M, street.section.speed_limit_mps**2 / CORNER_MPS2)
+    flat = resample(rounded(vertices, np.full(len(vertices), corner)), REFERENCE_SPACING_M)
     if street.bow:
         bulge = street.bow * flat.length_m * np.sin(math.pi * flat.s / flat.length_m) ** 2
         normal = np.column_stack([-np.sin(flat.heading), np.cos(flat.heading)])
@@ -121,6 +122,12 @@ def draw_plan(style: Style, parts: Sections, rng: Generator) -> Plan:
     nodes = {
         row * columns + column: (xs[column], ys[row]) for row in range(rows) for column in range(columns)
     }
+
+    for row in range(1, rows - 1):
+        for column in range(1, columns - 1):
+            x, y = nodes[row * columns + column]
+            dx, dy = rng.uniform(-style.jitter_m, style.jitter_m, 2)
+            nodes[row * columns + column] = (x + dx, y + dy)
 
     wide_row = int(rng.integers(1, rows - 1))
     wide_column = int(rng.integers(1, columns - 1))
@@ -217,38 +224,32 @@ def _add_frontage_and_highway(
         (entry_node, entry_x),
     ]
     tops.sort(key=lambda item: item[1])
-    for (before, _), (after, _) in zip(tops, tops[1:]):
+    for (before, _), (after, _) in itertools.pairwise(tops):
         plan.streets.append(Street(before, after, parts.collector))
-    plan.streets.append(Street(west_end, tops[0][0], parts.boulevard, [(west - stub, top)], RURAL_CORNER_M))
-    plan.streets.append(Street(tops[-1][0], east_end, parts.boulevard, [(east + stub, top)], RURAL_CORNER_M))
+    plan.streets.append(Street(west_end, tops[0][0], parts.boulevard, [(west - stub, top)]))
+    plan.streets.append(Street(tops[-1][0], east_end, parts.boulevard, [(east + stub, top)]))
 
     far_entry = _add_node(plan, first + rng.uniform(0.0, 50.0), beyond)
     far_exit = _add_node(plan, last - rng.uniform(0.0, 50.0), beyond)
     rural = parts.rural
-    corner = [(west - stub, beyond)], RURAL_CORNER_M
-    plan.streets.append(Street(west_end, far_entry, rural, *corner))
+    plan.streets.append(Street(west_end, far_entry, rural, [(west - stub, beyond)]))
     plan.streets.append(Street(far_entry, far_exit, rural, bow=float(rng.uniform(0.0, 0.06))))
-    plan.streets.append(Street(far_exit, east_end, rural, [(east + stub, beyond)], RURAL_CORNER_M))
+    plan.streets.append(Street(far_exit, east_end, rural, [(east + stub, beyond)]))
     plan.ramps = Ramps(forward=(exit_node, entry_node), backward=(far_exit, far_entry))
 
 
 def _add_southern_road(plan: Plan, parts: Sections, rng: Generator, xs: Double, columns: int) -> None:
     """A winding two-way country road round the south, met by one street in the middle."""
-    low = -float(rng.uniform(75.0, 110.0))
+    low = -float(rng.uniform(110.0, 140.0))
     west, east = float(xs[0]), float(xs[-1])
     middle = int(rng.integers(1, columns - 1))
     meet = _add_node(plan, float(xs[middle]), low)
     plan.streets.append(Street(middle, meet, parts.local))
-    for corner, start, x in ((0, west, west - 60.0), (columns - 1, east, east + 60.0)):
+    for corner, start, x in ((0, west, west - 100.0), (columns - 1, east, east + 100.0)):
         reach = float(xs[middle]) - start
-        wave = float(rng.uniform(18.0, 40.0))
-        inner = [
-            (x, 0.0),
-            (x, low - wave),
-            (start + 0.35 * reach, low - wave),
-            (start + 0.6 * reach, low),
-        ]
-        plan.streets.append(Street(corner, meet, parts.rural, inner, 60.0))
+        wave = float(rng.uniform(10.0, 35.0))
+        inner = [(x, 0.0), (x, low - wave), (start + 0.5 * reach, low - wave)]
+        plan.streets.append(Street(corner, meet, parts.rural, inner))
 
 
 def _contract(plan: Plan) -> None:
@@ -260,19 +261,14 @@ def _contract(plan: Plan) -> None:
             continue
         first, second = ends
         if first.end != node:
-            first = Street(
-                first.end, first.start, first.section, first.inner[::-1], first.corner_m, -first.bow
-            )
+            first = Street(first.end, first.start, first.section, first.inner[::-1])
         if second.start != node:
-            second = Street(
-                second.end, second.start, second.section, second.inner[::-1], second.corner_m, -second.bow
-            )
+            second = Street(second.end, second.start, second.section, second.inner[::-1])
         if first.start == second.end:
             continue
         main = first if first.section.rank >= second.section.rank else second
         inner = [*first.inner, plan.nodes[node], *second.inner]
-        corner = max(first.corner_m, second.corner_m)
         for street in ends:
             plan.streets.remove(street)
-        plan.streets.append(Street(first.start, second.end, main.section, inner, corner))
+        plan.streets.append(Street(first.start, second.end, main.section, inner))
         del plan.nodes[node]

@@ -21,6 +21,7 @@ class Style:
     warp_m: tuple[float, float]  # amplitude of the smooth bending of the whole plan
     warp_length_m: tuple[float, float]
     bow: tuple[float, float]  # sideways bulge of single streets, share of their length
+    jitter_m: float  # how far inner nodes may lie off the grid
     dropped_share: tuple[float, float]  # of removable inner streets
     gap_m: tuple[float, float]  # from the frontage road to the highway's centre line
     stub_m: tuple[float, float]  # how far the highway reaches beyond the town on each side
@@ -38,6 +39,7 @@ ALDER = Style(
     warp_m=(5.0, 13.0),
     warp_length_m=(520.0, 950.0),
     bow=(0.0, 0.05),
+    jitter_m=6.0,
     dropped_share=(0.15, 0.4),
     gap_m=(105.0, 130.0),
     stub_m=(190.0, 240.0),
@@ -62,6 +64,7 @@ BIRCH = Style(
     warp_m=(10.0, 20.0),
     warp_length_m=(480.0, 800.0),
     bow=(0.03, 0.08),
+    jitter_m=18.0,
     dropped_share=(0.3, 0.55),
     gap_m=(115.0, 150.0),
     stub_m=(200.0, 270.0),
@@ -140,14 +143,14 @@ def sections(lane_m: float, highway_lanes: int, fast: bool) -> Sections:
         ),
         rural=both(
             "rural",
-            driving(1, lane_m) + (Strip(LaneKind.SHOULDER, SHOULDER_M),),
+            (*driving(1, lane_m), Strip(LaneKind.SHOULDER, SHOULDER_M)),
             70.0 if fast else 60.0,
             MarkKind.BROKEN_YELLOW,
             rank=2,
         ),
         highway=both(
             "highway",
-            driving(highway_lanes, max(lane_m, 3.5)) + (Strip(LaneKind.SHOULDER, HIGHWAY_SHOULDER_M),),
+            (*driving(highway_lanes, max(lane_m, 3.5)), Strip(LaneKind.SHOULDER, HIGHWAY_SHOULDER_M)),
             110.0 if fast else 90.0,
             MarkKind.SOLID_YELLOW,
             median_m=6.0 if fast else 4.0,
