@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from takevla.scene.road_map import RoadMap
 from takevla.scene.scene import Scene, Weather
-from takevla.world.camera.instances import actor_instances, emit, join
+from takevla.world.camera.ground import lay
+from takevla.world.camera.instances import actor_instances, emit
 from takevla.world.camera.look import OVERSAMPLING, Look, develop, is_night, make_look
 from takevla.world.camera.models import models
 from takevla.world.camera.renderer import Renderer
 from takevla.world.camera.rig import FOV_DEG, HEIGHT_PX, MOUNT_M, WIDTH_PX, Rig
 from takevla.world.camera.town import Town, build_town
 
-BATCH_QUADS = 24_000  # the greatest number of quads of models in one picture
-BATCH_SHADOWS = 1_000
+BATCH_QUADS = 24_000  # the greatest number of quads of each batch in one picture
+GROUND_QUADS = BATCH_QUADS - 1_000  # leaves room for shadows
 TOWNS_KEPT = 64  # towns whose geometry stays in memory, about 1 to 3 MB each
 LOOKS_KEPT = 256
 
@@ -56,8 +57,8 @@ class Camera:
         """Size in pixels, horizontal field of view, and mount (see `Rig`)."""
         self._rig = Rig(width, height, fov_deg, mount_m)
         self._renderer = Renderer(OVERSAMPLING * width, OVERSAMPLING * height, fov_deg, BATCH_QUADS)
-        self._solids = np.zeros((4 * BATCH_QUADS, 4), np.float32)
-        self._shadows = np.zeros((4 * BATCH_SHADOWS, 4), np.float32)
+        self._solid = np.zeros((4 * BATCH_QUADS, 4), np.float32)
+        self._flat = np.zeros((4 * BATCH_QUADS, 4), np.float32)  # ground, then shadows on it
         self._looks: OrderedDict[Weather, Look] = OrderedDict()
 
     @property
@@ -93,13 +94,13 @@ class Camera:
             ]
         )
         yaw = float(ego.heading_rad) + yaw_offset_rad
-        placed = town.instances(scene.lights, night)
-        if len(scene.actors):
-            placed = join(actor_instances(scene.actors, night), placed)
         tan_half = math.tan(math.radians(0.5 * self._rig.fov_deg))
-        solid, shadow = emit(models(), placed, eye, yaw, tan_half, self._solids, self._shadows)
-        solids, shadows = self._solids[: 4 * solid], self._shadows[: 4 * shadow]
-        raw = self._renderer.draw(town.stage, solids, shadows, eye, yaw)
+        low = lay(town.ground, eye, yaw, tan_half, self._flat[: 4 * GROUND_QUADS])
+        solid = 0
+        for placed in (actor_instances(scene.actors, night), town.instances(scene.lights, night)):
+            more = emit(models(), placed, eye, yaw, tan_half, self._solid[4 * solid :], self._flat[4 * low :])
+            solid, low = solid + more[0], low + more[1]
+        raw = self._renderer.draw(self._flat[: 4 * low], self._solid[: 4 * solid], eye, yaw)
         picture = np.empty((self._rig.height, self._rig.width, 3), np.uint8)
         develop(raw, look, scene.time_us, picture)
         return picture

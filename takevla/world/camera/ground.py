@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import shapely
+from numba import njit
 from numpy.typing import NDArray
 
 from takevla.scene.road_map import NO_LANE, Control, Lane, LaneKind, MarkKind, RoadMap
@@ -26,6 +28,8 @@ PAINT_Z_M = 0.01
 SEAM_M = 0.06
 TURN_STEP_RAD = 0.05  # a ribbon's chord turns by no more
 CHORD_M = 20.0
+CHUNK_M = 60.0
+GROUND_DISTANCE_M = 170.0
 
 ASPHALT = (74, 75, 79)
 ASPHALT_PARKING = (88, 88, 91)
@@ -79,6 +83,14 @@ _MARK_RGB = {
 }
 
 
+class Ground(NamedTuple):
+    """The quads of a town's ground, in C chunks, in the order in which they must be drawn."""
+
+    vertices: NDArray[np.float32]  # (4 * quads, 4) as `instances.emit` writes them
+    start: NDArray[np.int32]  # (C + 1,) first quad of each chunk
+    circle: NDArray[np.float32]  # (C, 3) x, y, radius of a circle that holds the chunk
+
+
 class Quads:
     """Quads being gathered: corners (N, 4, 3) world, by layer and colour."""
 
@@ -93,23 +105,31 @@ class Quads:
             code = np.array([*rgb, _KIND[layer]], np.uint8)
             self._codes[layer].append(np.tile(code, (len(corners), 1)))
 
-    def chunks(self, side_m: float) -> list[list[NDArray[np.float32]]]:
-        """For each layer the vertex arrays (4 * quads, 4) of the squares of the town that hold any."""
-        return [self._layer_chunks(layer, side_m) for layer in Layer]
-
-    def _layer_chunks(self, layer: Layer, side_m: float) -> list[NDArray[np.float32]]:
-        if not self._corners[layer]:
-            return []
-        corners = np.concatenate(self._corners[layer])
+    def ground(self, chunk_m: float) -> Ground:
+        """The quads in painter's order, within each layer by square chunks of side `chunk_m`."""
+        layers = [layer for layer in Layer if self._corners[layer]]
+        if not layers:
+            return Ground(np.empty((0, 4), np.float32), np.zeros(1, np.int32), np.empty((0, 3), np.float32))
+        corners = np.concatenate([quads for layer in layers for quads in self._corners[layer]])
+        codes = np.concatenate([codes for layer in layers for codes in self._codes[layer]])
+        rank = np.repeat(layers, [sum(map(len, self._corners[layer])) for layer in layers])
         vertices = np.empty((len(corners), 4, 4), np.float32)
         vertices[:, :, :3] = corners
-        vertices.view(np.uint8)[:, :, 12:] = np.concatenate(self._codes[layer])[:, None, :]
-        cell = np.floor(corners[:, :, :2].mean(axis=1) / side_m).astype(np.int64)
-        _, chunk = np.unique(cell, axis=0, return_inverse=True)
-        chunk = chunk.reshape(-1)
-        order = np.argsort(chunk, kind="stable")
-        edges = np.flatnonzero(np.diff(chunk[order])) + 1
-        return [part.reshape(-1, 4) for part in np.split(vertices[order], edges)]
+        vertices.view(np.uint8)[:, :, 12:] = codes[:, None, :]
+        middle = corners[:, :, :2].mean(axis=1)
+        cell = np.floor((middle - middle.min(axis=0)) / chunk_m).astype(np.int64)
+        key = (rank * (cell[:, 1].max() + 1) + cell[:, 1]) * (cell[:, 0].max() + 1) + cell[:, 0]
+        order = np.argsort(key, kind="stable")
+        start = np.flatnonzero(np.diff(key[order], prepend=-1))
+        flat = corners[order, :, :2].reshape(-1, 2)
+        low = np.minimum.reduceat(flat, 4 * start, axis=0)
+        high = np.maximum.reduceat(flat, 4 * start, axis=0)
+        radius = 0.5 * np.linalg.norm(high - low, axis=1)
+        return Ground(
+            vertices=vertices[order].reshape(-1, 4),
+            start=np.append(start, len(order)).astype(np.int32),
+            circle=np.concatenate([0.5 * (low + high), radius[:, None]], axis=1).astype(np.float32),
+        )
 
 
 class _Track:
@@ -279,7 +299,43 @@ def _crosswalks(quads: Quads, road_map: RoadMap) -> None:
         quads.add(np.concatenate([flat, z], axis=2), WHITE, Layer.PAINT)
 
 
-def ground_quads(road_map: RoadMap) -> Quads:
+@njit(cache=True)
+def lay(
+    ground: Ground, eye: NDArray[np.float64], yaw: float, tan_half: float, vertices: NDArray[np.float32]
+) -> int:
+    """Copy the quads that may be in view into `vertices` (capacity * 4, 4); return their number.
+
+    What exceeds the capacity is left out.
+    """
+    capacity = len(vertices) // 4
+    forward_x, forward_y = np.cos(yaw), np.sin(yaw)
+    widen = np.sqrt(1.0 + tan_half * tan_half)
+    count = 0
+    for chunk in range(len(ground.circle)):
+        dx, dy = ground.circle[chunk, 0] - eye[0], ground.circle[chunk, 1] - eye[1]
+        radius = ground.circle[chunk, 2]
+        depth = forward_x * dx + forward_y * dy
+        if depth < -radius or depth > GROUND_DISTANCE_M + radius:
+            continue
+        if abs(forward_x * dy - forward_y * dx) > depth * tan_half + radius * widen:
+            continue
+        for quad in range(ground.start[chunk], ground.start[chunk + 1]):
+            near, far, left, right = 1e9, -1e9, -1e9, -1e9
+            for k in range(4 * quad, 4 * quad + 4):
+                dx, dy = ground.vertices[k, 0] - eye[0], ground.vertices[k, 1] - eye[1]
+                depth, side = forward_x * dx + forward_y * dy, forward_x * dy - forward_y * dx
+                near, far = min(near, depth), max(far, depth)
+                left, right = max(left, depth * tan_half - side), max(right, depth * tan_half + side)
+            if far < 0.0 or near > GROUND_DISTANCE_M or left < 0.0 or right < 0.0:
+                continue
+            if count >= capacity:
+                return count
+            vertices[4 * count : 4 * count + 4] = ground.vertices[4 * quad : 4 * quad + 4]
+            count += 1
+    return count
+
+
+def build_ground(road_map: RoadMap) -> Ground:
     """Everything painted or paved in the town."""
     quads = Quads()
     tracks = [_Track(lane) for lane in road_map.lanes]
@@ -315,4 +371,4 @@ def ground_quads(road_map: RoadMap) -> Quads:
     _marks(quads, tracks)
     _crosswalks(quads, road_map)
     _stop_lines(quads, road_map, tracks)
-    return quads
+    return quads.ground(CHUNK_M)

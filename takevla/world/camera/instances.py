@@ -51,18 +51,6 @@ class Instances(NamedTuple):
     radius: NDArray[np.float32]  # (I,) of a sphere about the origin that holds the model
 
 
-def join(first: Instances, second: Instances) -> Instances:
-    """Both, first before second."""
-    return Instances(
-        model=np.concatenate([first.model, second.model]),
-        pose=np.concatenate([first.pose, second.pose]),
-        scale=np.concatenate([first.scale, second.scale]),
-        rgb=np.concatenate([first.rgb, second.rgb]),
-        bits=np.concatenate([first.bits, second.bits]),
-        radius=np.concatenate([first.radius, second.radius]),
-    )
-
-
 def actor_instances(actors: Actors, night: bool) -> Instances:
     """The valid actors as placed models.  Paint follows from the id; lamps are on at night."""
     table = kind_table()

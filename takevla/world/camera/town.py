@@ -1,4 +1,4 @@
-"""One town as the camera keeps it: chunks of ground, and the placed models that do not move."""
+"""One town as the camera keeps it: the ground, and the placed models that do not move."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.scene.road_map import Control, LaneKind, LightState, Prop, RoadMap
-from takevla.world.camera.ground import ground_quads
+from takevla.world.camera.ground import Ground, build_ground
 from takevla.world.camera.instances import Instances
 from takevla.world.camera.models import BUILDING_FLOORS, FLOOR_HEIGHT_M, model_index
-from takevla.world.camera.renderer import Stage
 from takevla.world.camera.street import GREEN_LIT, HEAD_HEIGHT_M, RED_LIT, YELLOW_LIT
 from takevla.world.camera.vehicles import NIGHT
 
-CHUNK_M = 60.0
 PLATE_HEIGHT_M = 2.3  # of a sign's plate where the map gives its foot
 ARM_REACH_M = 9.0  # heads over the road hang without a post of their own
 
@@ -44,7 +42,7 @@ _Row = tuple[int, tuple[float, float, float, float], tuple[float, float, float],
 class Town:
     """The camera's own picture of a road map."""
 
-    stage: Stage
+    ground: Ground
     fixed: Instances  # signal heads come first
     head_signal: NDArray[np.int32]  # (heads,) signal of each of the first rows of `fixed`
 
@@ -94,7 +92,7 @@ class _Roadway:
 
 
 def build_town(road_map: RoadMap) -> Town:
-    """Make the town's chunks and placed models.  Well under a second for a built-in town."""
+    """Make the town's ground and placed models.  Well under a second for a built-in town."""
     rows = model_index()
     roadway = _Roadway(road_map)
     heads: list[_Row] = []
@@ -129,7 +127,7 @@ def build_town(road_map: RoadMap) -> Town:
         radius=np.array([row[4] for row in placed], np.float32),
     )
     return Town(
-        stage=Stage(ground_quads(road_map).chunks(CHUNK_M)),
+        ground=build_ground(road_map),
         fixed=fixed,
         head_signal=np.array(head_signal, np.int32),
     )
