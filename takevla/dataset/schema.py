@@ -99,6 +99,7 @@ FRAME_COLUMNS: Final = (
         "",
         "steer (left positive), throttle, brake of each tick until the next frame, disturbances included",
     ),
+    Column("steer_burst", _YES, "", "", "a disturbance pushes the wheel before the next frame"),
     Column("weather", _fixed(7), "CARLA", "", "the fields of Weather in their order"),
     Column("buckets", pa.list_(_TEXT), "", "", "names of the buckets that hold the frame"),
 )
@@ -124,7 +125,7 @@ EPISODE_COLUMNS: Final = (
     Column("status", _TEXT, "", "", "how the route ended"),
     Column("first_failure_us", _I64, "µs", "", "world time of the first failing infraction, -1 for none"),
     Column("infractions", pa.list_(_TEXT), "", "", "names of the infraction categories that occurred"),
-    Column("driving_score", _F32, "0..100", "", "driving score of the episode"),
+    Column("completion_percent", _F32, "%", "", "part of the route that was driven"),
     Column("scenario_note", _TEXT, "", "", 'why the scenario did not start, "" if it did'),
     Column("distance_m", _F32, "m", "", "distance driven by the ego"),
 )

@@ -57,6 +57,7 @@ class Attempt:
         takeover: str = "",
         offset: CameraOffset | None = None,
         mount_x_m: float = 0.0,
+        steer_burst: bool = False,
     ) -> None:
         """Record one instant.
 
@@ -108,6 +109,7 @@ class Attempt:
                 "expert_actor_id": reason.actor_id,
                 "expert_target_speed_mps": reason.target_speed_mps,
                 "applied_controls": [],
+                "steer_burst": steer_burst,
                 "weather": astuple(scene.weather),
             }
         )

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from takevla.driver.closed_loop import Camera, Seat
-from takevla.scene.plan import Observation, Plan
+from takevla.scene.plan import WAYPOINT_PERIOD_US, Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.attempt import Attempt, CameraOffset
 from takevla.takeover.monitor import Phase
@@ -88,6 +88,7 @@ class DemonstrationRecorder:
             "pretrain",
             offset=offset,
             mount_x_m=self._mount_x_m,
+            steer_burst=seat.burst_near(observation.time_us, WAYPOINT_PERIOD_US),
         )
 
     def on_tick(self, seat: Seat, ego: Ego, controls: Controls) -> None:

@@ -1,0 +1,332 @@
+"""Collection: many attempts, in parts, by any number of processes, resumable after a kill.
+
+`collect_takeovers` lets a policy drive with the expert in shadow; `collect_expert` lets the expert
+drive alone, with pushes of the wheel and a wandering camera, for pretraining.  Both write the dataset
+of `takevla.dataset`.  Tasks are grouped into parts by their order, a part is driven as one batch and
+committed as a whole, so neither the number of workers nor a kill changes a byte of the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from takevla.dataset.scenes import scene_columns
+from takevla.dataset.schema import FRAME_COLUMNS
+from takevla.dataset.writer import Part, Writer
+from takevla.driver.closed_loop import BurstSchedule, Seat, SteeringBurst, drive
+from takevla.driver.driver import Driver
+from takevla.driver.expert.expert import Expert
+from takevla.scale import Executor, JobFailure, Listener, Report, Silent, executor, groups
+from takevla.scene.scene import TICK_US
+from takevla.takeover.attempt import Attempt
+from takevla.takeover.recorder import DemonstrationRecorder, OffsetConfig, TakeoverRecorder
+from takevla.takeover.shadow import ShadowedDriver, TakeoverConfig
+from takevla.world.camera import Camera, Rig
+from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
+from takevla.world.maps.atlas import load_town
+from takevla.world.maps.route_xml import RouteTask
+from takevla.world.record import KEY_OF_EVENT, MIN_SPEED_KEY, RouteRecord
+
+PLAN_PERIOD_US: Final = 250_000  # 4 Hz, as the policy plans
+LONGEST_BURSTS_US: Final = 600_000_000  # bursts are drawn for attempts up to this long
+
+Refusal = Callable[[Sequence[RouteTask]], None]
+PolicyMaker = Callable[[], Driver]
+
+
+@dataclass(frozen=True)
+class Bursts:
+    """Pushes of the wheel in expert attempts: see `BurstSchedule`."""
+
+    every_s: tuple[float, float] = (4.0, 10.0)
+    lasts_s: tuple[float, float] = (0.3, 0.7)
+    steer: tuple[float, float] = (0.05, 0.22)
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What all collections share."""
+
+    rig: Rig = field(default_factory=Rig)
+    density: float = DENSITY_PER_KM  # background vehicles per km of lane
+    part_size: int = 16  # attempts that are driven in one batch and committed together
+    maps_dir: Path | None = None  # where OpenDRIVE towns are looked for
+
+
+@dataclass(frozen=True)
+class DemonstrationConfig:
+    """What expert attempts add."""
+
+    offsets: OffsetConfig = field(default_factory=OffsetConfig)
+    bursts: Bursts = field(default_factory=Bursts)
+
+
+@dataclass(frozen=True)
+class _Job:
+    out: Path
+    meta: dict[str, Any]
+    part: str
+    tasks: tuple[RouteTask, ...]
+    seeds: tuple[int, ...]
+    config: CollectConfig
+
+
+def collect_takeovers(
+    tasks: Sequence[RouteTask],
+    make_policy: PolicyMaker,
+    policy_name: str,
+    out: Path,
+    seed: int,
+    refuse: Refusal,
+    workers: int = 1,
+    config: CollectConfig | None = None,
+    takeovers: TakeoverConfig | None = None,
+    listener: Listener | None = None,
+) -> None:
+    """Drive `tasks` with the policy, the expert in shadow; write all attempts to the dataset `out`.
+
+    Args:
+        tasks: in the order that fixes the parts.
+        make_policy: gives the policy; called once for each part, in the process that drives it, so it
+            must be picklable and should keep what it loads.
+        policy_name: stands in the provenance, for example the checkpoint's path and hash.
+        out: a new folder, or one of the same collection that was interrupted.
+        seed: of the worlds.
+        refuse: raises ValueError where a task must not be used for training.
+        workers: processes.
+        config: camera, traffic, size of parts.
+        takeovers: triggers, monitor, windows.
+        listener: is told of progress by part.
+
+    Raises:
+        ValueError: `refuse` does, or `out` was begun with other settings.
+    """
+    settings = takeovers or TakeoverConfig()
+    function = partial(_drive_policy, make_policy=make_policy, settings=settings)
+    provenance = {"kind": "takeover", "policy": policy_name, "takeover": asdict(settings)}
+    rates = {"scene_period_us": settings.scene_period_us}
+    _collect(function, tasks, out, seed, refuse, config, provenance, rates, executor(workers), listener)
+
+
+def collect_expert(
+    tasks: Sequence[RouteTask],
+    out: Path,
+    seed: int,
+    refuse: Refusal,
+    workers: int = 1,
+    config: CollectConfig | None = None,
+    demonstration: DemonstrationConfig | None = None,
+    listener: Listener | None = None,
+) -> None:
+    """Drive `tasks` with the expert and write all attempts; arguments as in `collect_takeovers`."""
+    settings = demonstration or DemonstrationConfig()
+    function = partial(_drive_expert, settings=settings)
+    provenance = {"kind": "demonstration", "demonstration": asdict(settings)}
+    _collect(function, tasks, out, seed, refuse, config, provenance, {}, executor(workers), listener)
+
+
+class _Finisher:
+    """Lets the manifest follow the parts as they are committed."""
+
+    def __init__(self, writer: Writer, told: Listener) -> None:
+        self._writer, self._told = writer, told
+
+    def progress(self, index: int, share: float) -> None:
+        self._told.progress(index, share)
+
+    def finished(self, index: int, result: Any) -> None:
+        self._writer.finish()
+        self._told.finished(index, result)
+
+
+def _collect(
+    function: Callable[[_Job, Report], None],
+    tasks: Sequence[RouteTask],
+    out: Path,
+    seed: int,
+    refuse: Refusal,
+    config: CollectConfig | None,
+    provenance: dict[str, Any],
+    rates: dict[str, int],
+    engine: Executor,
+    listener: Listener | None,
+) -> None:
+    refuse(tasks)
+    config = config or CollectConfig()
+    meta = {
+        "rig": asdict(config.rig),
+        "rates": {"plan_period_us": PLAN_PERIOD_US, **rates},
+        "provenance": provenance
+        | {
+            "seed": seed,
+            "density": config.density,
+            "part_size": config.part_size,
+            "tasks": len(tasks),
+            "tasks_sha256": tasks_hash(tasks),
+        },
+    }
+    writer = Writer(out, meta)
+    jobs, start = [], 0
+    for number, group in enumerate(groups(tasks, config.part_size)):
+        seeds = tuple(world_seed(seed, start + k) for k in range(len(group)))
+        jobs.append(_Job(out, meta, f"{number:05d}", group, seeds, config))
+        start += len(group)
+    names = [f"part {job.part}" for job in jobs]
+    results = engine.run(function, jobs, names, _Finisher(writer, listener or Silent()))
+    writer.finish()
+    failed = [result for result in results if isinstance(result, JobFailure)]
+    if failed:
+        raise RuntimeError(
+            f"{out}: {len(failed)} of {len(jobs)} parts failed, first {failed[0]}; run it again"
+        )
+
+
+def world_seed(seed: int, index: int) -> int:
+    """Seed of the world of task `index`."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
+
+
+def tasks_hash(tasks: Sequence[RouteTask]) -> str:
+    """SHA-256 over what makes the tasks what they are, in their order."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        digest.update(repr((task.id, task.town, task.scenarios, task.weathers)).encode())
+        digest.update(np.ascontiguousarray(task.keypoints_world, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+def _drive_policy(job: _Job, report: Report, make_policy: PolicyMaker, settings: TakeoverConfig) -> None:
+    writer = Writer(job.out, job.meta)
+    if writer.has(job.part):
+        return
+    policy = make_policy()
+    if policy.period_us != PLAN_PERIOD_US:
+        raise ValueError(f"policy {policy.name!r} plans every {policy.period_us} us; needs {PLAN_PERIOD_US}")
+    seats = _seats(job, None)
+    attempts = _attempts(job)
+    driver = ShadowedDriver(policy, Expert(PLAN_PERIOD_US), attempts, settings)
+    recorder = TakeoverRecorder(driver, attempts, settings.scene_period_us)
+    drive(seats, driver, _camera(job.config.rig), [recorder, _Progress(report, len(seats))])
+    _commit(writer, job, seats, attempts, policy.name, settings)
+
+
+def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> None:
+    writer = Writer(job.out, job.meta)
+    if writer.has(job.part):
+        return
+    seats = _seats(job, settings.bursts)
+    attempts = _attempts(job)
+    expert = Expert(PLAN_PERIOD_US)
+    mount_x_m = job.config.rig.mount_m[0]
+    camera = _camera(job.config.rig)
+    seeds = dict(enumerate(job.seeds))
+    recorder = DemonstrationRecorder(camera, attempts, seeds, settings.offsets, mount_x_m)
+    drive(seats, expert, None, [recorder, _Progress(report, len(seats))])
+    _commit(writer, job, seats, attempts, expert.name, None)
+
+
+class _Progress:
+    """Tells which share of a part's attempts is done."""
+
+    def __init__(self, report: Report, seats: int) -> None:
+        self._report, self._seats, self._done = report, seats, 0
+
+    def on_plan(self, seat: Seat, observation: Any, plan: Any) -> None:
+        pass
+
+    def on_tick(self, seat: Seat, ego: Any, controls: Any) -> None:
+        pass
+
+    def on_finish(self, seat: Seat) -> None:
+        self._done += 1
+        self._report(self._done / self._seats)
+
+
+def _seats(job: _Job, bursts: Bursts | None) -> list[Seat]:
+    seats = []
+    for index, (task, seed) in enumerate(zip(job.tasks, job.seeds, strict=True)):
+        world = EmbeddedWorld(load_town(task.town, job.config.maps_dir), task, seed, job.config.density)
+        pushes: tuple[SteeringBurst, ...] = ()
+        if bursts is not None:
+            schedule = BurstSchedule(seed, bursts.every_s, bursts.lasts_s, bursts.steer)
+            pushes = schedule.bursts(LONGEST_BURSTS_US)
+        seats.append(Seat(index, world, bursts=pushes))
+    return seats
+
+
+def _attempts(job: _Job) -> dict[int, Attempt]:
+    return {k: Attempt(f"{job.part}-{k:03d}") for k in range(len(job.tasks))}
+
+
+@lru_cache(maxsize=2)
+def _camera(rig: Rig) -> Camera:
+    return Camera(rig.width, rig.height, rig.fov_deg, rig.mount_m)
+
+
+def _commit(
+    writer: Writer,
+    job: _Job,
+    seats: Sequence[Seat],
+    attempts: dict[int, Attempt],
+    driver: str,
+    settings: TakeoverConfig | None,
+) -> None:
+    frames: dict[str, list[Any]] = {column.name: [] for column in FRAME_COLUMNS}
+    episodes, takeovers, scenes = [], [], []
+    for seat, task, seed in zip(seats, job.tasks, job.seeds, strict=True):
+        attempt = attempts[seat.index]
+        for name, values in attempt.frame_columns().items():
+            frames[name] += values
+        what = {"route": task.id, "town": task.town, "scenario": scenario_type(task)}
+        episodes.append(
+            what
+            | {
+                "episode": attempt.episode,
+                "part": job.part,
+                "keypoints_world": np.asarray(task.keypoints_world, np.float32).ravel(),
+                "seed": seed,
+                "driver": driver,
+                "frames": len(attempt.rows),
+                "duration_us": seat.world.time_us,
+            }
+            | _outcome(seat.world.record())  # type: ignore[attr-defined]
+        )
+        takeovers += [takeover | what for takeover in attempt.takeovers]
+        if settings is not None:
+            kept = attempt.takeover_scenes(settings.scenes_before_s, settings.scenes_after_s)
+            scenes += [(attempt.episode, scene) for scene in kept]
+    writer.commit(Part(job.part, episodes, takeovers, frames, scene_columns(scenes)))
+
+
+def scenario_type(task: RouteTask) -> str:
+    """Type of the first scenario of a task, "" for none."""
+    return task.scenarios[0].type if task.scenarios else ""
+
+
+def _outcome(record: RouteRecord) -> dict[str, Any]:
+    """How an attempt ended; what fails it is what denies success in the benchmark (facts 1.5)."""
+    happened = [key for key, messages in record.infractions.items() if messages]
+    failing = [key for key in happened if key != MIN_SPEED_KEY]
+    ticks = [tick for tick, event, _ in record.events if event in KEY_OF_EVENT]
+    return {
+        "success": record.finished and not failing,
+        "status": record.status,
+        "first_failure_us": min(ticks) * TICK_US if ticks else -1,
+        "infractions": happened,
+        "completion_percent": record.completion_percent,
+        "scenario_note": record.scenario_reason,
+        "distance_m": driven_m(record),
+    }
+
+
+def driven_m(record: RouteRecord) -> float:
+    """Distance that the ego drove, m."""
+    steps = np.diff(record.position_world[:, :2].astype(np.float64), axis=0)
+    return float(np.hypot(steps[:, 0], steps[:, 1]).sum())
