@@ -1,0 +1,37 @@
+"""From what a user calls a driver to the driver itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from takevla.driver.driver import Driver
+
+EXPERT = "expert"
+
+
+def check_driver(name: str) -> None:
+    """Nothing for "expert" or an existing checkpoint folder.
+
+    Raises:
+        FileNotFoundError: naming what is missing.
+    """
+    if name != EXPERT and not Path(name).is_dir():
+        raise FileNotFoundError(f"driver {name!r}: neither 'expert' nor a checkpoint folder")
+
+
+def load_driver(name: str, commentary: bool = True) -> Driver:
+    """The expert, or the VLA of a checkpoint folder; `commentary` False lets the VLA plan without words.
+
+    Raises:
+        FileNotFoundError, ValueError: if the folder is missing or holds something else.
+    """
+    check_driver(name)
+    if name == EXPERT:
+        from takevla.driver.expert import Expert
+
+        return Expert()
+    from takevla.driver.vla.checkpoint import load_checkpoint  # torch and transformers: seconds to import
+    from takevla.driver.vla.policy import VlaDriver
+
+    loaded = load_checkpoint(Path(name))
+    return VlaDriver(loaded.model, loaded.tokenizer, commentary=commentary, residual=loaded.residual)
