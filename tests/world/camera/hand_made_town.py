@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 
 from takevla.scene.actors import ActorKind, Actors
 from takevla.scene.road_map import (
@@ -168,8 +167,3 @@ def make_scene(
         np.array([4.9, 2.1, 1.5], np.float32),
     )
     return Scene(time_us, "Hand01", ego, make_actors(rows), np.array([light], np.int8), weather or Weather())
-
-
-@pytest.fixture(scope="session")
-def town() -> RoadMap:
-    return make_town()
