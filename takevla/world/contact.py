@@ -1,0 +1,153 @@
+"""The ego among bodies: its step, and what a collision does.
+
+A collision is inelastic and nothing tunnels.  Whoever moved into the other is put back where it was
+a tick before and loses its speed (the ego keeps at most the speed of what it ran into); a vehicle that
+was involved then stands for `SHOCK_TICKS`.  Light bodies (pedestrians, bicycles, cones, boards) do not
+hold the ego up: they stay down where they were hit and leave after `DOWN_TICKS`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from takevla.scene.actors import ActorKind
+from takevla.scene.geometry import boxes_overlap
+from takevla.world.criteria import hit
+from takevla.world.dynamics import TICK_S, next_pose, next_speed
+from takevla.world.motion import put_on_path
+from takevla.world.paths import Paths
+from takevla.world.staging import Motion
+from takevla.world.state import (
+    BRAKE,
+    EGO,
+    LATERAL_ACCELERATION,
+    NOISE_HOLD_TICKS,
+    NOISE_STEER,
+    NOISE_STEER_STD,
+    NOISE_THROTTLE,
+    NOISE_THROTTLE_STD,
+    ON_STAGE,
+    STEER,
+    THROTTLE,
+    TICK,
+    WorldState,
+    draw,
+)
+
+BICYCLE, PEDESTRIAN = int(ActorKind.BICYCLE), int(ActorKind.PEDESTRIAN)
+CONE, WARNING_SIGN = int(ActorKind.CONE), int(ActorKind.WARNING_SIGN)
+STATIC = int(Motion.STATIC)
+SHOCK_TICKS = 100  # 5 s
+DOWN_TICKS = 40  # 2 s
+LIGHT_LOSS = 0.85  # share of its speed that the ego keeps when it runs into something light
+AT_REST_MPS = 0.1
+SAME_LEVEL_M = 3.0
+
+
+@njit(cache=True)
+def normal_draw(seed: int, actor: int, event: int) -> float:
+    """A standard normal number (Box-Muller on two draws)."""
+    u = max(draw(seed, actor, 2 * event), 1e-12)
+    v = draw(seed, actor, 2 * event + 1)
+    return math.sqrt(-2.0 * math.log(u)) * math.cos(2.0 * math.pi * v)
+
+
+@njit(cache=True)
+def move_ego(state: WorldState, seed: int) -> None:
+    """One tick of the ego under the controls in `state.ego`, disturbed by the noise set there."""
+    ego = state.ego
+    steer, throttle, brake = ego[STEER], ego[THROTTLE], ego[BRAKE]
+    if ego[NOISE_HOLD_TICKS] > 0.0:
+        tick = state.clock[TICK]
+        size = ego[NOISE_STEER] + ego[NOISE_STEER_STD] * normal_draw(seed, -2, tick)
+        side = 1.0 if draw(seed, -3, tick // int(ego[NOISE_HOLD_TICKS])) < 0.5 else -1.0
+        steer = min(1.0, max(-1.0, steer + side * size))
+        push = ego[NOISE_THROTTLE] + ego[NOISE_THROTTLE_STD] * normal_draw(seed, -4, tick)
+        throttle = min(1.0, max(0.0, throttle + push))
+    before = state.speed[EGO]
+    old_heading = state.heading[EGO]
+    x, y, heading = next_pose(state.x[EGO], state.y[EGO], old_heading, before, steer)
+    after = next_speed(before, throttle, brake)
+    state.x[EGO] = x
+    state.y[EGO] = y
+    state.heading[EGO] = heading
+    state.speed[EGO] = after
+    set_ego_rates(state, before, old_heading)
+
+
+@njit(cache=True)
+def set_ego_rates(state: WorldState, speed_before: float, heading_before: float) -> None:
+    """Acceleration and yaw rate over the last tick from what the pose and speed were."""
+    turn = (state.heading[EGO] - heading_before + math.pi) % (2.0 * math.pi) - math.pi
+    state.acceleration[EGO] = (state.speed[EGO] - speed_before) / TICK_S
+    state.yaw_rate[EGO] = turn / TICK_S
+    state.ego[LATERAL_ACCELERATION] = speed_before * turn / TICK_S
+    if state.speed[EGO] < AT_REST_MPS:
+        state.stand_ticks[EGO] += 1
+    else:
+        state.stand_ticks[EGO] = 0
+
+
+@njit(cache=True)
+def touches(state: WorldState, x: float, y: float, heading: float, j: int) -> bool:
+    """Whether the ego at this pose overlaps actor j."""
+    return boxes_overlap(
+        x, y, heading, state.length[EGO], state.width[EGO],
+        state.x[j], state.y[j], state.heading[j], state.length[j], state.width[j],
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def resolve_contacts(
+    state: WorldState,
+    paths: Paths,
+    before: NDArray[np.float64],
+    travelled: NDArray[np.float64],
+) -> None:
+    """Note collisions of the ego and undo whatever ran into the other.
+
+    `before` holds the ego's pose and speed (x, y, heading, speed) a tick ago, `travelled` the arc
+    length each actor has covered in the tick.
+    """
+    for _ in range(2):
+        moved_back = False
+        for j in range(1, state.stage.shape[0]):
+            if state.stage[j] != ON_STAGE or abs(state.z[j] - state.z[EGO]) > SAME_LEVEL_M:
+                continue
+            if not touches(state, state.x[EGO], state.y[EGO], state.heading[EGO], j):
+                continue
+            kind = state.kind[j]
+            light = kind == BICYCLE or kind == PEDESTRIAN or kind == CONE or kind == WARNING_SIGN
+            if light and state.leave_tick[j] > 0:
+                continue
+            if before[3] >= AT_REST_MPS:
+                hit(state, j)
+                if light:
+                    state.motion[j] = STATIC
+                    state.speed[j] = 0.0
+                    state.leave_tick[j] = state.clock[TICK] + DOWN_TICKS
+                    state.speed[EGO] *= LIGHT_LOSS
+                    continue
+            if touches(state, before[0], before[1], before[2], j):
+                # The other has moved into the ego, or both have.
+                state.s[j] -= travelled[j] * state.direction[j]
+                travelled[j] = 0.0
+                state.speed[j] = 0.0
+                if state.queue[j, 0] >= 0:
+                    put_on_path(state, paths, j)
+                if kind != PEDESTRIAN:
+                    state.halt_until[j] = state.clock[TICK] + SHOCK_TICKS
+            if touches(state, state.x[EGO], state.y[EGO], state.heading[EGO], j):
+                along = state.speed[j] * math.cos(state.heading[j] - state.heading[EGO])
+                state.x[EGO], state.y[EGO], state.heading[EGO] = before[0], before[1], before[2]
+                state.speed[EGO] = min(state.speed[EGO], max(0.0, along))
+                if kind < BICYCLE:
+                    state.halt_until[j] = state.clock[TICK] + SHOCK_TICKS
+                moved_back = True
+        if not moved_back:
+            return
+    # What still touches now has touched before; the ego stays where it was.

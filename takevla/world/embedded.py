@@ -1,0 +1,427 @@
+"""The embedded world: one route driven in a built-in or OpenDRIVE town, without any simulator."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.scene.actors import ActorKind, Actors
+from takevla.scene.lane_query import ANY_KIND, nearest_lane
+from takevla.scene.road_map import RoadMap
+from takevla.scene.route import Route
+from takevla.scene.scene import TICK_US, Controls, Ego, Scene, Weather
+from takevla.world import staging
+from takevla.world.criteria import Event, Outcome, route_arrays, start_marks
+from takevla.world.dynamics import EGO_EXTENT_M
+from takevla.world.lights import light_program, set_lights
+from takevla.world.maps.route_xml import RouteTask, ScenarioCall, trace_task
+from takevla.world.paths import Paths, town_paths, with_free_paths
+from takevla.world.population import Crowd, extent_table, find_places, populate
+from takevla.world.record import RouteRecord, make_record
+from takevla.world.scenarios import build_scenario
+from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage, Track, check_paths
+from takevla.world.staging import CannotStart, KeepClear, Scenario, Site
+from takevla.world.state import (
+    BRAKE,
+    EGO,
+    LATERAL_ACCELERATION,
+    NEXT_ID,
+    ON_STAGE,
+    OUTCOME,
+    ROUTE_INDEX,
+    ROUTE_S,
+    STEER,
+    THROTTLE,
+    TICK,
+    WorldState,
+    copied,
+    empty_state,
+    note_event,
+    restore,
+)
+from takevla.world.step import foresee_ego, step_world
+
+TICK_LIMIT = 4000  # Bench2Drive (benchmark facts 1.4)
+DENSITY_PER_KM = 8.0  # background vehicles per km of driving lane around the ego; our own choice
+TRIGGER_NEAR_M = 2.0  # a trigger point further from the route does not start (benchmark facts 1.2)
+TRIGGER_TURN_RAD = math.radians(10.0)
+FIRST_BACKGROUND_ID = 1000
+EGO_CLEAR_M = 2.2  # no parked car stands this near to the ego's route
+MOST_PER_DENSITY = 2.0  # slots for vehicles at a density of 1 per km
+
+Snapshot = tuple[WorldState, tuple[Course, ...]]
+
+
+def crowd_of(density: float) -> Crowd:
+    """The background that goes with a density of vehicles per km of lane; 0 empties the town."""
+    some = float(density > 0.0)
+    return Crowd(
+        vehicles_per_km=density,
+        parked_share=0.45 * some,
+        walkers_per_km=10.0 * some,
+        cyclists_per_km=4.0 * some,
+        most_vehicles=int(min(8.0 + MOST_PER_DENSITY * density, 60.0)) if some else 0,
+        most_parked=12 if some else 0,
+        most_walkers=8 if some else 0,
+        most_cyclists=3 if some else 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """A scenario of the route, or why there is none."""
+
+    call: ScenarioCall
+    scenario: Scenario | None
+    reason: str
+
+
+def _site_of(road_map: RoadMap, route: Route, call: ScenarioCall, seed: int) -> Site:
+    x, y, _, yaw = call.trigger_world
+    away = np.hypot(route.points_world[:, 0] - x, route.points_world[:, 1] - y)
+    nearest = int(away.argmin())
+    close = np.flatnonzero(away < away[nearest] + 0.75)
+    turn = np.abs((route.heading_rad[close] - yaw + math.pi) % (2 * math.pi) - math.pi)
+    nearest = int(close[turn.argmin()])
+    if away[nearest] > TRIGGER_NEAR_M:
+        raise CannotStart(f"its trigger point lies {away[nearest]:.1f} m off the route (limit 2 m)")
+    if turn.min() > TRIGGER_TURN_RAD:
+        raise CannotStart(
+            f"its trigger is turned {math.degrees(turn.min()):.0f} deg off the route (limit 10)"
+        )
+    return Site(
+        road_map=road_map,
+        route=route,
+        type=call.type,
+        trigger_world=call.trigger_world,
+        trigger_s_m=float(route.s_m[nearest]),
+        parameters=call.parameters,
+        seed=seed,
+    )
+
+
+def _cast(road_map: RoadMap, route: Route, call: ScenarioCall, seed: int) -> _Cast:
+    try:
+        scenario = build_scenario(_site_of(road_map, route, call, seed))
+        check_paths(road_map, scenario)
+    except CannotStart as error:
+        return _Cast(call, None, str(error))
+    return _Cast(call, scenario, "")
+
+
+def lay_paths(paths: Paths, scenarios: list[Scenario]) -> tuple[Paths, NDArray[np.int64], dict[int, Track]]:
+    """Add the scenarios' free paths to the pool and their lane chains to `given`.
+
+    Returns the pool, the chains, and the track of every actor, flow and `SwitchPath` by `id`.
+    """
+    lines: list[NDArray[np.float32]] = []
+    given: list[int] = []
+    tracks: dict[int, Track] = {}
+    for scenario in scenarios:
+        switches = [c for s in scenario.stages for c in s.do if isinstance(c, staging.SwitchPath)]
+        for record in (*scenario.actors, *scenario.flows, *switches):
+            if record.path_world is not None:
+                tracks[id(record)] = Track(len(paths.length) + len(lines), -1, -1)
+                lines.append(record.path_world)
+            else:
+                first = len(given) + 1
+                given.extend(record.lanes)
+                tracks[id(record)] = Track(record.lanes[0], first, len(given))
+    return with_free_paths(paths, lines), np.array(given, np.int64), tracks
+
+
+class EmbeddedWorld:
+    """Implements `World` on kernels.  The same task and seed give the same world, tick by tick."""
+
+    def __init__(
+        self,
+        road_map: RoadMap,
+        task: RouteTask,
+        seed: int,
+        density: float = DENSITY_PER_KM,
+        tick_limit: int = TICK_LIMIT,
+    ) -> None:
+        """`density` is in background vehicles per km of driving lane; 0 leaves the scenario alone.
+
+        Raises:
+            ValueError: naming the route whose keypoints the map does not carry.
+        """
+        self._road_map = road_map
+        self._task = task
+        self._asked_seed = seed
+        self._density = density
+        self._tick_limit = tick_limit
+        words = np.random.SeedSequence([seed, zlib.crc32(task.id.encode())]).generate_state(2, np.uint32)
+        self._seed = int(words[0]) << 30 ^ int(words[1])
+        self._route = trace_task(road_map, task)
+        self._casts = [_cast(road_map, self._route, call, self._seed) for call in task.scenarios]
+        scenarios = [cast.scenario for cast in self._casts if cast.scenario is not None]
+        self._paths, self._given, tracks = lay_paths(town_paths(road_map), scenarios)
+        self._roads = road_map.arrays
+        self._route_arrays = route_arrays(road_map, self._route)
+        self._program = light_program(road_map)
+        self._crowd = crowd_of(density)
+        self._extents = extent_table()
+        clear = [area for scenario in scenarios for area in scenario.keep_clear]
+        self._places = find_places(self._paths, clear)
+        self._places = self._without_parked_on_route()
+        self._stages: list[Stage] = []
+        slot = 1
+        for scenario in scenarios:
+            stage = Stage(scenario, self._route, slot, tracks, self._seed)
+            slot = stage.end_slot
+            self._stages.append(stage)
+        self._first_background = slot
+        crowd = self._crowd
+        room = crowd.most_vehicles + crowd.most_parked + crowd.most_walkers + crowd.most_cyclists
+        self._state = empty_state(slot + room, len(road_map.signals), tick_limit + 2)
+        self._put_ego(scenarios)
+        self._set_stage()
+
+    def _without_parked_on_route(self):  # type: ignore[no-untyped-def]
+        from takevla.world.population import PARKED, near_polyline
+
+        places = self._places
+        near = near_polyline(places.x, places.y, self._route.points_world, EGO_CLEAR_M)
+        keep = ~(near & (places.use == PARKED))
+        return type(places)(*(column[keep] for column in places))
+
+    def _put_ego(self, scenarios: list[Scenario]) -> None:
+        state = self._state
+        x, y, z = (float(v) for v in self._route.points_world[0])
+        heading = float(self._route.heading_rad[0])
+        for scenario in scenarios:
+            if scenario.ego_start_world is not None:
+                x, y, heading = (float(v) for v in scenario.ego_start_world)
+        state.stage[EGO] = ON_STAGE
+        state.kind[EGO] = int(ActorKind.CAR)
+        state.x[EGO], state.y[EGO], state.z[EGO], state.heading[EGO] = x, y, z, heading
+        state.length[EGO], state.width[EGO], state.height[EGO] = EGO_EXTENT_M
+        state.clock[NEXT_ID] = FIRST_BACKGROUND_ID
+        start_marks(state)
+
+    def _set_stage(self) -> None:
+        state = self._state
+        set_lights(self._program, 0, state.light, state.forced, state.forced_until)
+        foresee_ego(state, self._paths, self._route_arrays, 70.0)
+        for stage in self._stages:
+            stage.set_up(state, self._paths, self._given)
+        populate(
+            state,
+            self._paths,
+            self._places,
+            self._crowd,
+            self._extents,
+            self._given,
+            self._seed,
+            self._first_background,
+            True,
+        )
+
+    # --- World ----------------------------------------------------------------------------------
+
+    @property
+    def road_map(self) -> RoadMap:
+        """The town."""
+        return self._road_map
+
+    @property
+    def task(self) -> RouteTask:
+        """What was asked for."""
+        return self._task
+
+    @property
+    def route(self) -> Route:
+        """The dense route that the ego is asked to drive."""
+        return self._route
+
+    @property
+    def route_index(self) -> int:
+        """Index of the last route point that the ego has passed."""
+        return int(self._state.clock[ROUTE_INDEX])
+
+    @property
+    def time_us(self) -> int:
+        """World time since the start of the route."""
+        return int(self._state.clock[TICK]) * TICK_US
+
+    @property
+    def finished(self) -> bool:
+        """True once the route has ended, for whatever reason."""
+        return bool(self._state.clock[OUTCOME] != int(Outcome.RUNNING))
+
+    def weather(self) -> Weather:
+        """The weather here: interpolated between the task's keyframes by route share."""
+        keyframes = self._task.weathers
+        if not keyframes:
+            return Weather()
+        share = 100.0 * float(self._route.s_m[self.route_index]) / self._route.length_m
+        before = [frame for frame in keyframes if frame[0] <= share] or [keyframes[0]]
+        after = [frame for frame in keyframes if frame[0] > share] or [before[-1]]
+        (a, low), (b, high) = before[-1], after[0]
+        if low == high or b <= a:
+            return low
+        u = (share - a) / (b - a)
+        return Weather(
+            *(
+                (1.0 - u) * getattr(low, name) + u * getattr(high, name)
+                for name in Weather.__dataclass_fields__
+            )
+        )
+
+    def ego(self) -> Ego:
+        """The ego alone, as an immutable record."""
+        state = self._state
+        return Ego(
+            position_world=np.array([state.x[EGO], state.y[EGO], state.z[EGO]], np.float32),
+            heading_rad=float(state.heading[EGO]),
+            speed_mps=float(state.speed[EGO]),
+            acceleration_mps2=float(state.acceleration[EGO]),
+            lateral_acceleration_mps2=float(state.ego[LATERAL_ACCELERATION]),
+            yaw_rate_radps=float(state.yaw_rate[EGO]),
+            controls=Controls(float(state.ego[STEER]), float(state.ego[THROTTLE]), float(state.ego[BRAKE])),
+            extent_m=np.array(EGO_EXTENT_M, np.float32),
+        )
+
+    def scene(self) -> Scene:
+        """Everything at this instant, as an immutable record; all rows of its actors are valid."""
+        state = self._state
+        on = np.flatnonzero(state.stage[1:] == ON_STAGE) + 1
+        lane = state.queue[on, 0].astype(np.int32)
+        off = (lane >= len(self._road_map.lanes)) | (np.abs(state.lateral[on]) > 1.0)
+        for row in np.flatnonzero(off):
+            i = on[row]
+            lane[row] = nearest_lane(
+                self._roads,
+                float(state.x[i]),
+                float(state.y[i]),
+                float(state.heading[i]),
+                2.0,
+                False,
+                ANY_KIND,
+            )[0]
+        actors = Actors(
+            id=state.id[on].astype(np.int32),
+            kind=state.kind[on].astype(np.int8),
+            role=state.role[on].astype(np.int8),
+            cue=state.cue[on].astype(np.int16),
+            position_world=np.column_stack([state.x[on], state.y[on], state.z[on]]).astype(np.float32),
+            heading_rad=state.heading[on].astype(np.float32),
+            speed_mps=state.speed[on].astype(np.float32),
+            acceleration_mps2=state.acceleration[on].astype(np.float32),
+            yaw_rate_radps=state.yaw_rate[on].astype(np.float32),
+            extent_m=np.column_stack([state.length[on], state.width[on], state.height[on]]).astype(
+                np.float32
+            ),
+            lane=lane,
+            valid=np.ones(len(on), np.bool_),
+        )
+        return Scene(
+            time_us=self.time_us,
+            town=self._road_map.name,
+            ego=self.ego(),
+            actors=actors,
+            lights=state.light.astype(np.int8),
+            weather=self.weather(),
+        )
+
+    def tick(self, controls: Controls) -> None:
+        """Apply `controls` for one tick.  Does nothing once finished."""
+        if self.finished:
+            return
+        state = self._state
+        state.ego[STEER] = controls.steer
+        state.ego[THROTTLE] = controls.throttle
+        state.ego[BRAKE] = controls.brake
+        opposite_allowed = False
+        blocked_counts = True
+        for number, stage in enumerate(self._stages):
+            phase = stage.course.phase
+            if phase in (WAITING, RUNNING):
+                stage.run(state, self._paths, self._given)
+                now = stage.course.phase
+                if now == TIMED_OUT:
+                    self._note(Event.SCENARIO_TIMEOUT, number)
+                if now in (ENDED, TIMED_OUT):
+                    self._judge_yield(stage, number)
+                if now == RUNNING:
+                    opposite_allowed |= stage.scenario.type.endswith("TwoWays")
+                    blocked_counts &= stage.scenario.timeout_s is None
+        step_world(
+            state,
+            self._paths,
+            self._roads,
+            self._route_arrays,
+            self._program,
+            self._places,
+            self._crowd,
+            self._extents,
+            self._given,
+            self._seed,
+            self._first_background,
+            opposite_allowed,
+            blocked_counts,
+            self._tick_limit,
+        )
+        if self.finished:
+            for number, stage in enumerate(self._stages):
+                if stage.course.phase == RUNNING:
+                    self._judge_yield(stage, number)
+
+    def _note(self, event: Event, detail: int) -> None:
+        state = self._state
+        x, y, z = float(state.x[EGO]), float(state.y[EGO]), float(state.z[EGO])
+        note_event(state, int(event), x, y, z, float(detail))
+
+    def _judge_yield(self, stage: Stage, number: int) -> None:
+        """The emergency vehicle must have passed the ego when the scenario or the route ends."""
+        name = stage.scenario.emergency_vehicle
+        if not name:
+            return
+        state = self._state
+        i = stage.slots[name]
+        dx, dy = state.x[i] - state.x[EGO], state.y[i] - state.y[EGO]
+        heading = state.heading[EGO]
+        if state.stage[i] == ON_STAGE and dx * math.cos(heading) + dy * math.sin(heading) < 0.0:
+            self._note(Event.YIELD, number)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of the whole state; `restore` of it continues bit-identically."""
+        return copied(self._state), tuple(stage.course for stage in self._stages)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a `snapshot` of this world."""
+        state, courses = snapshot
+        restore(self._state, state)
+        for stage, course in zip(self._stages, courses, strict=True):
+            stage.course = course
+
+    # --- beyond the protocol --------------------------------------------------------------------
+
+    def record(self) -> RouteRecord:
+        """The outcome so far; final once `finished`."""
+        cast = self._casts[0] if self._casts else None
+        started = False
+        reason = "the route has no scenario"
+        if cast is not None:
+            reason = cast.reason
+            if cast.scenario is not None:
+                started = any(s.scenario is cast.scenario and s.course.phase != WAITING for s in self._stages)
+                reason = "" if started else "the ego has not reached its trigger point"
+        return make_record(
+            self._state,
+            self._route,
+            route_id=self._task.id,
+            town=self._road_map.name,
+            scenario_type=cast.call.type if cast else "",
+            scenario_name=cast.call.name if cast else "",
+            scenario_started=started,
+            scenario_reason=reason,
+            weather=self._task.weathers[0][1] if self._task.weathers else Weather(),
+            seed=self._asked_seed,
+            density=self._density,
+        )

@@ -1,0 +1,357 @@
+"""Background traffic around the ego: who is put on stage, where, and when it leaves again.
+
+Vehicles, cyclists and pedestrians live in a disc around the ego.  They are put on lanes far enough
+away not to pop up before the windscreen, and removed once they are far behind.  Parked cars stand
+at places that the seed fixes for the whole town, so they are there again on the way back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from takevla.scene.actors import ActorKind, Cue, Role
+from takevla.scene.road_map import LaneKind
+from takevla.world.motion import fill_queue, put_on_path
+from takevla.world.paths import Paths, point_at
+from takevla.world.staging import EXTENT_M, KeepClear, Motion
+from takevla.world.state import EGO, EMPTY, NEXT_ID, ON_STAGE, TICK, WorldState, draw
+
+VEHICLE, PARKED, WALKER, CYCLIST = range(4)  # uses of a place
+SPACING_M = (8.0, 7.0, 10.0, 12.0)  # between places of each use
+INNER_M = 75.0  # nearer to the ego nothing that moves is put on stage during a route
+AT_START_M = 16.0  # nor nearer than this when the route starts
+OUTER_M = 120.0  # density holds within this distance
+GONE_M = 150.0  # further away an actor leaves
+SMALL_OUTER_M = 80.0  # the same for parked cars, walkers and cyclists
+SMALL_GONE_M = 100.0
+STUCK_TICKS = 1200  # a vehicle that has stood for a minute, out of the ego's way, is taken away
+STUCK_FAR_M = 40.0
+LEAST_GAP_M = 12.0  # between centres of vehicles when one is put on stage
+EVERY_TICKS = 10
+
+KINDS = 24
+CAR, VAN, TRUCK = int(ActorKind.CAR), int(ActorKind.VAN), int(ActorKind.TRUCK)
+BICYCLE, PEDESTRIAN = int(ActorKind.BICYCLE), int(ActorKind.PEDESTRIAN)
+STATIC, TRAFFIC = int(Motion.STATIC), int(Motion.TRAFFIC)
+BACKGROUND = int(Role.BACKGROUND)
+CUE_PARKED = int(Cue.PARKED)
+
+
+class Places(NamedTuple):
+    """Q places where background actors can be put."""
+
+    path: NDArray[np.int64]
+    s: NDArray[np.float64]
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    use: NDArray[np.int64]
+
+
+class Crowd(NamedTuple):
+    """How much background there is.  Caps bound the slots in use."""
+
+    vehicles_per_km: float
+    parked_share: float  # of the places along parking lanes
+    walkers_per_km: float  # of pavement
+    cyclists_per_km: float  # of cycle lane
+    most_vehicles: int
+    most_parked: int
+    most_walkers: int
+    most_cyclists: int
+
+
+def extent_table() -> NDArray[np.float64]:
+    """Length, width and height by kind, (KINDS, 3)."""
+    table = np.ones((KINDS, 3))
+    for kind, extent in EXTENT_M.items():
+        table[int(kind)] = extent
+    return table
+
+
+def near_polyline(
+    x: NDArray[np.float64], y: NDArray[np.float64], line: NDArray[np.floating], radius: float
+) -> NDArray[np.bool_]:
+    """Which points lie within `radius` of a polyline (M, 2|3)."""
+    near = np.zeros(len(x), np.bool_)
+    line = np.asarray(line, np.float64)
+    for a, b in zip(line[:-1, :2], line[1:, :2], strict=True):
+        d = b - a
+        share = np.clip(((x - a[0]) * d[0] + (y - a[1]) * d[1]) / max(float(d @ d), 1e-9), 0.0, 1.0)
+        near |= (x - a[0] - share * d[0]) ** 2 + (y - a[1] - share * d[1]) ** 2 < radius * radius
+    return near
+
+
+def find_places(paths: Paths, keep_clear: Sequence[KeepClear]) -> Places:
+    """Places along driving, parking, pavement and cycle lanes, none inside junctions or kept-clear areas."""
+    rows: list[tuple[int, float, float, float, int]] = []
+    uses = {
+        int(LaneKind.DRIVING): VEHICLE,
+        int(LaneKind.PARKING): PARKED,
+        int(LaneKind.SIDEWALK): WALKER,
+        int(LaneKind.BIKE): CYCLIST,
+    }
+    for path in np.flatnonzero(np.isin(paths.kind, list(uses)) & (paths.junction < 0)):
+        use = uses[int(paths.kind[path])]
+        spacing = SPACING_M[use]
+        margin = 6.0 if use != WALKER else 1.0
+        for s in np.arange(margin, paths.length[path] - margin, spacing):
+            x, y, _, _ = point_at(paths, int(path), float(s))
+            rows.append((int(path), float(s), x, y, use))
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    blocked = np.zeros(len(table), np.bool_)
+    for area in keep_clear:
+        blocked |= near_polyline(table[:, 2], table[:, 3], area.path_world, area.radius_m)
+    table = table[~blocked]
+    return Places(
+        path=table[:, 0].astype(np.int64),
+        s=np.ascontiguousarray(table[:, 1]),
+        x=np.ascontiguousarray(table[:, 2]),
+        y=np.ascontiguousarray(table[:, 3]),
+        use=table[:, 4].astype(np.int64),
+    )
+
+
+@njit(cache=True)
+def clear_slot(state: WorldState, i: int) -> None:
+    """Reset every column of a slot to what a fresh actor starts with."""
+    state.cue[i] = 0
+    state.own_cue[i] = 0
+    state.acceleration[i] = 0.0
+    state.yaw_rate[i] = 0.0
+    state.speed[i] = 0.0
+    state.queue[i, :] = -1
+    state.s[i] = 0.0
+    state.done_m[i] = 0.0
+    state.direction[i] = 1
+    state.lateral[i] = 0.0
+    state.lateral_from[i] = 0.0
+    state.lateral_to[i] = 0.0
+    state.lateral_share[i] = 1.0
+    state.lateral_seconds[i] = 1.0
+    state.turned[i] = 0.0
+    state.chain_at[i] = -1
+    state.chain_end[i] = -1
+    state.goes_on[i] = 0
+    state.gone_at_path_end[i] = 1
+    state.cruise[i] = 0.0
+    state.cruise_of_ego[i] = 0.0
+    state.pace[i] = 1.0
+    state.bound[i] = 3.0
+    state.halt_until[i] = 0
+    state.stand_ticks[i] = 0
+    state.wait_ticks[i] = 0
+    state.served[i] = -1
+    state.committed[i] = -1
+    state.draws[i] = 0
+    state.changed_tick[i] = 0
+    state.flow[i] = -1
+    state.place[i] = -1
+    state.born_tick[i] = state.clock[TICK]
+    state.leave_tick[i] = 0
+    state.hit_tick[i] = -1
+
+
+@njit(cache=True)
+def set_extent(state: WorldState, extents: NDArray[np.float64], i: int) -> None:
+    """Give a slot the extent of its kind."""
+    state.length[i] = extents[state.kind[i], 0]
+    state.width[i] = extents[state.kind[i], 1]
+    state.height[i] = extents[state.kind[i], 2]
+
+
+@njit(cache=True)
+def free_slot(state: WorldState, first: int) -> int:
+    """The first empty slot from `first` on, or -1."""
+    for i in range(first, state.stage.shape[0]):
+        if state.stage[i] == EMPTY:
+            return i
+    return -1
+
+
+@njit(cache=True)
+def put_background(
+    state: WorldState,
+    paths: Paths,
+    places: Places,
+    extents: NDArray[np.float64],
+    given: NDArray[np.int64],
+    seed: int,
+    first: int,
+    place: int,
+) -> bool:
+    """Put an actor at a place if it is free; returns whether it was."""
+    i = free_slot(state, first)
+    if i < 0:
+        return False
+    use = places.use[place]
+    path = places.path[place]
+    x, y = places.x[place], places.y[place]
+    _, _, _, heading = point_at(paths, path, places.s[place])
+    number = state.clock[NEXT_ID]
+    pace = 0.72 + 0.25 * draw(seed, number, 1)
+    room = paths.length[path] - places.s[place]
+    speed = 0.0
+    if use == VEHICLE:
+        speed = min(pace * paths.limit[path], math.sqrt(2.0 * 2.0 * max(room - 8.0, 0.0)))
+    for j in range(state.stage.shape[0]):
+        if state.stage[j] != ON_STAGE:
+            continue
+        dx = state.x[j] - x
+        dy = state.y[j] - y
+        d = math.sqrt(dx * dx + dy * dy)
+        along = dx * math.cos(heading) + dy * math.sin(heading)
+        across = abs(dy * math.cos(heading) - dx * math.sin(heading))
+        if use == VEHICLE:
+            if across < 2.6 and abs(along) < LEAST_GAP_M + 0.5 * state.length[j]:
+                return False
+            if across < 2.6 and 0.0 < along < LEAST_GAP_M + speed * 2.0:
+                speed = min(speed, max(state.speed[j], 0.0))
+            behind = -along
+            if across < 2.6 and 0.0 < behind < LEAST_GAP_M + state.speed[j] * 2.5:
+                return False
+        elif use == PARKED:
+            if d < 5.2 + 0.5 * state.length[j] and across < 2.4:
+                return False
+        elif d < 2.5:
+            return False
+    clear_slot(state, i)
+    state.stage[i] = ON_STAGE
+    state.id[i] = number
+    state.clock[NEXT_ID] += 1
+    state.role[i] = BACKGROUND
+    state.queue[i, 0] = path
+    state.s[i] = places.s[place]
+    state.place[i] = place
+    state.pace[i] = pace
+    state.motion[i] = TRAFFIC
+    state.goes_on[i] = 1
+    pick = draw(seed, number, 2)
+    if use == VEHICLE:
+        state.kind[i] = CAR if pick < 0.8 else (VAN if pick < 0.93 else TRUCK)
+        state.speed[i] = speed
+    elif use == PARKED:
+        # What stands at a place depends on the place alone.
+        state.kind[i] = CAR if draw(seed, place, 4) < 0.88 else VAN
+        state.motion[i] = STATIC
+        state.own_cue[i] = CUE_PARKED
+        state.cue[i] = CUE_PARKED
+        state.lateral[i] = 0.3 * (draw(seed, place, 5) - 0.5)
+        state.lateral_from[i] = state.lateral[i]
+        state.lateral_to[i] = state.lateral[i]
+    elif use == CYCLIST:
+        state.kind[i] = BICYCLE
+        state.cruise[i] = 3.5 + 2.0 * pick
+        state.speed[i] = state.cruise[i]
+    else:
+        state.kind[i] = PEDESTRIAN
+        state.cruise[i] = 0.9 + 0.7 * pick
+        state.speed[i] = state.cruise[i]
+        state.gone_at_path_end[i] = 0
+        state.direction[i] = 1 if draw(seed, number, 3) < 0.5 else -1
+        state.lateral[i] = 0.5 * paths.width[path] * (draw(seed, number, 6) - 0.5)
+        state.lateral_from[i] = state.lateral[i]
+        state.lateral_to[i] = state.lateral[i]
+    set_extent(state, extents, i)
+    if use != PARKED:
+        fill_queue(state, paths, given, seed, i)
+    put_on_path(state, paths, i)
+    return True
+
+
+@njit(cache=True)
+def remove_far(state: WorldState, first: int) -> None:
+    """Take background actors off the stage that are far away, or stuck and out of the ego's way."""
+    for i in range(first, state.stage.shape[0]):
+        if state.stage[i] != ON_STAGE or state.role[i] != BACKGROUND:
+            continue
+        dx = state.x[i] - state.x[EGO]
+        dy = state.y[i] - state.y[EGO]
+        d = math.sqrt(dx * dx + dy * dy)
+        small = state.motion[i] == STATIC or state.kind[i] >= BICYCLE
+        stuck = state.motion[i] != STATIC and state.stand_ticks[i] > STUCK_TICKS and d > STUCK_FAR_M
+        if stuck or d > (SMALL_GONE_M if small else GONE_M):
+            state.stage[i] = EMPTY
+
+
+@njit(cache=True)
+def populate(
+    state: WorldState,
+    paths: Paths,
+    places: Places,
+    crowd: Crowd,
+    extents: NDArray[np.float64],
+    given: NDArray[np.int64],
+    seed: int,
+    first: int,
+    at_start: bool,
+) -> None:
+    """Bring the background towards its density; slots before `first` are not touched."""
+    remove_far(state, first)
+    ego_x, ego_y = state.x[EGO], state.y[EGO]
+    near = np.empty(places.use.shape[0], np.int64)
+    distance = np.empty(places.use.shape[0])
+    n = 0
+    room = np.zeros(4)
+    for q in range(places.use.shape[0]):
+        dx = places.x[q] - ego_x
+        dy = places.y[q] - ego_y
+        d = dx * dx + dy * dy
+        use = places.use[q]
+        outer = OUTER_M if use == VEHICLE else SMALL_OUTER_M
+        if d < outer * outer:
+            near[n] = q
+            distance[n] = math.sqrt(d)
+            room[use] += SPACING_M[use] * 1e-3
+            n += 1
+    there = np.zeros(4, np.int64)
+    for i in range(first, state.stage.shape[0]):
+        if state.stage[i] == ON_STAGE and state.role[i] == BACKGROUND:
+            if state.motion[i] == STATIC:
+                there[PARKED] += 1
+            elif state.kind[i] == PEDESTRIAN:
+                there[WALKER] += 1
+            elif state.kind[i] == BICYCLE:
+                there[CYCLIST] += 1
+            else:
+                there[VEHICLE] += 1
+    if n == 0:
+        return
+    for k in range(n):
+        q = near[k]
+        if places.use[q] != PARKED or there[PARKED] >= crowd.most_parked:
+            continue
+        if draw(seed, q, 7) >= crowd.parked_share:
+            continue
+        present = False
+        for i in range(first, state.stage.shape[0]):
+            if state.stage[i] == ON_STAGE and state.place[i] == q and state.motion[i] == STATIC:
+                present = True
+                break
+        if not present and put_background(state, paths, places, extents, given, seed, first, q):
+            there[PARKED] += 1
+    target = np.zeros(4)
+    target[VEHICLE] = min(crowd.vehicles_per_km * room[VEHICLE], crowd.most_vehicles)
+    target[WALKER] = min(crowd.walkers_per_km * room[WALKER], crowd.most_walkers)
+    target[CYCLIST] = min(crowd.cyclists_per_km * room[CYCLIST], crowd.most_cyclists)
+    tries = 400 if at_start else 8
+    for _ in range(tries):
+        event = state.draws[EGO]
+        state.draws[EGO] += 1
+        k = int(draw(seed, 0, event) * n)
+        q = near[k]
+        use = places.use[q]
+        if use == PARKED or there[use] + 1 > target[use]:
+            continue
+        least = AT_START_M if at_start else (INNER_M if use == VEHICLE else 0.6 * INNER_M)
+        if use == WALKER and at_start:
+            least = 4.0
+        if distance[k] < least:
+            continue
+        if put_background(state, paths, places, extents, given, seed, first, q):
+            there[use] += 1

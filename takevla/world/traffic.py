@@ -1,0 +1,267 @@
+"""What every moving actor does in a tick: car following along its path among everything else.
+
+A vehicle samples its own path ahead and finds whatever stands or moves in it by geometry alone:
+vehicles, the ego, pedestrians, cones.  Nobody has to be registered as anybody's leader, so traffic
+reacts to anything in its way, from whatever side it came.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from takevla.scene.actors import ActorKind, Cue
+from takevla.scene.road_map import Turn
+from takevla.world.motion import advance, room_to_dead_end, smooth
+from takevla.world.paths import Paths, point_at
+from takevla.world.right_of_way import hold_distance, look_for_junctions
+from takevla.world.staging import Motion
+from takevla.world.state import EGO, ON_STAGE, QUEUE, TICK, WorldState
+
+STATIC, TRAFFIC, REACTIVE, SCRIPTED = (
+    int(Motion.STATIC),
+    int(Motion.TRAFFIC),
+    int(Motion.REACTIVE),
+    int(Motion.SCRIPTED),
+)
+BICYCLE, PEDESTRIAN = int(ActorKind.BICYCLE), int(ActorKind.PEDESTRIAN)
+BRAKE, INDICATOR_LEFT, INDICATOR_RIGHT = int(Cue.BRAKE), int(Cue.INDICATOR_LEFT), int(Cue.INDICATOR_RIGHT)
+LEFT, RIGHT = int(Turn.LEFT), int(Turn.RIGHT)
+
+# Intelligent driver model (Treiber et al. 2000), town values
+IDM_ACCELERATION_MPS2 = 2.0
+IDM_BRAKING_MPS2 = 3.0
+IDM_HEADWAY_S = 1.2
+IDM_STANDSTILL_M = 2.5
+LINE_STANDSTILL_M = 1.0  # to a stop line instead of a bumper
+HARDEST_BRAKING_MPS2 = 8.0
+BEND_MPS2 = 2.2  # lateral acceleration in bends
+ANTICIPATION_MPS2 = 1.8  # braking for slower road ahead
+SIDE_ROOM_M = 0.3  # least lateral room when passing something
+SAMPLE_M = 2.0  # spacing of the path ahead
+SAMPLES = 40
+SAME_LEVEL_M = 3.0
+BRAKE_LIGHT_MPS2 = -0.6
+INDICATE_M = 30.0  # before a turn
+
+
+@njit(cache=True)
+def idm(speed: float, wanted: float, gap: float, leader_speed: float, standstill: float) -> float:
+    """Acceleration of the intelligent driver model behind a leader `gap` ahead (inf: none), bounded."""
+    wanted = max(wanted, 0.1)
+    free = 1.0 - (speed / wanted) ** 4
+    if free < 0.0:
+        free = max(free, -IDM_BRAKING_MPS2 / IDM_ACCELERATION_MPS2)
+    if gap == np.inf:
+        return IDM_ACCELERATION_MPS2 * free
+    gap = max(gap, 0.1)
+    dynamic = speed * IDM_HEADWAY_S + speed * (speed - leader_speed) / (
+        2.0 * math.sqrt(IDM_ACCELERATION_MPS2 * IDM_BRAKING_MPS2)
+    )
+    ratio = (standstill + max(0.0, dynamic)) / gap
+    return max(-HARDEST_BRAKING_MPS2, IDM_ACCELERATION_MPS2 * (free - ratio * ratio))
+
+
+@njit(cache=True)
+def sample_path(
+    state: WorldState, paths: Paths, i: int, ahead: NDArray[np.float64], reach: float
+) -> tuple[int, float]:
+    """Sample i's path from its centre: rows of x, y, heading.  Returns count and the speed that bends allow.
+
+    Lateral offsets are followed as the running blend will change them.
+    """
+    count = min(SAMPLES, int(reach / SAMPLE_M) + 2)
+    k = 0
+    path = state.queue[i, 0]
+    s = state.s[i]
+    allowed = np.inf
+    share_step = SAMPLE_M / max(state.speed[i], 2.0) / state.lateral_seconds[i]
+    share = state.lateral_share[i]
+    change = state.lateral_to[i] - state.lateral_from[i]
+    previous = 0.0
+    for n in range(count):
+        while s > paths.length[path] and k + 1 < QUEUE and state.queue[i, k + 1] >= 0:
+            s -= paths.length[path]
+            k += 1
+            path = state.queue[i, k]
+        x, y, _, heading = point_at(paths, path, s)
+        lateral = state.lateral_from[i] + change * smooth(min(1.0, share))
+        ahead[n, 0] = x - lateral * math.sin(heading)
+        ahead[n, 1] = y + lateral * math.cos(heading)
+        ahead[n, 2] = heading
+        limit = paths.limit[path] * state.pace[i]
+        if n > 0:
+            bend = abs((heading - previous + math.pi) % (2.0 * math.pi) - math.pi) / SAMPLE_M
+            if bend > 1e-3:
+                limit = min(limit, math.sqrt(BEND_MPS2 / bend))
+        distance = max(0.0, (n - 1) * SAMPLE_M)
+        allowed = min(allowed, math.sqrt(limit * limit + 2.0 * ANTICIPATION_MPS2 * distance))
+        previous = heading
+        share += share_step
+        s += SAMPLE_M
+    return count, allowed
+
+
+@njit(cache=True)
+def on_path(ahead: NDArray[np.float64], count: int, x: float, y: float, reach: float) -> tuple[float, float]:
+    """Distance along the sampled path and heading there, if (x, y) lies within `reach` of it; else inf."""
+    best = np.inf
+    at = -1
+    for n in range(count):
+        dx = x - ahead[n, 0]
+        dy = y - ahead[n, 1]
+        d = dx * dx + dy * dy
+        if d < best:
+            best = d
+            at = n
+    if best > (reach + SAMPLE_M) ** 2:
+        return np.inf, 0.0
+    heading = ahead[at, 2]
+    cos, sin = math.cos(heading), math.sin(heading)
+    dx = x - ahead[at, 0]
+    dy = y - ahead[at, 1]
+    along = dx * cos + dy * sin
+    if abs(dy * cos - dx * sin) > reach or abs(along) > SAMPLE_M:
+        return np.inf, 0.0
+    return at * SAMPLE_M + along, heading
+
+
+@njit(cache=True)
+def follow(
+    state: WorldState,
+    active: NDArray[np.int64],
+    ahead: NDArray[np.float64],
+    count: int,
+    i: int,
+    wanted: float,
+) -> tuple[float, float, float]:
+    """IDM among everything on i's sampled path: acceleration, and gap and speed of what bounds it."""
+    speed = state.speed[i]
+    least = idm(speed, wanted, np.inf, 0.0, IDM_STANDSTILL_M)
+    leader_gap = np.inf
+    leader_speed = 0.0
+    half = 0.5 * state.length[i]
+    reach = (count - 1) * SAMPLE_M
+    cos_i, sin_i = math.cos(state.heading[i]), math.sin(state.heading[i])
+    for a in range(active.shape[0]):
+        j = active[a]
+        if j == i or abs(state.z[j] - state.z[i]) > SAME_LEVEL_M:
+            continue
+        dx = state.x[j] - state.x[i]
+        dy = state.y[j] - state.y[i]
+        far = reach + 0.5 * state.length[j] + 2.0
+        if dx * dx + dy * dy > far * far:
+            continue
+        # Whoever's centre is behind ours is not ahead; on sharp curves the samples decide.
+        if dx * cos_i + dy * sin_i < -0.5 * state.length[j]:
+            continue
+        cos_j, sin_j = math.cos(state.heading[j]), math.sin(state.heading[j])
+        radius = 0.5 * min(state.width[j], state.length[j])
+        arm = max(0.0, 0.5 * state.length[j] - radius)
+        room = 0.5 * state.width[i] + radius + SIDE_ROOM_M
+        walks = state.kind[j] == PEDESTRIAN or state.kind[j] == BICYCLE
+        looks = 6 if walks and state.speed[j] > 0.3 else 3
+        for look in range(looks):
+            if look < 3:
+                if arm < 0.3 and look != 1:
+                    continue
+                shift = (look - 1) * arm
+            else:
+                shift = (look - 2) * 0.8 * state.speed[j]  # where it will be in 0.8, 1.6 and 2.4 s
+            s, heading = on_path(ahead, count, state.x[j] + shift * cos_j, state.y[j] + shift * sin_j, room)
+            if s == np.inf or s < 0.0:
+                continue
+            if look >= 3:
+                when = (look - 2) * 0.8
+                mine = (s - half) / max(speed, 1.0)
+                if mine < when - 1.5 or mine > when + 2.0:
+                    continue
+            cos = cos_j * math.cos(heading) + sin_j * math.sin(heading)
+            along = state.speed[j] * cos if look < 3 else 0.0
+            gap = s - radius - half
+            if gap < -2.0 * half:
+                continue
+            if cos < -0.5 and look < 3:
+                along = max(along, -3.0)  # oncoming traffic in our lane: stop, do not flee
+            a_j = idm(speed, wanted, gap, along, IDM_STANDSTILL_M)
+            if a_j < least:
+                least = a_j
+            if gap < leader_gap:
+                leader_gap = gap
+                leader_speed = along
+    return least, leader_gap, leader_speed
+
+
+@njit(cache=True)
+def show_cues(state: WorldState, paths: Paths, i: int, connector: int, entry: float) -> None:
+    """Brake lights and indicators follow from driving, in addition to the actor's own cues."""
+    cue = state.own_cue[i]
+    if state.kind[i] < BICYCLE:
+        if state.acceleration[i] < BRAKE_LIGHT_MPS2 or (state.speed[i] < 0.1 and state.motion[i] != STATIC):
+            cue |= BRAKE
+        if state.lateral_share[i] < 1.0 and abs(state.lateral_to[i] - state.lateral_from[i]) > 1.0:
+            cue |= INDICATOR_LEFT if state.lateral_to[i] > state.lateral_from[i] else INDICATOR_RIGHT
+        elif connector >= 0 and entry < INDICATE_M:
+            if paths.turn[connector] == LEFT:
+                cue |= INDICATOR_LEFT
+            elif paths.turn[connector] == RIGHT:
+                cue |= INDICATOR_RIGHT
+    state.cue[i] = cue
+
+
+@njit(cache=True)
+def drive_others(state: WorldState, paths: Paths, given: NDArray[np.int64], seed: int) -> None:
+    """Decide on the present state for every moving actor, then move them all by one tick."""
+    slots = state.stage.shape[0]
+    active = np.flatnonzero(state.stage == ON_STAGE)
+    connector = np.full(slots, -1, np.int64)
+    entry = np.full(slots, np.inf)
+    line = np.full(slots, np.inf)
+    line_path = np.full(slots, -1, np.int64)
+    look_for_junctions(state, paths, active, connector, entry, line, line_path)
+    acceleration = np.zeros(slots)
+    ahead = np.empty((SAMPLES, 3))
+    tick = state.clock[TICK]
+    for a in range(active.shape[0]):
+        i = active[a]
+        if i == EGO or state.motion[i] == STATIC:
+            continue
+        speed = state.speed[i]
+        cruise = state.cruise[i] + state.cruise_of_ego[i] * state.speed[EGO]
+        if state.motion[i] == SCRIPTED or state.kind[i] == PEDESTRIAN:
+            step = (cruise - speed) / 0.05
+            acceleration[i] = min(state.bound[i], max(-state.bound[i], step))
+        else:
+            reach = min(75.0, 36.0 + 1.6 * speed)
+            count, allowed = sample_path(state, paths, i, ahead, reach)
+            wanted = allowed
+            if cruise > 0.0 or state.motion[i] == REACTIVE:
+                # A REACTIVE actor may exceed the limit, not what the bends allow.
+                wanted = min(cruise, allowed / max(state.pace[i], 0.1))
+            if state.halt_until[i] > tick:
+                wanted = 0.0
+            acceleration[i], leader_gap, leader_speed = follow(state, active, ahead, count, i, wanted)
+            if state.motion[i] == TRAFFIC:
+                if state.committed[i] >= 0 and connector[i] != state.committed[i]:
+                    state.committed[i] = -1
+                hold = hold_distance(
+                    state, paths, active, connector, entry, line, line_path, i, leader_gap, leader_speed
+                )
+                hold = min(hold, room_to_dead_end(state, paths, i))
+                if hold < np.inf:
+                    stop = idm(speed, wanted, hold, 0.0, LINE_STANDSTILL_M)
+                    acceleration[i] = min(acceleration[i], stop)
+        if state.halt_until[i] > tick and state.motion[i] != SCRIPTED:
+            acceleration[i] = min(acceleration[i], -6.0)
+    for a in range(active.shape[0]):
+        i = active[a]
+        if i == EGO:
+            continue
+        if state.motion[i] == STATIC:
+            state.cue[i] = state.own_cue[i]
+            continue
+        advance(state, paths, given, seed, i, acceleration[i])
+        show_cues(state, paths, i, connector[i], entry[i])
