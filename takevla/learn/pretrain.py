@@ -15,6 +15,7 @@ from takevla.dataset.buckets import COLUMNS, bucket_masks
 from takevla.dataset.mixture import Audit, Mixture
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.lora import Trainable, prepare
 from takevla.driver.vla.model import TakeVLA
@@ -68,6 +69,7 @@ class PretrainConfig:
     held_out_every: int = 25
     held_out_frames: int = 512
     max_words: int = 16
+    size: TinySize = field(default_factory=TinySize)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -81,7 +83,7 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
     tokenizer = build_tokenizer(corpus())
     torch.manual_seed(config.train.seed)
-    model = TakeVLA(tiny_config(tokenizer, config.max_words))
+    model = TakeVLA(tiny_config(tokenizer, config.max_words, config.size))
     prepare(model, Trainable())
     parts, held, strata = [], [], []
     for dataset in datasets:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, PreTrainedConfig, Qwen2Config
@@ -84,19 +85,46 @@ def _typed(settings: dict[str, Any]) -> PreTrainedConfig:
     return config
 
 
-def tiny_backbone(vocabulary: int, image_token_id: int, tile_px: int = 128) -> InternVLConfig:
-    """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2.
+@dataclass(frozen=True)
+class TinySize:
+    """Dimensions of the tiny model; the defaults are the shipped base's (5.8 M parameters).
 
     A tile of 128 px becomes 8x8 features of stride 16 and, after the shuffle, 16 tokens.
     """
-    vision = ConvVisionConfig(image_size=tile_px)
+
+    tile_px: int = 128  # side of a square tile, a multiple of 32; the camera frame is two of them
+    stem_width: int = 24
+    stage_widths: tuple[int, ...] = (48, 96, 160)  # of the image tower
+    stage_blocks: tuple[int, ...] = (0, 1, 2)
+    width: int = 256  # of the language model
+    inner_width: int = 768
+    layers: int = 5
+    heads: int = 4
+    key_value_heads: int = 2
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens of one tile: features of stride 16, shuffled 2x2."""
+        return (self.tile_px // 32) ** 2
+
+
+def tiny_backbone(size: TinySize, vocabulary: int, image_token_id: int) -> InternVLConfig:
+    """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2."""
+    if size.tile_px % 32 or size.tile_px <= 0:
+        raise ValueError(f"tile_px {size.tile_px}: must be a positive multiple of 32")
+    vision = ConvVisionConfig(
+        image_size=size.tile_px,
+        stem_width=size.stem_width,
+        stage_widths=size.stage_widths,
+        stage_blocks=size.stage_blocks,
+    )
     text = Qwen2Config(
         vocab_size=vocabulary,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=5,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=size.width,
+        intermediate_size=size.inner_width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.key_value_heads,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         use_sliding_window=False,
@@ -105,12 +133,7 @@ def tiny_backbone(vocabulary: int, image_token_id: int, tile_px: int = 128) -> I
         vision_config=vision,
         text_config=text,
         image_token_id=image_token_id,
-        image_seq_length=image_tokens(tile_px),
+        image_seq_length=size.image_tokens,
         vision_feature_select_strategy="full",
         tie_word_embeddings=True,
     )
-
-
-def image_tokens(tile_px: int) -> int:
-    """Tokens of one tile in the tiny model: features of stride 16, shuffled 2x2."""
-    return (tile_px // 32) ** 2

@@ -9,38 +9,38 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from takevla.driver.vla.config import TARGET_POINTS, TakeVLAConfig, image_tokens, tiny_backbone
+from takevla.driver.vla.config import TARGET_POINTS, TakeVLAConfig, TinySize, tiny_backbone
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.tokenizer import END, IMAGE, OPTION, PAD, SAY, SPEED, TARGET, TILE
 from takevla.scene.plan import Observation
 
 
-def tiny_config(tokenizer: PreTrainedTokenizerFast, max_words: int = 16) -> TakeVLAConfig:
+def tiny_config(
+    tokenizer: PreTrainedTokenizerFast, max_words: int = 16, size: TinySize | None = None
+) -> TakeVLAConfig:
     """The configuration of the tiny model for this word-level tokenizer.
 
-    The camera frame is 256x128: two square tiles side by side, each announced by a tile token.
+    The camera frame is two square tiles side by side, each announced by a tile token.
     """
+    size = size or TinySize()
     vocabulary = tokenizer.get_vocab()
-
-    def token(word: str) -> int:
-        return vocabulary[word]
-
-    tile_px, columns = 128, 2
-    tile = [TILE, *[IMAGE] * image_tokens(tile_px)]
+    columns = 2
+    tile = [TILE, *[IMAGE] * size.image_tokens]
     prompt = [*tile * columns, *[TARGET] * TARGET_POINTS, SPEED, OPTION, SAY]
     return TakeVLAConfig(
-        backbone_config=tiny_backbone(len(tokenizer), token(IMAGE), tile_px),
+        backbone_config=tiny_backbone(size, len(tokenizer), vocabulary[IMAGE]),
         attention="eager",  # faster than sdpa for some eighty tokens in bfloat16 on a CPU
         tile_columns=columns,
-        tile_px=tile_px,
-        prompt_ids=tuple(token(word) for word in prompt),
-        image_token_id=token(IMAGE),
-        target_token_id=token(TARGET),
-        speed_token_id=token(SPEED),
-        option_token_id=token(OPTION),
-        pad_token_id=token(PAD),
-        eos_token_id=token(END),
+        tile_px=size.tile_px,
+        prompt_ids=tuple(vocabulary[word] for word in prompt),
+        image_token_id=vocabulary[IMAGE],
+        target_token_id=vocabulary[TARGET],
+        speed_token_id=vocabulary[SPEED],
+        option_token_id=vocabulary[OPTION],
+        pad_token_id=vocabulary[PAD],
+        eos_token_id=vocabulary[END],
         max_words=max_words,
+        head_width=size.width,
     )
 
 

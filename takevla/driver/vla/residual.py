@@ -93,7 +93,8 @@ def bend(
 
     Returns:
         Bent route and waypoints, of the broadcast leading shape.  z = 0 returns the plans unchanged.
-        A waypoint is never pulled back behind the one before it, nor behind the ego.
+        Displacements are tangential to the frozen route; along it no waypoint is pulled back behind
+        the one before it, nor behind the ego.
     """
     route_s, route_heading = _course(route_ego)
     waypoint_s, _ = _course(waypoints_ego)

@@ -1,0 +1,186 @@
+import numpy as np
+import pytest
+import torch
+from tiny_vla import GO, STOP, observations, tiny_model, tiny_tokenizer
+
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
+from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import ResidualHead
+from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
+from takevla.takeover.commentary import corpus
+
+
+def _inputs(model, rows):
+    seen = observations(rows)
+    images = image_inputs(torch.from_numpy(frame_stack(seen)), model.config)
+    return images, navigation_inputs(seen)
+
+
+def test_every_sentence_of_the_grammar_survives_the_tokenizer():
+    tokenizer = build_tokenizer(corpus())
+    for sentence in corpus():
+        ids = encode_commentary(tokenizer, sentence, 16)
+        assert len(ids) == len(sentence.split())
+        assert decode_commentary(tokenizer, ids) == sentence
+
+
+def test_an_empty_corpus_is_refused():
+    with pytest.raises(ValueError, match="no words"):
+        build_tokenizer(["  "])
+
+
+def test_a_plan_has_the_shape_the_controller_takes():
+    driver = VlaDriver(tiny_model(), tiny_tokenizer())
+    plans = driver.plan(observations(3))
+    assert [plan.route_ego.shape for plan in plans] == [(20, 2)] * 3
+    assert [plan.waypoints_ego.shape for plan in plans] == [(10, 2)] * 3
+    assert all(plan.route_ego.dtype == np.float32 for plan in plans)
+    assert driver.plan([]) == []
+
+
+def test_a_row_of_a_batch_is_the_plan_of_that_observation_alone():
+    driver = VlaDriver(tiny_model(), tiny_tokenizer(), half_precision=False)
+    seen = observations(5)
+    batch = driver.plan(seen)
+    for row in (0, 3):
+        alone = driver.plan([seen[row]])[0]
+        assert alone.commentary == batch[row].commentary
+        np.testing.assert_allclose(alone.route_ego, batch[row].route_ego, atol=1e-4)
+        np.testing.assert_allclose(alone.waypoints_ego, batch[row].waypoints_ego, atol=1e-4)
+
+
+@pytest.mark.parametrize("lengths", [(0, 0), (3, 3), (1, 7), (16, 2)])
+def test_driving_from_the_cache_equals_the_teacher_forced_pass(lengths):
+    model = tiny_model()
+    images, navigation = _inputs(model, 2)
+    rng = np.random.default_rng(1)
+    words = pad_words(
+        [rng.integers(10, 60, length).tolist() for length in lengths], model.config.pad_token_id
+    )
+    with torch.no_grad():
+        whole = model(images, navigation, words).plan
+        context = model.read_prompt(images, navigation)
+        model.listen(context, words)
+        cached = model.plan(context, words)
+    torch.testing.assert_close(cached.waypoints_ego, whole.waypoints_ego, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(cached.route_ego, whole.route_ego, atol=1e-4, rtol=1e-4)
+
+
+def test_cached_greedy_words_are_those_of_repeated_full_passes():
+    model = tiny_model()
+    images, navigation = _inputs(model, 2)
+    with torch.no_grad():
+        said = model.speak(model.read_prompt(images, navigation))
+        for row in range(2):
+            words = [int(word) for word in said[row] if word != model.config.pad_token_id]
+            for count in range(len(words)):
+                prefix = pad_words([words[:count]] * 2, model.config.pad_token_id)
+                scores = model(images, navigation, prefix).word_logits[row, count]
+                assert int(scores.argmax()) == words[count]
+
+
+def test_unheard_words_change_no_plan_and_heard_ones_do():
+    model = tiny_model()
+    images, navigation = _inputs(model, 2)
+    pad = model.config.pad_token_id
+    first, second = pad_words([[12, 13], [14, 15]], pad), pad_words([[40, 41], [42, 43]], pad)
+    deaf = torch.tensor([False, True])
+    with torch.no_grad():
+        one = model(images, navigation, first, deaf).plan.waypoints_ego
+        two = model(images, navigation, second, deaf).plan.waypoints_ego
+        silent = model(images, navigation, pad_words([[], []], pad)).plan.waypoints_ego
+    torch.testing.assert_close(one[0], two[0])
+    torch.testing.assert_close(one[0], silent[0], atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(one[1], two[1], atol=1e-4)
+
+
+def test_every_input_reaches_the_plan():
+    model = tiny_model()
+    seen = observations(1)[0]
+    driver = VlaDriver(model, tiny_tokenizer(), commentary=False, half_precision=False)
+    base = driver.plan([seen])[0].waypoints_ego
+    from dataclasses import replace
+
+    for change in (
+        {"speed_mps": seen.speed_mps + 5.0},
+        {"option": seen.option % 6 + 1},
+        {"next_option": seen.next_option % 6 + 1},
+        {"target_points_ego": seen.target_points_ego + 10.0},
+        {"image": 255 - seen.image},
+    ):
+        assert np.abs(driver.plan([replace(seen, **change)])[0].waypoints_ego - base).max() > 1e-5, change
+
+
+def test_a_saved_model_drives_as_before(tmp_path):
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    head = ResidualHead(2 * model.config.width)
+    torch.nn.init.normal_(head.outer.weight)
+    save_checkpoint(tmp_path, Checkpoint(model, tokenizer, head))
+    loaded = load_checkpoint(tmp_path)
+    seen = observations(3)
+    before = VlaDriver(model, tokenizer, residual=head).plan(seen)
+    after = VlaDriver(loaded.model, loaded.tokenizer, residual=loaded.residual).plan(seen)
+    for one, two in zip(before, after, strict=True):
+        assert one.commentary == two.commentary
+        np.testing.assert_array_equal(one.waypoints_ego, two.waypoints_ego)
+
+
+def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path):
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    save_checkpoint(tmp_path, Checkpoint(model, tokenizer))
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"head_width": 32', '"head_width": 48'))
+    with pytest.raises(ValueError, match=str(tmp_path)) as caught:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        load_checkpoint(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no config"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_lora_leaves_the_plan_as_it_was_until_trained_and_merges_away():
+    model = tiny_model()
+    driver = VlaDriver(model, tiny_tokenizer(), half_precision=False)
+    seen = observations(2)
+    before = driver.plan(seen)
+    names = set(model.state_dict())
+    prepare(model, Trainable(lora_rank=4))
+    moving = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert all("lora" in name or not name.startswith("backbone.") for name in moving)
+    assert any("lora" in name for name in moving)
+    adapted = driver.plan(seen)
+    np.testing.assert_allclose(before[0].waypoints_ego, adapted[0].waypoints_ego, atol=1e-5)
+    merge(model)
+    assert set(model.state_dict()) == names
+    np.testing.assert_allclose(before[1].waypoints_ego, driver.plan(seen)[1].waypoints_ego, atol=1e-5)
+
+
+def test_forced_commentary_is_what_the_plan_carries():
+    driver = VlaDriver(tiny_model(), tiny_tokenizer(), forced=lambda seen: STOP if seen.seat == 0 else GO)
+    assert [plan.commentary for plan in driver.plan(observations(2))] == [STOP, GO]
+
+
+def test_a_driver_without_picture_says_so():
+    from dataclasses import replace
+
+    blind = replace(observations(1)[0], image=None)
+    with pytest.raises(ValueError, match="no image"):
+        VlaDriver(tiny_model(), tiny_tokenizer()).plan([blind])
+
+
+def test_frames_of_another_size_are_resized_and_tiles_run_left_to_right():
+    model = tiny_model()
+    frame = torch.zeros(1, 32, 64, 3, dtype=torch.uint8)
+    frame[:, :, 32:] = 255
+    tiles = image_inputs(frame, model.config)["pixel_values"]
+    assert tiles.shape == (2, 3, 32, 32)
+    assert tiles[0].max() < 0 < tiles[1].min()
+    large = frame.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    resized = image_inputs(large, model.config)["pixel_values"]
+    torch.testing.assert_close(resized[:, :, :, 4:28], tiles[:, :, :, 4:28], atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="camera frames"):
+        image_inputs(frame[0], model.config)

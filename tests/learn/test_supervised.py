@@ -1,0 +1,252 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny_vla import GO, SIZE, STOP, observations, tiny_model, tiny_tokenizer, write_frames
+
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.lora import Trainable
+from takevla.driver.vla.policy import VlaDriver
+from takevla.learn.augment import Augmentation, augment
+from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_targets
+from takevla.learn.pretrain import PretrainConfig, frame_strata, pretrain, weighted_draws
+from takevla.learn.samples import frame_samples, join_samples, make_batch
+from takevla.learn.sft import SftConfig, sft
+from takevla.learn.trainer import TrainConfig, Trainer, learning_rate
+
+
+def _quick(**changes):
+    return TrainConfig(
+        **{
+            "batch_size": 8,
+            "learning_rate": 3e-3,
+            "warmup_steps": 5,
+            "threads": 1,
+            "save_every": 4,
+            "log_every": 2,
+            "trackers": (),
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_frames(tmp_path_factory.mktemp("data") / "frames", {"pretrain": 96})
+
+
+@pytest.fixture(scope="module")
+def takeovers(tmp_path_factory):
+    return write_frames(
+        tmp_path_factory.mktemp("takeovers") / "frames", {"pre_takeover": 24, "takeover": 32}, seed=5
+    )
+
+
+def _samples(data, **kwargs):
+    dataset = Dataset(data)
+    return frame_samples(dataset, np.arange(len(dataset)), tiny_tokenizer(), 16, **kwargs)
+
+
+def _weights(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _moved(before, after):
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_targets_are_the_words_then_the_end_then_nothing():
+    words = torch.tensor([[5, 6, 0], [7, 0, 0], [0, 0, 0]])
+    assert word_targets(words, 0, 2).tolist() == [
+        [5, 6, 2, IGNORED],
+        [7, 2, IGNORED, IGNORED],
+        [2, IGNORED, IGNORED, IGNORED],
+    ]
+
+
+def test_rows_that_only_speak_give_the_plan_no_gradient_and_the_reverse(data):
+    samples = _samples(data)
+    batch = make_batch(samples, np.arange(4), 0)
+    model = tiny_model()
+
+    def gradients(says, acts):
+        model.zero_grad(set_to_none=True)
+        chosen = dataclasses.replace(batch, says=torch.tensor(says), acts=torch.tensor(acts))
+        how = Augmentation()
+        changed = augment(chosen, how, torch.Generator().manual_seed(0))
+        from takevla.driver.vla.inputs import image_inputs
+
+        output = model(
+            image_inputs(changed.images, model.config),
+            changed.batch.navigation,
+            chosen.words,
+            changed.words_heard,
+        )
+        supervised_losses(output, chosen, Weights(), 0, model.config.eos_token_id).total.backward()
+        return {name: float(w.grad.abs().sum()) for name, w in model.named_parameters() if w.grad is not None}
+
+    speaking = gradients([True] * 4, [False] * 4)
+    assert speaking["route_head.0.weight"] == 0.0
+    assert speaking["queries"] == 0.0
+    assert speaking["backbone.model.language_model.embed_tokens.weight"] > 0.0
+    acting = gradients([False] * 4, [True] * 4)
+    assert acting["route_head.0.weight"] > 0.0
+    assert acting["speed_head.0.weight"] > 0.0
+
+
+def test_a_trained_run_moves_every_trainable_weight_and_no_frozen_one(data, tmp_path):
+    model = tiny_model()
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(not name.startswith("backbone."))
+    before = _weights(model)
+    Trainer(model, _samples(data), np.arange(64), _quick(), tmp_path).run(show=False)
+    moved = _moved(before, _weights(model))
+    assert moved == {name for name in before if not name.startswith("backbone.")}
+
+
+def test_stopped_and_continued_gives_the_very_weights_of_an_unbroken_run(data, tmp_path):
+    samples, draws = _samples(data), np.random.default_rng(0).integers(0, 96, 12 * 8)
+    whole = tiny_model()
+    curves = Trainer(whole, samples, draws, _quick(), tmp_path / "whole").run(show=False)
+    Trainer(tiny_model(), samples, draws, _quick(), tmp_path / "parts").run(stop_after=7, show=False)
+    rest = tiny_model(seed=9)  # what it starts from no longer matters
+    continued = Trainer(rest, samples, draws, _quick(), tmp_path / "parts").run(show=False)
+    assert not _moved(_weights(whole), _weights(rest))
+    assert continued == curves
+    assert json.loads((tmp_path / "parts" / "curves.json").read_text())[-1]["step"] == 12
+
+
+def test_a_state_of_other_settings_is_refused(data, tmp_path):
+    samples, draws = _samples(data), np.arange(96)
+    Trainer(tiny_model(), samples, draws, _quick(), tmp_path).run(stop_after=4, show=False)
+    with pytest.raises(ValueError, match="other data or settings"):
+        Trainer(tiny_model(), samples, draws[::-1].copy(), _quick(), tmp_path).run(show=False)
+    with pytest.raises(ValueError, match="other data or settings"):
+        Trainer(tiny_model(), samples, draws, _quick(learning_rate=1e-4), tmp_path).run(show=False)
+
+
+def test_nothing_trainable_and_too_few_draws_are_named(data, tmp_path):
+    model = tiny_model()
+    with pytest.raises(ValueError, match="do not fill one batch"):
+        Trainer(model, _samples(data), np.arange(3), _quick(), tmp_path)
+    model.requires_grad_(False)
+    with pytest.raises(ValueError, match="no weight is trainable"):
+        Trainer(model, _samples(data), np.arange(64), _quick(), tmp_path)
+
+
+def test_the_learning_rate_rises_then_falls_to_almost_nothing():
+    config = TrainConfig(learning_rate=1.0, warmup_steps=10, final_rate_share=0.01)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert np.all(np.diff(rates[:10]) > 0)
+    assert np.all(np.diff(rates[10:]) < 0)
+    assert max(rates) <= 1.0
+    assert rates[-1] < 0.02
+
+
+def test_forced_words_change_the_speed_of_a_model_that_learnt_from_words(data, tmp_path):
+    model = tiny_model()
+    draws = np.concatenate([np.random.default_rng(k).permutation(96) for k in range(20)])
+    curves = Trainer(model, _samples(data), draws, _quick(batch_size=16, learning_rate=6e-3), tmp_path).run(
+        show=False
+    )
+    assert curves[-1].total < 0.5 * curves[0].total
+    tokenizer = tiny_tokenizer()
+    seen = observations(8, seed=3)
+    reach = {
+        sentence: np.mean(
+            [
+                plan.waypoints_ego[-1, 0]
+                for plan in VlaDriver(model, tokenizer, forced=lambda _, s=sentence: s).plan(seen)
+            ]
+        )
+        for sentence in (GO, STOP)
+    }
+    assert reach[GO] - reach[STOP] > 10.0  # 20 m against 0 m in the labels
+
+
+def test_pretraining_writes_a_checkpoint_that_drives_and_its_figures(data, tmp_path):
+    config = PretrainConfig(draws=160, held_out_every=4, size=SIZE, train=_quick())
+    folder = pretrain(config, data, tmp_path, show=False)
+    loaded = load_checkpoint(folder)
+    assert len(VlaDriver(loaded.model, loaded.tokenizer).plan(observations(2))) == 2
+    notes = json.loads((tmp_path / "pretrain.json").read_text())
+    assert notes["data"]["frames"] == 72
+    assert 0 < notes["validation"]["frames"] <= 24
+    assert json.loads((tmp_path / "mixture.json").read_text())["draws"] >= 160
+
+
+def test_a_bucket_of_greater_weight_is_drawn_more_often(data):
+    dataset = Dataset(data)
+    frames = np.arange(96)
+    strata = frame_strata(dataset, frames, {"red_light": 4.0, "free_road": 1.0}, 0.4)
+    red = dataset.column("expert_cause") == 5
+    draws, audit = weighted_draws([strata], 96, 16, 0)
+    shares = np.bincount(draws, minlength=96)
+    assert shares[red].mean() / shares[~red].mean() == pytest.approx(4.0, rel=0.3)
+    assert audit.draws >= 96
+    with pytest.raises(ValueError, match="no such bucket"):
+        frame_strata(dataset, frames, {"red_ligth": 4.0}, 0.4)
+    with pytest.raises(ValueError, match="collect more"):
+        weighted_draws([strata], 100_000, 2, 0)
+
+
+def test_full_fine_tuning_moves_the_backbone_and_lora_ends_as_a_plain_checkpoint(data, takeovers, tmp_path):
+    save_checkpoint(tmp_path / "base", Checkpoint(tiny_model(), tiny_tokenizer()))
+    base = _weights(load_checkpoint(tmp_path / "base").model)
+    quick = _quick(learning_rate=1e-3)
+    for trainable in (
+        Trainable(),
+        Trainable(lora_rank=4),
+        Trainable(vision=False),
+        Trainable(lora_rank=4, heads=False),
+    ):
+        out = tmp_path / f"sft-{trainable.lora_rank}-{trainable.vision}-{trainable.heads}"
+        config = SftConfig(draws=48, trainable=trainable, train=quick)
+        tuned = _weights(
+            load_checkpoint(sft(config, tmp_path / "base", data, takeovers, out, show=False)).model
+        )
+        assert set(tuned) == set(base)
+        moved = _moved(base, tuned)
+        vision = {name for name in base if "vision_tower.layers" in name and name.endswith("weight")}
+        heads = {name for name in base if not name.startswith("backbone.")}
+        assert bool(moved & vision) == trainable.vision or trainable.lora_rank > 0
+        assert bool(moved & heads) == trainable.heads
+        assert any("language_model" in name for name in moved)
+
+
+def test_frames_before_a_takeover_teach_language_alone(takeovers):
+    dataset = Dataset(takeovers)
+    before = np.flatnonzero(dataset.column("role") == "pre_takeover")
+    spoken = frame_samples(dataset, before, tiny_tokenizer(), 16, "enhanced_commentary", acts=False)
+    assert spoken.labels.says.all()
+    assert not spoken.labels.acts.any()
+    during = np.flatnonzero(dataset.column("role") == "takeover")
+    joined = join_samples([spoken, frame_samples(dataset, during, tiny_tokenizer(), 16)])
+    assert joined.labels.acts.sum() == len(during)
+    np.testing.assert_array_equal(joined.image(len(before) + 1), dataset.image(int(during[1])))
+
+
+def test_a_word_outside_the_vocabulary_is_named(data):
+    dataset = Dataset(data)
+    from takevla.driver.vla.tokenizer import build_tokenizer
+
+    with pytest.raises(ValueError, match="not in the model's vocabulary"):
+        frame_samples(dataset, np.arange(3), build_tokenizer(["hold 8m/s"]), 16)
+
+
+def test_augmentation_is_reproducible_and_leaves_labels_alone(data):
+    batch = make_batch(_samples(data), np.arange(16), 0)
+    one = augment(batch, Augmentation(), torch.Generator().manual_seed(4))
+    two = augment(batch, Augmentation(), torch.Generator().manual_seed(4))
+    assert torch.equal(one.images, two.images)
+    assert torch.equal(one.batch.waypoints_ego, batch.waypoints_ego)
+    assert not one.batch.navigation.speed_known.all()
+    assert one.images.min() >= 0
+    assert one.images.max() <= 255
+    still = Augmentation(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+    same = augment(batch, still, torch.Generator().manual_seed(4))
+    torch.testing.assert_close(same.images, batch.images.float())
+    assert same.words_heard.all()
