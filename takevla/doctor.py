@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 
 MIN_FREE_DISK_GB = 4.0  # a quickstart run with its datasets and checkpoints, with room to spare
+BLANK_SPREAD = 1.0  # grey levels; any street scene has more
 MIN_MEMORY_GB = 6.0  # two rollout workers and one training process
 
 
@@ -94,58 +95,24 @@ def _temporary() -> Finding:
         return Finding("temporary files", Health.BROKEN, str(error), "set TMPDIR to a folder you can write")
 
 
-def _camera() -> Finding:
+def _world_and_camera() -> Finding:
+    mend = "pip install --force-reinstall panda3d==1.10.16"
     try:
+        from takevla.bench.suites import load_suite
+        from takevla.scene.scene import Controls
         from takevla.world.camera import Camera
+        from takevla.world.embedded import EmbeddedWorld
         from takevla.world.maps.atlas import load_town
 
-        camera = Camera()
-        road_map = load_town("Alder01")
-        image = camera.render(road_map, _empty_scene(road_map.name, len(road_map.signals)))
+        task = load_suite("train").tasks[0]
+        world = EmbeddedWorld(load_town(task.town), task, seed=0)
+        world.tick(Controls())
+        image = Camera().render(world.road_map, world.scene())
     except Exception as error:
-        return Finding(
-            "camera",
-            Health.BROKEN,
-            f"{type(error).__name__}: {error}",
-            "pip install --force-reinstall panda3d==1.10.16",
-        )
-    if image.std() < 1.0:
-        return Finding(
-            "camera",
-            Health.BROKEN,
-            "the software renderer gives a blank picture",
-            "pip install --force-reinstall panda3d==1.10.16",
-        )
-    return Finding("camera", Health.OK, f"software renderer, {image.shape[1]}x{image.shape[0]}")
-
-
-def _empty_scene(town: str, signals: int) -> object:
-    import numpy as np
-
-    from takevla.scene.actors import Actors
-    from takevla.scene.scene import Controls, Ego, Scene, Weather
-
-    def column(dtype: type, *shape: int) -> object:
-        return np.zeros((0, *shape), dtype)
-
-    actors = Actors(
-        id=column(np.int32),
-        kind=column(np.int8),
-        role=column(np.int8),
-        cue=column(np.int16),
-        position_world=column(np.float32, 3),
-        heading_rad=column(np.float32),
-        speed_mps=column(np.float32),
-        acceleration_mps2=column(np.float32),
-        yaw_rate_radps=column(np.float32),
-        extent_m=column(np.float32, 3),
-        lane=column(np.int32),
-        valid=column(np.bool_),
-    )  # type: ignore[arg-type]
-    ego = Ego(
-        np.zeros(3, np.float32), 0.0, 0.0, 0.0, 0.0, 0.0, Controls(), np.array([4.9, 2.1, 1.5], np.float32)
-    )
-    return Scene(0, town, ego, actors, np.zeros(signals, np.int8), Weather())
+        return Finding("world and camera", Health.BROKEN, f"{type(error).__name__}: {error}", mend)
+    if image.std() < BLANK_SPREAD:
+        return Finding("world and camera", Health.BROKEN, "the software renderer gives a blank picture", mend)
+    return Finding("world and camera", Health.OK, f"software renderer, {image.shape[1]}x{image.shape[0]}")
 
 
 def _model() -> Finding:
@@ -174,7 +141,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _machine,
     _disk,
     _temporary,
-    _camera,
+    _world_and_camera,
     _model,
     lambda: _optional("carla", "carla", "OpenDRIVE towns"),
 )

@@ -1,0 +1,96 @@
+"""The typed configuration of a whole run: one frozen dataclass, from YAML and the command line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from takevla.learn.dream.dreaming import DreamConfig
+from takevla.learn.sft import SftConfig
+from takevla.takeover.shadow import TakeoverConfig
+
+SHIPPED_BASE = "shipped"
+
+
+@dataclass(frozen=True)
+class RouteChoice:
+    """Which routes a stage drives.
+
+    Args:
+        suite: name of a suite.
+        routes: how many of them, spread evenly over the suite; 0 takes all.
+    """
+
+    suite: str = "train"
+    routes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.routes < 0:
+            raise ValueError(f"routes: {self.routes} is negative; 0 takes all routes of the suite")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole run, from a base model to a report.
+
+    Args:
+        name: how the report names the run.
+        base: checkpoint folder of the model to post-train, or "shipped".
+        seed: of everything that is drawn by chance.
+        workers: local processes for driving; they change nothing but the time it takes.
+        rounds: turns of the loop: drive, take over, fine-tune, dream.
+        rehearsal: routes that the expert drives, for the pre-training share of the mixture.
+        collect: routes that the model drives with the expert in shadow.
+        takeover: triggers, monitor and windows.
+        sft: supervised fine-tuning.
+        dream: reinforcement in rebuilt scenes; `dream.updates` 0 leaves it out.
+        evaluate: validation routes, driven before and after.
+    """
+
+    name: str = "takevla"
+    base: str = SHIPPED_BASE
+    seed: int = 0
+    workers: int = 2
+    rounds: int = 1
+    rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
+    collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
+    takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
+    sft: SftConfig = field(default_factory=SftConfig)
+    dream: DreamConfig = field(default_factory=DreamConfig)
+    evaluate: RouteChoice = field(default_factory=lambda: RouteChoice("mini44"))
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds: {self.rounds}; a run has at least one round")
+        if self.workers < 1:
+            raise ValueError(f"workers: {self.workers}; at least one process drives")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, paths as text."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return plain
+
+
+def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> str | None:
+    """Dotted name of the first key in which two recipes differ, None if they are the same."""
+    for key in sorted(one.keys() | other.keys()):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found = first_difference(a, b, f"{prefix}{key}.")
+            if found:
+                return found
+        elif a != b:
+            return f"{prefix}{key}"
+    return None
+
+
+def shipped_recipe(name: str) -> Path:
+    """Path of a recipe that comes with the package; ValueError names those there are."""
+    folder = Path(__file__).parent / "recipes"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        there = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
+        raise ValueError(f"no recipe named {name!r}; there are {there}, or give the path of a YAML file")
+    return path

@@ -1,0 +1,235 @@
+"""The loop itself: its stages, their order, their resume.
+
+    run/recipe.json                    what was asked; a run directory belongs to one recipe
+    run/base_eval/                     evaluation of the base
+    run/rehearsal/                     dataset: the expert drives, for the pre-training share of the mixture
+    run/rounds/<n>/takeovers/          dataset: the model drives, the expert takes over
+    run/rounds/<n>/sft/, dream/        learning, each with model/
+    run/final_eval/                    evaluation of the post-trained model
+    run/report.html
+
+A stage that has ended leaves `run.json` in its folder and is not run again.  One that was cut off goes on
+where it stopped: every stage resumes by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from takevla.bench.drivers import load_driver
+from takevla.bench.provenance import run_facts
+from takevla.bench.runner import evaluate
+from takevla.bench.suites import Suite, load_suite, refuse_for_training
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla.shipped import shipped_base
+from takevla.learn.dream.audit import Audit
+from takevla.learn.dream.dreaming import DreamConfig, dream
+from takevla.learn.sft import sft
+from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
+from takevla.report.page import write_report
+from takevla.report.terminal import before_after_table
+from takevla.scale import Bar, groups
+from takevla.takeover.collect import CollectConfig, collect_expert, collect_takeovers
+from takevla.takeover.shadow import TakeoverConfig
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run: a folder below the run directory, and the work that fills it."""
+
+    title: str
+    folder: str
+    work: Callable[[Path], None]
+
+
+def chosen(choice: RouteChoice) -> Suite:
+    """The suite of a choice, thinned to its number of routes, evenly and in order."""
+    suite = load_suite(choice.suite)
+    total = len(suite.tasks)
+    if not choice.routes or choice.routes >= total:
+        return suite
+    keep = [round(k * total / choice.routes) for k in range(choice.routes)]
+    return replace(
+        suite,
+        tasks=tuple(suite.tasks[k] for k in keep),
+        seeds=tuple(suite.seeds[k] for k in keep),
+    )
+
+
+def base_folder(recipe: Recipe) -> Path:
+    """Where the base model of a recipe lies."""
+    return shipped_base() if recipe.base == SHIPPED_BASE else Path(recipe.base)
+
+
+def stages(recipe: Recipe, run: Path) -> list[Stage]:
+    """Every stage of a recipe, in order.  What a stage reads, a former one has written."""
+    base = base_folder(recipe)
+    result = [
+        Stage("evaluate the base model", "base_eval", partial(_evaluate, recipe, base)),
+        Stage("the expert drives for the pre-training buckets", "rehearsal", partial(_rehearse, recipe)),
+    ]
+    model = base
+    for number in range(1, recipe.rounds + 1):
+        here = f"rounds/{number}"
+        takeovers = [run / f"rounds/{k}/takeovers" for k in range(1, number + 1)]
+        result += [
+            Stage(
+                f"round {number}: drive and take over",
+                f"{here}/takeovers",
+                partial(_collect, recipe, model, number),
+            ),
+            Stage(
+                f"round {number}: supervised fine-tuning",
+                f"{here}/sft",
+                partial(_tune, recipe, model, run / "rehearsal", takeovers),
+            ),
+        ]
+        model = run / here / "sft" / "model"
+        if recipe.dream.updates:
+            result.append(
+                Stage(
+                    f"round {number}: dream",
+                    f"{here}/dream",
+                    partial(_dream, recipe, model, takeovers[-1], number),
+                )
+            )
+            model = run / here / "dream" / "model"
+    result.append(Stage("evaluate the post-trained model", "final_eval", partial(_evaluate, recipe, model)))
+    return result
+
+
+def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Path:
+    """Run or continue a recipe in the folder `run`; returns the path of the report.
+
+    Raises:
+        ValueError: `run` holds a run of another recipe.
+    """
+    _claim(recipe, run)
+    began = time.monotonic()
+    todo = stages(recipe, run)
+    for number, stage in enumerate(todo, 1):
+        folder = run / stage.folder
+        label = f"[bold]{number}/{len(todo)}[/] {stage.title}"
+        if (folder / RUN_FILE).is_file():
+            console.print(f"{label}: done before")
+            continue
+        console.print(label)
+        started = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        stage.work(folder)
+        if not (folder / RUN_FILE).is_file():
+            wall_s = time.monotonic() - started
+            _write_json(
+                folder / RUN_FILE,
+                run_facts(f"{command}: {stage.title}", recipe.seed, recipe.to_json(), wall_s),
+            )
+    walls = [json.loads((run / stage.folder / RUN_FILE).read_text())["wall_s"] or 0.0 for stage in todo]
+    _write_json(run / RUN_FILE, run_facts(command, recipe.seed, recipe.to_json(), sum(walls)))
+    report = write_report(run, run / "report.html")
+    console.print(before_after_table(_metrics(run / "base_eval"), _metrics(run / "final_eval")))
+    minutes = (time.monotonic() - began) / 60.0
+    console.print(f"{minutes:.1f} minutes now, {sum(walls) / 60.0:.1f} in all stages. Report: {report}")
+    return report
+
+
+def _claim(recipe: Recipe, run: Path) -> None:
+    path = run / "recipe.json"
+    asked = recipe.to_json()
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differs = first_difference(found, asked)
+        if differs not in (None, "workers"):
+            raise ValueError(
+                f"{run}: holds a run whose recipe differs in '{differs}'; give another --out or remove it"
+            )
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    _write_json(path, asked)
+
+
+def _metrics(folder: Path) -> Any:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, content: object) -> None:
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def drive_suite(driver: str, suite: Suite, out: Path, *, seed: int, workers: int) -> None:
+    """Evaluate a driver on a suite, going on with what is there."""
+    evaluate(
+        driver, suite.tasks, out, seeds=suite.seeds, density=suite.density, seed=seed, workers=workers,
+        resume=True, suite=suite.name,
+    )  # fmt: skip
+
+
+def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
+    drive_suite(str(model), chosen(recipe.evaluate), folder, seed=recipe.seed, workers=recipe.workers)
+
+
+def demonstrate(suites: Sequence[Suite], out: Path, *, seed: int, workers: int) -> None:
+    """Let the expert drive suites for training, and record it."""
+    tasks = [task for suite in suites for task in suite.tasks]
+    config = CollectConfig(density=suites[0].density)
+    with parts_bar("Expert drives", len(tasks), config) as bar:
+        collect_expert(tasks, out, seed, refuse_for_training, workers, config, listener=bar)
+
+
+def collect(
+    model: Path, suite: Suite, takeover: TakeoverConfig, out: Path, *, seed: int, workers: int
+) -> None:
+    """Let a model drive a suite for training with the expert in shadow, and record it."""
+    config = CollectConfig(density=suite.density)
+    policy = partial(load_driver, str(model))
+    with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
+        collect_takeovers(
+            suite.tasks, policy, model.name, out, seed, refuse_for_training, workers, config, takeover, bar
+        )
+
+
+def parts_bar(title: str, tasks: int, config: CollectConfig) -> Bar:
+    """A progress bar over the parts of a collection."""
+    return Bar(title, [float(len(part)) for part in groups(range(tasks), config.part_size)])
+
+
+def _rehearse(recipe: Recipe, folder: Path) -> None:
+    demonstrate([chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers)
+
+
+def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
+    suite = chosen(recipe.collect)
+    collect(model, suite, recipe.takeover, folder, seed=recipe.seed + number, workers=recipe.workers)
+
+
+def _tune(recipe: Recipe, model: Path, rehearsal: Path, takeovers: list[Path], folder: Path) -> None:
+    settings = replace(recipe.sft, train=replace(recipe.sft.train, seed=recipe.seed))
+    sft(settings, model, rehearsal, takeovers, folder)
+
+
+def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
+    dream_stage(model, takeovers, folder, recipe.dream, seed=recipe.seed + number)
+
+
+def dream_stage(
+    model: Path, takeovers: Path, out: Path, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
+) -> Audit:
+    """Dream with a progress bar."""
+    torch.set_num_threads(1)  # the arrays are small
+    with Bar("Dream", [1.0]) as bar:
+        return dream(
+            model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir,
+            progress=lambda done, total: bar.progress(0, done / total),
+        )  # fmt: skip
