@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from takevla.world.maps.atlas import ALDER_TOWNS, BIRCH_TOWNS, load_town
 from takevla.world.maps.route_xml import RouteTask, ScenarioCall, write_routes
 
 SUITE_SEED = 2603
-DENSITY = 0.5
+DENSITY = 8.0  # background vehicles per km of driving lane
 TRAIN_PER_TYPE, DEV_PER_TYPE, VALIDATION_PER_TYPE = 24, 2, 5
 FREE_PER_TOWN = 4
 MINI_ROUTES = 44
@@ -111,7 +111,9 @@ def _routes_of_type(plan: Plan, name: str, rule: Rule, first_id: int, rng: Gener
     return made
 
 
-FREE_RULE = Rule(Way.JUNCTION, lambda place, rng: {}, before_m=(100.0, 180.0), after_m=(180.0, 320.0))
+FREE_RULE = Rule(
+    Way.JUNCTION, lambda place, rng: {}, before_m=(100.0, 180.0), after_m=(180.0, 320.0), fastest_mps=60.0
+)
 
 
 def make_free_suite(plan: Plan) -> list[RouteTask]:
@@ -122,7 +124,7 @@ def make_free_suite(plan: Plan) -> list[RouteTask]:
     for town in plan.towns:
         taken: list[tuple[float, float]] = []
         for way in ways[: plan.per_type]:
-            rule = Rule(way, FREE_RULE.sample, FREE_RULE.before_m, FREE_RULE.approach_m, FREE_RULE.after_m)
+            rule = replace(FREE_RULE, way=way)
             site = find_site(load_town(town), "", rule, rng, taken)
             if site is None:
                 continue

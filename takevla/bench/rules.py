@@ -141,6 +141,11 @@ def _exit_flow(place: Place, rng: Generator) -> Parameters:
     return _given_flow(path, rng, (9, 13), (18, 28))
 
 
+def _emergency(place: Place, rng: Generator) -> Parameters:
+    place.plain_road(place.trigger_s_m - 10.0, place.trigger_s_m + 150.0)
+    return {"distance": _value(_round(rng, 50, 65))}
+
+
 def _joining_actor(place: Place, rng: Generator) -> Parameters:
     """Another vehicle on the ramp that joins the ego's road, about level with the ego."""
     road_map = place.road_map
@@ -173,6 +178,9 @@ def _bicycles(place: Place, rng: Generator) -> Parameters:
     return _given_flow(path, rng, (4, 6), (6, 10))
 
 
+WALKING_MPS = 51.0 / 3.6  # people walk along roads with limits up to this
+STREET_MPS = 81.0 / 3.6  # things stand in the way on roads up to this
+ANY_MPS = 200.0 / 3.6
 _KERB = (LaneKind.PARKING, LaneKind.SHOULDER)
 
 
@@ -180,8 +188,9 @@ def _road(
     sample: Sampler,
     before_m: tuple[float, float] = (42.0, 58.0),
     after_m: tuple[float, float] = (100.0, 125.0),
+    fastest_mps: float = STREET_MPS,
 ) -> Rule:
-    return Rule(Way.ROAD, sample, before_m=before_m, after_m=after_m)
+    return Rule(Way.ROAD, sample, before_m=before_m, after_m=after_m, fastest_mps=fastest_mps)
 
 
 def _through(way: Way, sample: Sampler = _none) -> Rule:
@@ -197,9 +206,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "ConstructionObstacleTwoWays": _road(_ahead(40, 52, "frequency"), after_m=(115.0, 135.0)),
         "ControlLoss": _road(_none, after_m=(120.0, 140.0)),
         "CrossingBicycleFlow": _through(Way.RIGHT, _bicycles),
-        "DynamicObjectCrossing": _road(_ahead(34, 46, "direction", "crossing_angle")),
+        "DynamicObjectCrossing": _road(
+            _ahead(34, 46, "direction", "crossing_angle"), fastest_mps=WALKING_MPS
+        ),
         "EnterActorFlow": _through(Way.RIGHT, _junction_flow(FROM_LEFT, (8, 11), (20, 28))),
-        "HardBreakRoute": _road(_none, after_m=(90.0, 110.0)),
+        "HardBreakRoute": _road(_none, after_m=(90.0, 110.0), fastest_mps=ANY_MPS),
         "HazardAtSideLane": _road(_ahead(34, 45, "speed", "bicycle"), after_m=(150.0, 170.0)),
         "HazardAtSideLaneTwoWays": _road(_ahead(34, 45, "frequency", "bicycle"), after_m=(150.0, 170.0)),
         "HighwayCutIn": Rule(
@@ -208,16 +219,27 @@ RULES: Mapping[str, Rule] = MappingProxyType(
             before_m=(90.0, 120.0),
             approach_m=(120.0, 140.0),
             after_m=(90.0, 110.0),
+            fastest_mps=ANY_MPS,
         ),
-        "HighwayExit": Rule(Way.EXIT, _exit_flow, before_m=(80.0, 110.0), after_m=(190.0, 220.0)),
+        "HighwayExit": Rule(
+            Way.EXIT, _exit_flow, before_m=(80.0, 110.0), after_m=(190.0, 220.0), fastest_mps=ANY_MPS
+        ),
         "InterurbanActorFlow": _through(Way.LEFT, _junction_flow(ONCOMING, (9, 12), (25, 35))),
         "InterurbanAdvancedActorFlow": _through(Way.LEFT, _junction_flow(FROM_RIGHT, (9, 12), (25, 35))),
         "InvadingTurn": _road(_ahead(70, 90, "offset"), after_m=(110.0, 135.0)),
         "MergerIntoSlowTraffic": Rule(
-            Way.MERGE, _merge_flow((6, 9), (16, 22)), approach_m=(70.0, 100.0), after_m=(90.0, 110.0)
+            Way.MERGE,
+            _merge_flow((6, 9), (16, 22)),
+            approach_m=(70.0, 100.0),
+            after_m=(90.0, 110.0),
+            fastest_mps=ANY_MPS,
         ),
         "MergerIntoSlowTrafficV2": Rule(
-            Way.MERGE, _merge_flow((8, 11), (20, 28)), approach_m=(100.0, 130.0), after_m=(90.0, 110.0)
+            Way.MERGE,
+            _merge_flow((8, 11), (20, 28)),
+            approach_m=(100.0, 130.0),
+            after_m=(90.0, 110.0),
+            fastest_mps=ANY_MPS,
         ),
         "NonSignalizedJunctionLeftTurn": _through(Way.LEFT, _turn_flow((7, 10), (25, 24))),
         "NonSignalizedJunctionLeftTurnEnterFlow": _through(Way.LEFT, _turn_flow((7, 10), (25, 24))),
@@ -226,9 +248,9 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "OppositeVehicleTakingPriority": _through(Way.JUNCTION),
         "ParkedObstacle": _road(_ahead(38, 50, "direction", "speed")),
         "ParkedObstacleTwoWays": _road(_ahead(40, 52, "frequency"), after_m=(115.0, 135.0)),
-        "ParkingCrossingPedestrian": _road(_sided(34, 46, _KERB, "crossing_angle")),
-        "ParkingCutIn": _road(_none),
-        "ParkingExit": _road(_none, before_m=(10.0, 12.0)),
+        "ParkingCrossingPedestrian": _road(_sided(34, 46, _KERB, "crossing_angle"), fastest_mps=WALKING_MPS),
+        "ParkingCutIn": _road(_none, fastest_mps=WALKING_MPS),
+        "ParkingExit": _road(_none, before_m=(10.0, 12.0), fastest_mps=WALKING_MPS),
         "PedestrianCrossing": _through(Way.JUNCTION),
         "SequentialLaneChange": Rule(Way.LANE_CHANGE, _none, before_m=(50.0, 70.0), after_m=(140.0, 170.0)),
         "SignalizedJunctionLeftTurn": _through(Way.LEFT, _turn_flow((7, 10), (25, 24))),
@@ -240,9 +262,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "VanillaNonSignalizedTurnEncounterStopsign": _through(Way.JUNCTION),
         "VanillaSignalizedTurnEncounterGreenLight": _through(Way.TURN),
         "VanillaSignalizedTurnEncounterRedLight": _through(Way.JUNCTION),
-        "VehicleOpensDoorTwoWays": _road(_sided(38, 50, _KERB, "frequency"), after_m=(115.0, 135.0)),
+        "VehicleOpensDoorTwoWays": _road(
+            _sided(38, 50, _KERB, "frequency"), after_m=(115.0, 135.0), fastest_mps=WALKING_MPS
+        ),
         "VehicleTurningRoute": _through(Way.TURN),
         "VehicleTurningRoutePedestrian": _through(Way.TURN),
-        "YieldToEmergencyVehicle": _road(_ahead(50, 65), before_m=(70.0, 85.0), after_m=(250.0, 300.0)),
+        "YieldToEmergencyVehicle": _road(
+            _emergency, before_m=(70.0, 85.0), after_m=(250.0, 300.0), fastest_mps=ANY_MPS
+        ),
     }
 )

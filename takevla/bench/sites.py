@@ -30,6 +30,7 @@ Sampler = Callable[[Place, Generator], Parameters]
 ATTEMPTS = 400  # ways drawn for one site before the town is given up
 APART_M = 30.0  # between the triggers of two sites of one type, relaxed as attempts fail
 FAST_MPS = 16.0  # roads with exits have at least this limit
+NEAR_M = 60  # of route behind the trigger, whose speed limit counts
 EDGE_M = 6.0  # routes start and end so far from the ends of a lane
 
 
@@ -56,6 +57,7 @@ class Rule:
     before_m: tuple[float, float] = (42.0, 58.0)  # of route before the trigger
     approach_m: tuple[float, float] = (38.0, 52.0)  # from the trigger to the junction or merge
     after_m: tuple[float, float] = (100.0, 125.0)  # from the trigger, or from the junction, to the end
+    fastest_mps: float = 80.0 / 3.6  # highest speed limit near the trigger
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def _road_drafts(road_map: RoadMap, rule: Rule, rng: Generator) -> Iterator[_Dra
     lanes = [x for x in road_map.lanes if x.kind == LaneKind.DRIVING and x.junction < 0 and x.length_m > 40.0]
     if not lanes:
         return
-    weights = np.array([lane.length_m for lane in lanes])
+    # Weighted by the time it takes to drive them, or the few fast roads would have most sites.
+    weights = np.array([lane.length_m / lane.speed_limit_mps for lane in lanes])
     while True:
         lane = lanes[int(rng.choice(len(lanes), p=weights / weights.sum()))]
         s_m = float(rng.uniform(0.0, lane.length_m))
@@ -314,6 +317,8 @@ def _accept(road_map: RoadMap, scenario_type: str, rule: Rule, rng: Generator, d
     if route.length_m > 1.6 * straight + 20.0 or draft.trigger_m > route.length_m - 30.0:
         return None
     i = int(np.searchsorted(route.s_m, draft.trigger_m))
+    if route.speed_limit_mps[i : i + NEAR_M].max() > rule.fastest_mps + 0.1:
+        return None
     x, y, z = (float(value) for value in route.points_world[i])
     yaw = math.remainder(float(route.heading_rad[i]), math.tau)
     trigger = (round(x, 2), round(y, 2), round(z, 2), round(yaw, 4))

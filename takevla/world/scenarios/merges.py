@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import NO_LANE, LaneKind
 from takevla.world.scenarios.obstacles import standing
-from takevla.world.scenarios.place import Place, nearest, project, walk
+from takevla.world.scenarios.place import Place, Points, cut, nearest, project, walk
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorSpec,
@@ -28,6 +29,9 @@ from takevla.world.staging import (
 
 SINK_M = 2.0  # facts 1.2
 PARKING_EXIT_END_M = 50.0
+CARS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
+BICYCLES = (ActorKind.BICYCLE,)
+BICYCLE_SNAP_M = 3.0  # a flow of bicycles starts so near to a bicycle lane, or goes with the cars
 BAY_GAP_M = 9.0  # centre to centre (facts 1.2: front/behind_vehicle_distance)
 
 
@@ -35,7 +39,7 @@ def _joined_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: f
     start, end = place.point("start_actor_flow"), place.point("end_actor_flow")
     if start is None or end is None:
         raise CannotStart("parameters start_actor_flow and end_actor_flow are missing")
-    path = place.traced(start, end)
+    path = _bicycle_path(place, start, end) if kinds == BICYCLES else place.traced(start, end)
     flow = Flow(
         "traffic",
         path,
@@ -67,7 +71,17 @@ def _joined_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: f
     )
 
 
-CARS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
+def _bicycle_path(place: Place, start: tuple[float, ...], end: tuple[float, ...]) -> Points:
+    """Along bicycle lanes from start to end, along driving lanes where there are none."""
+    bike_lanes = [lane for lane in place.road_map.lanes if lane.kind == LaneKind.BIKE]
+    near = [(nearest(lane.points_world, start), lane.index) for lane in bike_lanes]
+    (s_m, gap_m), index = min(near, key=lambda item: item[0][1], default=((0.0, math.inf), NO_LANE))
+    if gap_m <= BICYCLE_SNAP_M:
+        path = walk(place.road_map, index, s_m, 0.0, 2.0 * math.dist(start[:2], end[:2]))
+        end_s, end_gap = nearest(path, end)
+        if end_gap <= 2.0 * BICYCLE_SNAP_M:
+            return cut(path, 0.0, end_s)
+    return place.traced((start[0], start[1], start[2]), (end[0], end[1], end[2]))
 
 
 def merger_into_slow_traffic(place: Place) -> Scenario:
@@ -102,7 +116,7 @@ def interurban_advanced_actor_flow(place: Place) -> Scenario:
 
 def crossing_bicycle_flow(place: Place) -> Scenario:
     """Bicycles on their own lane cross the ego's way at a junction."""
-    return _joined_flow(place, "CrossingBicycleFlow", (ActorKind.BICYCLE,), 8.0)
+    return _joined_flow(place, "CrossingBicycleFlow", BICYCLES, 8.0)
 
 
 def sequential_lane_change(place: Place) -> Scenario:
