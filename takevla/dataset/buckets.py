@@ -110,11 +110,8 @@ BUCKETS: Final[Mapping[str, Bucket]] = {
             "an obstacle in the lane, and every step of passing it",
             lambda f: _cause(Cause.OBSTACLE)(f) | _manoeuvre(*_AROUND)(f),
         ),
-        Bucket(
-            "emergency",
-            "an emergency vehicle, or giving way to it",
-            lambda f: _cause(Cause.EMERGENCY_VEHICLE)(f) | _manoeuvre(Manoeuvre.GIVE_WAY)(f),
-        ),
+        Bucket("emergency", "an emergency vehicle bounds the speed", _cause(Cause.EMERGENCY_VEHICLE)),
+        Bucket("giving_way", "lets others go first", _manoeuvre(Manoeuvre.GIVE_WAY)),
         Bucket(
             "lane_change",
             "the route or the expert changes lane",
