@@ -1,0 +1,59 @@
+"""Where frames lie in the feature space of the model: t-SNE of its action features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.manifold import TSNE
+
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla.checkpoint import load_checkpoint
+from takevla.driver.vla.policy import VlaDriver
+from takevla.learn.dream.dreaming import read_frames
+
+FRAMES_PER_ROLE = 160  # drawn at random; enough to see clusters, seconds to compute
+PERPLEXITY = 30.0
+ROLES = {
+    "pretrain": "pre-training",
+    "other": "driven well by the policy",
+    "pre_takeover": "before a takeover",
+    "takeover": "under the expert",
+}
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """N frames on the plane: points (N, 2) without unit, and the name of each frame's group."""
+
+    points: NDArray[np.float64]
+    groups: tuple[str, ...]
+
+
+def chosen_rows(roles: NDArray[np.object_], seed: int) -> list[int]:
+    """Up to `FRAMES_PER_ROLE` rows of each role of `ROLES`, drawn by `seed`, in order."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, 0x75E])))
+    rows: list[int] = []
+    for role in ROLES:
+        found = np.flatnonzero(roles == role)
+        rows += sorted(int(row) for row in generator.permutation(found)[:FRAMES_PER_ROLE])
+    return rows
+
+
+def embed(checkpoint: Path, dataset: Dataset, seed: int) -> Embedding | None:
+    """t-SNE of the features that the model at `checkpoint` has of frames of each role.
+
+    None when there are too few frames to place (t-SNE needs three times its perplexity).
+    """
+    roles = dataset.column("role")
+    rows = chosen_rows(roles, seed)
+    if len(rows) < 3 * PERPLEXITY:
+        return None
+    loaded = load_checkpoint(checkpoint)
+    features = read_frames(VlaDriver(loaded.model, loaded.tokenizer), dataset, rows).features.float().numpy()
+    spread = features.std(axis=0)
+    scaled = (features - features.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+    points = TSNE(perplexity=PERPLEXITY, init="pca", random_state=seed).fit_transform(scaled)
+    return Embedding(points.astype(np.float64), tuple(ROLES[str(roles[row])] for row in rows))
