@@ -68,37 +68,38 @@ def move_ego(state: WorldState, seed: int) -> None:
         steer = min(1.0, max(-1.0, steer + side * size))
         push = ego[NOISE_THROTTLE] + ego[NOISE_THROTTLE_STD] * normal_draw(seed, -4, tick)
         throttle = min(1.0, max(0.0, throttle + push))
-    before = state.speed[EGO]
-    old_heading = state.heading[EGO]
-    x, y, heading = next_pose(state.x[EGO], state.y[EGO], old_heading, before, steer)
+    before = state.actors[EGO].speed
+    old_heading = state.actors[EGO].heading
+    x, y, heading = next_pose(state.actors[EGO].x, state.actors[EGO].y, old_heading, before, steer)
     after = next_speed(before, throttle, brake)
-    state.x[EGO] = x
-    state.y[EGO] = y
-    state.heading[EGO] = heading
-    state.speed[EGO] = after
+    state.actors[EGO].x = x
+    state.actors[EGO].y = y
+    state.actors[EGO].heading = heading
+    state.actors[EGO].speed = after
     set_ego_rates(state, before, old_heading)
 
 
 @njit(cache=True)
 def set_ego_rates(state: WorldState, speed_before: float, heading_before: float) -> None:
     """Acceleration and yaw rate over the last tick from what the pose and speed were."""
-    turn = (state.heading[EGO] - heading_before + math.pi) % (2.0 * math.pi) - math.pi
-    state.acceleration[EGO] = (state.speed[EGO] - speed_before) / TICK_S
-    state.yaw_rate[EGO] = turn / TICK_S
+    turn = (state.actors[EGO].heading - heading_before + math.pi) % (2.0 * math.pi) - math.pi
+    state.actors[EGO].acceleration = (state.actors[EGO].speed - speed_before) / TICK_S
+    state.actors[EGO].yaw_rate = turn / TICK_S
     state.ego[LATERAL_ACCELERATION] = speed_before * turn / TICK_S
-    if state.speed[EGO] < AT_REST_MPS:
-        state.stand_ticks[EGO] += 1
+    if state.actors[EGO].speed < AT_REST_MPS:
+        state.actors[EGO].stand_ticks += 1
     else:
-        state.stand_ticks[EGO] = 0
+        state.actors[EGO].stand_ticks = 0
 
 
 @njit(cache=True)
 def touches(state: WorldState, x: float, y: float, heading: float, j: int) -> bool:
     """Whether the ego at this pose overlaps actor j."""
+    ego = state.actors[EGO]
+    other = state.actors[j]
     return boxes_overlap(
-        x, y, heading, state.length[EGO], state.width[EGO],
-        state.x[j], state.y[j], state.heading[j], state.length[j], state.width[j],
-    )  # fmt: skip
+        x, y, heading, ego.length, ego.width, other.x, other.y, other.heading, other.length, other.width
+    )
 
 
 @njit(cache=True)
@@ -115,38 +116,45 @@ def resolve_contacts(
     """
     for _ in range(2):
         moved_back = False
-        for j in range(1, state.stage.shape[0]):
-            if state.stage[j] != ON_STAGE or abs(state.z[j] - state.z[EGO]) > SAME_LEVEL_M:
+        for j in range(1, state.actors.shape[0]):
+            if (
+                state.actors[j].stage != ON_STAGE
+                or abs(state.actors[j].z - state.actors[EGO].z) > SAME_LEVEL_M
+            ):
                 continue
-            if not touches(state, state.x[EGO], state.y[EGO], state.heading[EGO], j):
+            if not touches(state, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, j):
                 continue
-            kind = state.kind[j]
-            light = kind == BICYCLE or kind == PEDESTRIAN or kind == CONE or kind == WARNING_SIGN
-            if light and state.leave_tick[j] > 0:
+            kind = state.actors[j].kind
+            light = kind in (BICYCLE, PEDESTRIAN, CONE, WARNING_SIGN)
+            if light and state.actors[j].leave_tick > 0:
                 continue
             if before[3] >= AT_REST_MPS:
                 hit(state, j)
                 if light:
-                    state.motion[j] = STATIC
-                    state.speed[j] = 0.0
-                    state.leave_tick[j] = state.clock[TICK] + DOWN_TICKS
-                    state.speed[EGO] *= LIGHT_LOSS
+                    state.actors[j].motion = STATIC
+                    state.actors[j].speed = 0.0
+                    state.actors[j].leave_tick = state.clock[TICK] + DOWN_TICKS
+                    state.actors[EGO].speed *= LIGHT_LOSS
                     continue
             if touches(state, before[0], before[1], before[2], j):
                 # The other has moved into the ego, or both have.
-                state.s[j] -= travelled[j] * state.direction[j]
+                state.actors[j].s -= travelled[j] * state.actors[j].direction
                 travelled[j] = 0.0
-                state.speed[j] = 0.0
+                state.actors[j].speed = 0.0
                 if state.queue[j, 0] >= 0:
                     put_on_path(state, paths, j)
                 if kind != PEDESTRIAN:
-                    state.halt_until[j] = state.clock[TICK] + SHOCK_TICKS
-            if touches(state, state.x[EGO], state.y[EGO], state.heading[EGO], j):
-                along = state.speed[j] * math.cos(state.heading[j] - state.heading[EGO])
-                state.x[EGO], state.y[EGO], state.heading[EGO] = before[0], before[1], before[2]
-                state.speed[EGO] = min(state.speed[EGO], max(0.0, along))
+                    state.actors[j].halt_until = state.clock[TICK] + SHOCK_TICKS
+            if touches(state, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, j):
+                along = state.actors[j].speed * math.cos(state.actors[j].heading - state.actors[EGO].heading)
+                state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading = (
+                    before[0],
+                    before[1],
+                    before[2],
+                )
+                state.actors[EGO].speed = min(state.actors[EGO].speed, max(0.0, along))
                 if kind < BICYCLE:
-                    state.halt_until[j] = state.clock[TICK] + SHOCK_TICKS
+                    state.actors[j].halt_until = state.clock[TICK] + SHOCK_TICKS
                 moved_back = True
         if not moved_back:
             return

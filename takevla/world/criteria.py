@@ -155,20 +155,20 @@ def start_marks(state: WorldState) -> None:
     state.marks[STOP_LINE] = -1.0
     state.marks[LAST_LANE] = -1.0
     state.marks[TIMEOUT_S] = TIMEOUT_BASE_S
-    state.marks[LAST_X] = state.x[EGO]
-    state.marks[LAST_Y] = state.y[EGO]
+    state.marks[LAST_X] = state.actors["x"][EGO]
+    state.marks[LAST_Y] = state.actors["y"][EGO]
 
 
 @njit(cache=True)
 def hit(state: WorldState, j: int) -> None:
     """The ego, not at rest, touches actor j: count it unless it belongs to a collision already counted."""
     tick = state.clock[TICK]
-    last = state.hit_tick[j]
+    last = state.actors[j].hit_tick
     again = last >= 0 and tick - last <= SAME_ACTOR_TICKS
     if again:
         return
-    state.hit_tick[j] = tick
-    x, y = state.x[EGO], state.y[EGO]
+    state.actors[j].hit_tick = tick
+    x, y = state.actors[EGO].x, state.actors[EGO].y
     marks = state.marks
     if marks[HAS_HIT] > 0.0 and math.hypot(x - marks[HIT_X], y - marks[HIT_Y]) <= SAME_PLACE_M:
         return
@@ -176,17 +176,17 @@ def hit(state: WorldState, j: int) -> None:
     marks[HIT_X] = x
     marks[HIT_Y] = y
     code = COLLISION_VEHICLE
-    if state.kind[j] == PEDESTRIAN:
+    if state.actors[j].kind == PEDESTRIAN:
         code = COLLISION_PEDESTRIAN
-    elif state.kind[j] >= CONE:
+    elif state.actors[j].kind >= CONE:
         code = COLLISION_LAYOUT
-    note_event(state, code, x, y, state.z[EGO], state.kind[j] * 1e7 + state.id[j])
+    note_event(state, code, x, y, state.actors[EGO].z, state.actors[j].kind * 1e7 + state.actors[j].id)
 
 
 @njit(cache=True)
 def follow_route(state: WorldState, route: RouteArrays) -> float:
     """Advance the route index as the leaderboard does; returns the metres newly completed."""
-    x, y = state.x[EGO], state.y[EGO]
+    x, y = state.actors[EGO].x, state.actors[EGO].y
     at = state.clock[ROUTE_INDEX]
     new = at
     for k in range(at, min(at + WINDOW_POINTS + 1, route.x.shape[0])):
@@ -204,9 +204,9 @@ def follow_route(state: WorldState, route: RouteArrays) -> float:
 @njit(cache=True)
 def check_red_lights(state: WorldState, route: RouteArrays) -> None:
     """The tail crosses a stop line whose light is red."""
-    x, y = state.x[EGO], state.y[EGO]
-    cos, sin = math.cos(state.heading[EGO]), math.sin(state.heading[EGO])
-    half = 0.5 * state.length[EGO]
+    x, y = state.actors[EGO].x, state.actors[EGO].y
+    cos, sin = math.cos(state.actors[EGO].heading), math.sin(state.actors[EGO].heading)
+    half = 0.5 * state.actors[EGO].length
     near = TAIL_SHARE * half
     far = half + TAIL_BEHIND_M
     for k in range(route.line.shape[0]):
@@ -226,14 +226,14 @@ def check_red_lights(state: WorldState, route: RouteArrays) -> None:
             lx + wx, ly + wy, lx - wx, ly - wy,
         ):  # fmt: skip
             state.marks[RED_SIGNAL] = signal
-            note_event(state, RED_LIGHT, x, y, state.z[EGO], signal)
+            note_event(state, RED_LIGHT, x, y, state.actors[EGO].z, signal)
 
 
 @njit(cache=True)
 def is_before_stop_line(state: WorldState, route: RouteArrays, k: int) -> bool:
     """Whether the ego's centre, or a point up to 4 m ahead of it, lies in the stop line's volume."""
-    x, y = state.x[EGO], state.y[EGO]
-    cos, sin = math.cos(state.heading[EGO]), math.sin(state.heading[EGO])
+    x, y = state.actors[EGO].x, state.actors[EGO].y
+    cos, sin = math.cos(state.actors[EGO].heading), math.sin(state.actors[EGO].heading)
     lx, ly, heading, width = route.line[k]
     cl, sl = math.cos(heading), math.sin(heading)
     if (lx - x) ** 2 + (ly - y) ** 2 > (STOP_LOOK_M + STOP_VOLUME_HALF_M + 2.0) ** 2:
@@ -260,19 +260,19 @@ def check_stop_signs(state: WorldState, route: RouteArrays) -> None:
                 break
     if marks[STOP_LINE] < 0.0:
         return
-    if state.speed[EGO] < AT_REST_MPS:
+    if state.actors[EGO].speed < AT_REST_MPS:
         marks[STOP_DONE] = 1.0
     line = int(marks[STOP_LINE])
     if not is_before_stop_line(state, route, line):
         if marks[STOP_DONE] == 0.0:
-            note_event(state, STOP_SIGN, state.x[EGO], state.y[EGO], state.z[EGO], line)
+            note_event(state, STOP_SIGN, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].z, line)
         marks[STOP_LINE] = -1.0
 
 
 @njit(cache=True)
 def is_outside(state: WorldState, roads: RoadArrays, opposite_allowed: bool) -> bool:
     """Whether the ego's centre is off the driving and parking lanes, or drives against a lane."""
-    x, y, heading = state.x[EGO], state.y[EGO], state.heading[EGO]
+    x, y, heading = state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading
     marks = state.marks
     lane, s, lateral = nearest_lane(roads, x, y, heading, LANE_SEARCH_M, False, DRIVING_OR_PARKING)
     if lane < 0:
@@ -310,7 +310,7 @@ def distance_to_route(state: WorldState, route: RouteArrays) -> float:
     at = state.clock[ROUTE_INDEX]
     best = np.inf
     for k in range(max(0, at - AWAY_WINDOW_BACK), min(route.x.shape[0], at + AWAY_WINDOW_AHEAD)):
-        d = (state.x[EGO] - route.x[k]) ** 2 + (state.y[EGO] - route.y[k]) ** 2
+        d = (state.actors[EGO].x - route.x[k]) ** 2 + (state.actors[EGO].y - route.y[k]) ** 2
         best = min(best, d)
     return math.sqrt(best)
 
@@ -320,11 +320,15 @@ def traffic_speed(state: WorldState) -> float:
     """Mean speed of the background vehicles in motion's way (no parked ones); -1 if there are none."""
     total = 0.0
     count = 0
-    for j in range(1, state.stage.shape[0]):
-        if state.stage[j] == ON_STAGE and state.role[j] == BACKGROUND and state.kind[j] < BICYCLE:
-            if state.motion[j] == 0:
+    for j in range(1, state.actors.shape[0]):
+        if (
+            state.actors[j].stage == ON_STAGE
+            and state.actors[j].role == BACKGROUND
+            and state.actors[j].kind < BICYCLE
+        ):
+            if state.actors[j].motion == 0:
                 continue
-            total += state.speed[j]
+            total += state.actors[j].speed
             count += 1
     return total / count if count > 0 else -1.0
 
@@ -333,16 +337,20 @@ def traffic_speed(state: WorldState) -> float:
 def least_ttc(state: WorldState) -> float:
     """Least swept-box time-to-collision of the ego with any actor; inf when there is none."""
     best = np.inf
-    for j in range(1, state.stage.shape[0]):
-        if state.stage[j] != ON_STAGE or abs(state.z[j] - state.z[EGO]) > 3.0 or state.leave_tick[j] > 0:
+    for j in range(1, state.actors.shape[0]):
+        if (
+            state.actors[j].stage != ON_STAGE
+            or abs(state.actors[j].z - state.actors[EGO].z) > 3.0
+            or state.actors[j].leave_tick > 0
+        ):
             continue
         best = min(
             best,
             pair_ttc(
-                state.x[EGO], state.y[EGO], state.heading[EGO], state.speed[EGO],
-                state.length[EGO], state.width[EGO],
-                state.x[j], state.y[j], state.heading[j], state.speed[j],
-                state.length[j], state.width[j], CAP_S,
+                state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, state.actors[EGO].speed,
+                state.actors[EGO].length, state.actors[EGO].width,
+                state.actors[j].x, state.actors[j].y, state.actors[j].heading, state.actors[j].speed,
+                state.actors[j].length, state.actors[j].width, CAP_S,
             ),
         )  # fmt: skip
     return best
@@ -352,14 +360,14 @@ def least_ttc(state: WorldState) -> float:
 def write_sample(state: WorldState) -> None:
     """Keep the ego's kinematics and TTC of this tick; the row of a tick is its number less one."""
     row = state.samples[state.clock[TICK] - 1]
-    row[SAMPLE_X] = state.x[EGO]
-    row[SAMPLE_Y] = state.y[EGO]
-    row[SAMPLE_Z] = state.z[EGO]
-    row[SAMPLE_HEADING] = state.heading[EGO]
-    row[SAMPLE_SPEED] = state.speed[EGO]
-    row[SAMPLE_ACCELERATION] = state.acceleration[EGO]
+    row[SAMPLE_X] = state.actors[EGO].x
+    row[SAMPLE_Y] = state.actors[EGO].y
+    row[SAMPLE_Z] = state.actors[EGO].z
+    row[SAMPLE_HEADING] = state.actors[EGO].heading
+    row[SAMPLE_SPEED] = state.actors[EGO].speed
+    row[SAMPLE_ACCELERATION] = state.actors[EGO].acceleration
     row[SAMPLE_LATERAL_ACCELERATION] = state.ego[LATERAL_ACCELERATION]
-    row[SAMPLE_YAW_RATE] = state.yaw_rate[EGO]
+    row[SAMPLE_YAW_RATE] = state.actors[EGO].yaw_rate
     row[SAMPLE_TTC] = least_ttc(state)
 
 
@@ -374,7 +382,7 @@ def judge(
 ) -> None:
     """All criteria after a tick.  Sets `clock[OUTCOME]` when the route has ended."""
     marks = state.marks
-    x, y = state.x[EGO], state.y[EGO]
+    x, y = state.actors[EGO].x, state.actors[EGO].y
     before = state.clock[ROUTE_INDEX]
     advanced = follow_route(state, route)
     at = state.clock[ROUTE_INDEX]
@@ -390,7 +398,7 @@ def judge(
     # Efficiency: speeds of this tick belong to the stretch that it began in.
     stretch = min(int(route.s[before] / length * CHECKPOINTS), CHECKPOINTS - 1)
     around = traffic_speed(state)
-    state.checkpoints[stretch, 0] += state.speed[EGO]
+    state.checkpoints[stretch, 0] += state.actors[EGO].speed
     state.checkpoints[stretch, 1] += max(around, 0.0)
     state.checkpoints[stretch, 2] += 1.0
     away = distance_to_route(state, route)
@@ -398,7 +406,7 @@ def judge(
         marks[AWAY_M] += math.hypot(x - marks[LAST_X], y - marks[LAST_Y])
     marks[LAST_X] = x
     marks[LAST_Y] = y
-    if state.speed[EGO] < AT_REST_MPS and blocked_counts:
+    if state.actors[EGO].speed < AT_REST_MPS and blocked_counts:
         marks[BLOCKED_TICKS] += 1.0
     else:
         marks[BLOCKED_TICKS] = 0.0
@@ -408,14 +416,14 @@ def judge(
     if route.s[at] > COMPLETE_SHARE * length and remaining < COMPLETE_M:
         state.clock[OUTCOME] = COMPLETED
     elif away > DEVIATION_M or marks[AWAY_M] > AWAY_SHARE * length:
-        note_event(state, ROUTE_DEVIATION, x, y, state.z[EGO], away)
+        note_event(state, ROUTE_DEVIATION, x, y, state.actors[EGO].z, away)
         state.clock[OUTCOME] = DEVIATED
     elif marks[BLOCKED_TICKS] > BLOCKED_AFTER_TICKS:
-        note_event(state, BLOCKED, x, y, state.z[EGO], 0.0)
+        note_event(state, BLOCKED, x, y, state.actors[EGO].z, 0.0)
         state.clock[OUTCOME] = BLOCKED_OUT
     elif tick * TICK_S > marks[TIMEOUT_S]:
-        note_event(state, ROUTE_TIMEOUT, x, y, state.z[EGO], 0.0)
+        note_event(state, ROUTE_TIMEOUT, x, y, state.actors[EGO].z, 0.0)
         state.clock[OUTCOME] = TIMED_OUT
     elif tick > tick_limit:
-        note_event(state, TICK_LIMIT, x, y, state.z[EGO], 0.0)
+        note_event(state, TICK_LIMIT, x, y, state.actors[EGO].z, 0.0)
         state.clock[OUTCOME] = LIMIT_OUT

@@ -24,7 +24,7 @@ from takevla.world.population import Crowd, extent_table, find_places, populate
 from takevla.world.record import RouteRecord, make_record
 from takevla.world.scenarios import build_scenario
 from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage, Track, check_paths
-from takevla.world.staging import CannotStart, KeepClear, Scenario, Site
+from takevla.world.staging import CannotStart, Scenario, Site
 from takevla.world.state import (
     BRAKE,
     EGO,
@@ -33,7 +33,6 @@ from takevla.world.state import (
     ON_STAGE,
     OUTCOME,
     ROUTE_INDEX,
-    ROUTE_S,
     STEER,
     THROTTLE,
     TICK,
@@ -125,7 +124,7 @@ def lay_paths(paths: Paths, scenarios: list[Scenario]) -> tuple[Paths, NDArray[n
         switches = [c for s in scenario.stages for c in s.do if isinstance(c, staging.SwitchPath)]
         for record in (*scenario.actors, *scenario.flows, *switches):
             if record.path_world is not None:
-                tracks[id(record)] = Track(len(paths.length) + len(lines), -1, -1)
+                tracks[id(record)] = Track(len(paths.lanes) + len(lines), -1, -1)
                 lines.append(record.path_world)
             else:
                 first = len(given) + 1
@@ -197,10 +196,15 @@ class EmbeddedWorld:
         for scenario in scenarios:
             if scenario.ego_start_world is not None:
                 x, y, heading = (float(v) for v in scenario.ego_start_world)
-        state.stage[EGO] = ON_STAGE
-        state.kind[EGO] = int(ActorKind.CAR)
-        state.x[EGO], state.y[EGO], state.z[EGO], state.heading[EGO] = x, y, z, heading
-        state.length[EGO], state.width[EGO], state.height[EGO] = EGO_EXTENT_M
+        state.actors["stage"][EGO] = ON_STAGE
+        state.actors["kind"][EGO] = int(ActorKind.CAR)
+        (
+            state.actors["x"][EGO],
+            state.actors["y"][EGO],
+            state.actors["z"][EGO],
+            state.actors["heading"][EGO],
+        ) = x, y, z, heading
+        state.actors["length"][EGO], state.actors["width"][EGO], state.actors["height"][EGO] = EGO_EXTENT_M
         state.clock[NEXT_ID] = FIRST_BACKGROUND_ID
         start_marks(state)
 
@@ -277,12 +281,14 @@ class EmbeddedWorld:
         """The ego alone, as an immutable record."""
         state = self._state
         return Ego(
-            position_world=np.array([state.x[EGO], state.y[EGO], state.z[EGO]], np.float32),
-            heading_rad=float(state.heading[EGO]),
-            speed_mps=float(state.speed[EGO]),
-            acceleration_mps2=float(state.acceleration[EGO]),
+            position_world=np.array(
+                [state.actors["x"][EGO], state.actors["y"][EGO], state.actors["z"][EGO]], np.float32
+            ),
+            heading_rad=float(state.actors["heading"][EGO]),
+            speed_mps=float(state.actors["speed"][EGO]),
+            acceleration_mps2=float(state.actors["acceleration"][EGO]),
             lateral_acceleration_mps2=float(state.ego[LATERAL_ACCELERATION]),
-            yaw_rate_radps=float(state.yaw_rate[EGO]),
+            yaw_rate_radps=float(state.actors["yaw_rate"][EGO]),
             controls=Controls(float(state.ego[STEER]), float(state.ego[THROTTLE]), float(state.ego[BRAKE])),
             extent_m=np.array(EGO_EXTENT_M, np.float32),
         )
@@ -290,33 +296,35 @@ class EmbeddedWorld:
     def scene(self) -> Scene:
         """Everything at this instant, as an immutable record; all rows of its actors are valid."""
         state = self._state
-        on = np.flatnonzero(state.stage[1:] == ON_STAGE) + 1
+        on = np.flatnonzero(state.actors["stage"][1:] == ON_STAGE) + 1
         lane = state.queue[on, 0].astype(np.int32)
-        off = (lane >= len(self._road_map.lanes)) | (np.abs(state.lateral[on]) > 1.0)
+        off = (lane >= len(self._road_map.lanes)) | (np.abs(state.actors["lateral"][on]) > 1.0)
         for row in np.flatnonzero(off):
             i = on[row]
             lane[row] = nearest_lane(
                 self._roads,
-                float(state.x[i]),
-                float(state.y[i]),
-                float(state.heading[i]),
+                float(state.actors["x"][i]),
+                float(state.actors["y"][i]),
+                float(state.actors["heading"][i]),
                 2.0,
                 False,
                 ANY_KIND,
             )[0]
         actors = Actors(
-            id=state.id[on].astype(np.int32),
-            kind=state.kind[on].astype(np.int8),
-            role=state.role[on].astype(np.int8),
-            cue=state.cue[on].astype(np.int16),
-            position_world=np.column_stack([state.x[on], state.y[on], state.z[on]]).astype(np.float32),
-            heading_rad=state.heading[on].astype(np.float32),
-            speed_mps=state.speed[on].astype(np.float32),
-            acceleration_mps2=state.acceleration[on].astype(np.float32),
-            yaw_rate_radps=state.yaw_rate[on].astype(np.float32),
-            extent_m=np.column_stack([state.length[on], state.width[on], state.height[on]]).astype(
-                np.float32
-            ),
+            id=state.actors["id"][on].astype(np.int32),
+            kind=state.actors["kind"][on].astype(np.int8),
+            role=state.actors["role"][on].astype(np.int8),
+            cue=state.actors["cue"][on].astype(np.int16),
+            position_world=np.column_stack(
+                [state.actors["x"][on], state.actors["y"][on], state.actors["z"][on]]
+            ).astype(np.float32),
+            heading_rad=state.actors["heading"][on].astype(np.float32),
+            speed_mps=state.actors["speed"][on].astype(np.float32),
+            acceleration_mps2=state.actors["acceleration"][on].astype(np.float32),
+            yaw_rate_radps=state.actors["yaw_rate"][on].astype(np.float32),
+            extent_m=np.column_stack(
+                [state.actors["length"][on], state.actors["width"][on], state.actors["height"][on]]
+            ).astype(np.float32),
             lane=lane,
             valid=np.ones(len(on), np.bool_),
         )
@@ -374,7 +382,7 @@ class EmbeddedWorld:
 
     def _note(self, event: Event, detail: int) -> None:
         state = self._state
-        x, y, z = float(state.x[EGO]), float(state.y[EGO]), float(state.z[EGO])
+        x, y, z = float(state.actors["x"][EGO]), float(state.actors["y"][EGO]), float(state.actors["z"][EGO])
         note_event(state, int(event), x, y, z, float(detail))
 
     def _judge_yield(self, stage: Stage, number: int) -> None:
@@ -384,9 +392,9 @@ class EmbeddedWorld:
             return
         state = self._state
         i = stage.slots[name]
-        dx, dy = state.x[i] - state.x[EGO], state.y[i] - state.y[EGO]
-        heading = state.heading[EGO]
-        if state.stage[i] == ON_STAGE and dx * math.cos(heading) + dy * math.sin(heading) < 0.0:
+        dx, dy = state.actors["x"][i] - state.actors["x"][EGO], state.actors["y"][i] - state.actors["y"][EGO]
+        heading = state.actors["heading"][EGO]
+        if state.actors["stage"][i] == ON_STAGE and dx * math.cos(heading) + dy * math.sin(heading) < 0.0:
             self._note(Event.YIELD, number)
 
     def snapshot(self) -> Snapshot:

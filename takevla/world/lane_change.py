@@ -15,7 +15,7 @@ from takevla.scene.road_map import LaneKind, MarkKind
 from takevla.world.motion import is_dead_end, switch_path
 from takevla.world.paths import Paths, nearest_on_path
 from takevla.world.staging import Motion
-from takevla.world.state import EGO, ON_STAGE, TICK, WorldState
+from takevla.world.state import EGO, TICK, WorldState, on_stage
 from takevla.world.traffic import IDM_STANDSTILL_M, SAME_LEVEL_M, idm
 
 DRIVING = int(LaneKind.DRIVING)
@@ -38,75 +38,90 @@ def gain(
     state: WorldState, paths: Paths, active: NDArray[np.int64], i: int, lane: int, wanted: float
 ) -> tuple[float, bool]:
     """Acceleration vehicle i would have on `lane`, and whether moving over is safe."""
-    at, _ = nearest_on_path(paths, lane, state.x[i], state.y[i])
-    half = 0.5 * state.length[i]
+    at, _ = nearest_on_path(paths, lane, state.actors[i].x, state.actors[i].y)
+    half = 0.5 * state.actors[i].length
     ahead_gap = np.inf
     ahead_speed = 0.0
     for a in range(active.shape[0]):
         j = active[a]
-        dx = state.x[j] - state.x[i]
-        dy = state.y[j] - state.y[i]
-        if j == i or dx * dx + dy * dy > 4900.0 or abs(state.z[j] - state.z[i]) > SAME_LEVEL_M:
+        dx = state.actors[j].x - state.actors[i].x
+        dy = state.actors[j].y - state.actors[i].y
+        if j == i or dx * dx + dy * dy > 4900.0 or abs(state.actors[j].z - state.actors[i].z) > SAME_LEVEL_M:
             continue
-        s, lateral = nearest_on_path(paths, lane, state.x[j], state.y[j])
+        s, lateral = nearest_on_path(paths, lane, state.actors[j].x, state.actors[j].y)
         if abs(lateral) > IN_LANE_M:
             continue
-        if s <= 0.0 or s >= paths.length[lane]:
-            s = at + dx * math.cos(state.heading[i]) + dy * math.sin(state.heading[i])
-        gap = abs(s - at) - half - 0.5 * state.length[j]
+        if s <= 0.0 or s >= paths.lanes[lane].length:
+            s = at + dx * math.cos(state.actors[i].heading) + dy * math.sin(state.actors[i].heading)
+        gap = abs(s - at) - half - 0.5 * state.actors[j].length
         if s >= at:
             if gap < ahead_gap:
                 ahead_gap = gap
-                ahead_speed = state.speed[j]
+                ahead_speed = state.actors[j].speed
         else:
             room = 8.0 if j == EGO else 3.0
-            speed_j = state.speed[j]
-            if gap < room or idm(speed_j, speed_j + 0.1, gap, state.speed[i], 2.0) < -SAFE_BRAKING_MPS2:
+            speed_j = state.actors[j].speed
+            if (
+                gap < room
+                or idm(speed_j, speed_j + 0.1, gap, state.actors[i].speed, 2.0) < -SAFE_BRAKING_MPS2
+            ):
                 return 0.0, False
     if ahead_gap < 4.0:
         return 0.0, False
-    return idm(state.speed[i], wanted, ahead_gap, ahead_speed, IDM_STANDSTILL_M), True
+    return idm(state.actors[i].speed, wanted, ahead_gap, ahead_speed, IDM_STANDSTILL_M), True
 
 
 @njit(cache=True)
 def change_lanes(state: WorldState, paths: Paths, given: NDArray[np.int64], seed: int) -> None:
     """Let the vehicles whose turn it is consider the lanes beside them."""
     tick = state.clock[TICK]
-    active = np.flatnonzero(state.stage == ON_STAGE)
+    active = on_stage(state)
     for a in range(active.shape[0]):
         i = active[a]
         if (tick + 7 * i) % CONSIDER_EVERY != 0 or i == EGO:
             continue
-        if state.motion[i] != TRAFFIC or state.goes_on[i] == 0 or state.lateral_share[i] < 1.0:
+        if (
+            state.actors[i].motion != TRAFFIC
+            or state.actors[i].goes_on == 0
+            or state.actors[i].lateral_share < 1.0
+        ):
             continue
         path = state.queue[i, 0]
-        if path < 0 or paths.kind[path] != DRIVING or paths.junction[path] >= 0:
+        if path < 0 or paths.lanes[path].kind != DRIVING or paths.lanes[path].junction >= 0:
             continue
-        if 0 <= state.chain_at[i] < state.chain_end[i] or state.halt_until[i] > tick:
+        if 0 <= state.actors[i].chain_at < state.actors[i].chain_end or state.actors[i].halt_until > tick:
             continue
-        room = paths.length[path] - state.s[i]
+        room = paths.lanes[path].length - state.actors[i].s
         forced = is_dead_end(paths, path) and room < FORCED_M
         if not forced:
-            if tick - state.changed_tick[i] < REST_TICKS or room < LEAST_ROOM_M or state.s[i] < 10.0:
+            if (
+                tick - state.actors[i].changed_tick < REST_TICKS
+                or room < LEAST_ROOM_M
+                or state.actors[i].s < 10.0
+            ):
                 continue
-            wanted = paths.limit[path] * state.pace[i]
-            if state.speed[i] > 0.8 * wanted or state.acceleration[i] > 0.5:
+            wanted = paths.lanes[path].limit * state.actors[i].pace
+            if state.actors[i].speed > 0.8 * wanted or state.actors[i].acceleration > 0.5:
                 continue
-        wanted = paths.limit[path] * state.pace[i]
-        now = idm(state.speed[i], wanted, np.inf, 0.0, IDM_STANDSTILL_M) if forced else 0.0
+        wanted = paths.lanes[path].limit * state.actors[i].pace
+        now = idm(state.actors[i].speed, wanted, np.inf, 0.0, IDM_STANDSTILL_M) if forced else 0.0
         if not forced:
             now, _ = gain(state, paths, active, i, path, wanted)
         best = -1
         best_gain = -np.inf if forced else GAIN_MPS2
         for side in range(2):
-            lane = paths.left[path] if side == 0 else paths.right[path]
-            mark = paths.left_mark[path] if side == 0 else paths.right_mark[path]
-            if lane < 0 or paths.kind[lane] != DRIVING or (forced and is_dead_end(paths, lane)):
+            lane = paths.lanes[path].left if side == 0 else paths.lanes[path].right
+            mark = paths.lanes[path].left_mark if side == 0 else paths.lanes[path].right_mark
+            if lane < 0 or paths.lanes[lane].kind != DRIVING or (forced and is_dead_end(paths, lane)):
                 continue
-            crossable = mark == MARK_NONE or mark == BROKEN_WHITE or mark == BROKEN_YELLOW
+            crossable = mark in (MARK_NONE, BROKEN_WHITE, BROKEN_YELLOW)
             if not crossable and not forced:
                 continue
-            if not forced and is_dead_end(paths, lane) and paths.length[lane] - state.s[i] < FORCED_M:
+            if (
+                not forced
+                and is_dead_end(paths, lane)
+                and paths.lanes[lane].length - state.actors[i].s < FORCED_M
+            ):
                 continue
             new, safe = gain(state, paths, active, i, lane, wanted)
             if safe and new - now > best_gain:
@@ -114,4 +129,4 @@ def change_lanes(state: WorldState, paths: Paths, given: NDArray[np.int64], seed
                 best = lane
         if best >= 0:
             switch_path(state, paths, given, seed, i, best, 0.0, CHANGE_S)
-            state.changed_tick[i] = tick
+            state.actors[i].changed_tick = tick

@@ -28,55 +28,55 @@ LOOK_AHEAD_M = 120.0  # the queue is filled to this length where the map allows
 def fill_queue(state: WorldState, paths: Paths, given: NDArray[np.int64], seed: int, i: int) -> None:
     """Append paths to the queue: given ones first, then successors of the same kind at random."""
     n = 0
-    ahead = -state.s[i]
+    ahead = -state.actors[i].s
     while n < QUEUE and state.queue[i, n] >= 0:
-        ahead += paths.length[state.queue[i, n]]
+        ahead += paths.lanes[state.queue[i, n]].length
         n += 1
     while 0 < n < QUEUE and ahead < LOOK_AHEAD_M:
         last = state.queue[i, n - 1]
         new = -1
-        if 0 <= state.chain_at[i] < state.chain_end[i]:
-            new = given[state.chain_at[i]]
-            state.chain_at[i] += 1
-        elif state.goes_on[i]:
-            first = paths.next_index[last]
+        if 0 <= state.actors[i].chain_at < state.actors[i].chain_end:
+            new = given[state.actors[i].chain_at]
+            state.actors[i].chain_at += 1
+        elif state.actors[i].goes_on:
+            first = paths.lanes[last].next_first
             count = 0
-            for k in range(first, paths.next_index[last + 1]):
-                if paths.kind[paths.next_items[k]] == paths.kind[last]:
+            for k in range(first, paths.lanes[last].next_end):
+                if paths.lanes[paths.next_items[k]].kind == paths.lanes[last].kind:
                     count += 1
             if count > 0:
-                pick = int(draw(seed, state.id[i], state.draws[i]) * count)
-                state.draws[i] += 1
-                for k in range(first, paths.next_index[last + 1]):
-                    if paths.kind[paths.next_items[k]] == paths.kind[last]:
+                pick = int(draw(seed, state.actors[i].id, state.actors[i].draws) * count)
+                state.actors[i].draws += 1
+                for k in range(first, paths.lanes[last].next_end):
+                    if paths.lanes[paths.next_items[k]].kind == paths.lanes[last].kind:
                         if pick == 0:
                             new = paths.next_items[k]
                         pick -= 1
         if new < 0:
             return
         state.queue[i, n] = new
-        ahead += paths.length[new]
+        ahead += paths.lanes[new].length
         n += 1
 
 
 @njit(cache=True)
 def is_dead_end(paths: Paths, path: int) -> bool:
     """Whether no path follows."""
-    return paths.next_index[path] == paths.next_index[path + 1]
+    return paths.lanes[path].next_first == paths.lanes[path].next_end
 
 
 @njit(cache=True)
 def room_to_dead_end(state: WorldState, paths: Paths, i: int) -> float:
     """Distance from the front to where vehicle i's lane ends beside one that goes on; inf elsewhere."""
     path = state.queue[i, 0]
-    if state.queue[i, 1] >= 0 or state.goes_on[i] == 0 or paths.kind[path] != DRIVING:
+    if state.queue[i, 1] >= 0 or state.actors[i].goes_on == 0 or paths.lanes[path].kind != DRIVING:
         return np.inf
     if not is_dead_end(paths, path):
         return np.inf
     for side in range(2):
-        lane = paths.left[path] if side == 0 else paths.right[path]
-        if lane >= 0 and paths.kind[lane] == DRIVING and not is_dead_end(paths, lane):
-            return paths.length[path] - state.s[i] - 0.5 * state.length[i]
+        lane = paths.lanes[path].left if side == 0 else paths.lanes[path].right
+        if lane >= 0 and paths.lanes[lane].kind == DRIVING and not is_dead_end(paths, lane):
+            return paths.lanes[path].length - state.actors[i].s - 0.5 * state.actors[i].length
     return np.inf
 
 
@@ -84,23 +84,23 @@ def room_to_dead_end(state: WorldState, paths: Paths, i: int) -> float:
 def put_on_path(state: WorldState, paths: Paths, i: int) -> None:
     """Set the pose from path, arc length and lateral offset."""
     path = state.queue[i, 0]
-    x, y, z, heading = point_at(paths, path, state.s[i])
-    state.x[i] = x - state.lateral[i] * math.sin(heading)
-    state.y[i] = y + state.lateral[i] * math.cos(heading)
-    state.z[i] = z
-    if state.direction[i] < 0:
+    x, y, z, heading = point_at(paths, path, state.actors[i].s)
+    state.actors[i].x = x - state.actors[i].lateral * math.sin(heading)
+    state.actors[i].y = y + state.actors[i].lateral * math.cos(heading)
+    state.actors[i].z = z
+    if state.actors[i].direction < 0:
         heading += math.pi
-    heading += state.turned[i]
-    state.heading[i] = (heading + math.pi) % (2.0 * math.pi) - math.pi
+    heading += state.actors[i].turned
+    state.actors[i].heading = (heading + math.pi) % (2.0 * math.pi) - math.pi
 
 
 @njit(cache=True)
 def blend_lateral(state: WorldState, i: int, to: float, seconds: float) -> None:
     """Begin to move sideways to offset `to`."""
-    state.lateral_from[i] = state.lateral[i]
-    state.lateral_to[i] = to
-    state.lateral_share[i] = 0.0
-    state.lateral_seconds[i] = max(seconds, TICK_S)
+    state.actors[i].lateral_from = state.actors[i].lateral
+    state.actors[i].lateral_to = to
+    state.actors[i].lateral_share = 0.0
+    state.actors[i].lateral_seconds = max(seconds, TICK_S)
 
 
 @njit(cache=True)
@@ -114,13 +114,13 @@ def switch_path(
     to: float,
     seconds: float,
 ) -> None:
-    """Go on along `path` from its point nearest to the actor, reaching offset `to` in `seconds` of driving."""
-    s, lateral = nearest_on_path(paths, path, state.x[i], state.y[i])
-    state.done_m[i] = 0.0
-    state.s[i] = s
+    """Go on along `path` from its nearest point, reaching offset `to` within `seconds` of driving."""
+    s, lateral = nearest_on_path(paths, path, state.actors[i].x, state.actors[i].y)
+    state.actors[i].done_m = 0.0
+    state.actors[i].s = s
     state.queue[i, :] = -1
     state.queue[i, 0] = path
-    state.lateral[i] = lateral
+    state.actors[i].lateral = lateral
     blend_lateral(state, i, to, seconds)
     fill_queue(state, paths, given, seed, i)
 
@@ -141,53 +141,57 @@ def advance(
     acceleration: float,
 ) -> None:
     """One tick of actor i with this acceleration along its path."""
-    before = state.speed[i]
+    before = state.actors[i].speed
     after = max(0.0, before + acceleration * TICK_S)
     step = 0.5 * (before + after) * TICK_S
-    old_heading = state.heading[i]
-    state.speed[i] = after
-    state.acceleration[i] = (after - before) / TICK_S
+    old_heading = state.actors[i].heading
+    state.actors[i].speed = after
+    state.actors[i].acceleration = (after - before) / TICK_S
     if after < 0.1:
-        state.stand_ticks[i] += 1
+        state.actors[i].stand_ticks += 1
     else:
-        state.stand_ticks[i] = 0
+        state.actors[i].stand_ticks = 0
     if step == 0.0:
-        state.yaw_rate[i] = 0.0
+        state.actors[i].yaw_rate = 0.0
         return
-    state.s[i] += step * state.direction[i]
+    state.actors[i].s += step * state.actors[i].direction
     sideways = 0.0
-    if state.lateral_share[i] < 1.0:
-        pace = 1.0 if state.kind[i] == PEDESTRIAN else min(1.0, after / FULL_SHIFT_MPS)
-        old = state.lateral[i]
-        state.lateral_share[i] = min(1.0, state.lateral_share[i] + pace * TICK_S / state.lateral_seconds[i])
-        change = state.lateral_to[i] - state.lateral_from[i]
-        state.lateral[i] = state.lateral_from[i] + change * smooth(state.lateral_share[i])
-        sideways = (state.lateral[i] - old) / step
+    if state.actors[i].lateral_share < 1.0:
+        pace = 1.0 if state.actors[i].kind == PEDESTRIAN else min(1.0, after / FULL_SHIFT_MPS)
+        old = state.actors[i].lateral
+        state.actors[i].lateral_share = min(
+            1.0, state.actors[i].lateral_share + pace * TICK_S / state.actors[i].lateral_seconds
+        )
+        change = state.actors[i].lateral_to - state.actors[i].lateral_from
+        state.actors[i].lateral = state.actors[i].lateral_from + change * smooth(
+            state.actors[i].lateral_share
+        )
+        sideways = (state.actors[i].lateral - old) / step
     path = state.queue[i, 0]
-    while state.s[i] > paths.length[path] and state.queue[i, 1] >= 0:
-        state.s[i] -= paths.length[path]
-        state.done_m[i] += paths.length[path]
+    while state.actors[i].s > paths.lanes[path].length and state.queue[i, 1] >= 0:
+        state.actors[i].s -= paths.lanes[path].length
+        state.actors[i].done_m += paths.lanes[path].length
         for k in range(QUEUE - 1):
             state.queue[i, k] = state.queue[i, k + 1]
         state.queue[i, QUEUE - 1] = -1
         fill_queue(state, paths, given, seed, i)
         path = state.queue[i, 0]
-    if state.s[i] >= paths.length[path] and state.queue[i, 1] < 0:
-        if state.gone_at_path_end[i]:
-            state.stage[i] = EMPTY
+    if state.actors[i].s >= paths.lanes[path].length and state.queue[i, 1] < 0:
+        if state.actors[i].gone_at_path_end:
+            state.actors[i].stage = EMPTY
             return
-        state.s[i] = paths.length[path]
-        if state.kind[i] == PEDESTRIAN and state.goes_on[i]:
-            state.direction[i] = -1
+        state.actors[i].s = paths.lanes[path].length
+        if state.actors[i].kind == PEDESTRIAN and state.actors[i].goes_on:
+            state.actors[i].direction = -1
         else:
-            state.speed[i] = 0.0
-            state.cruise[i] = 0.0
-    elif state.s[i] < 0.0 and state.direction[i] < 0:
-        state.s[i] = 0.0
-        state.direction[i] = 1
+            state.actors[i].speed = 0.0
+            state.actors[i].cruise = 0.0
+    elif state.actors[i].s < 0.0 and state.actors[i].direction < 0:
+        state.actors[i].s = 0.0
+        state.actors[i].direction = 1
     put_on_path(state, paths, i)
     if sideways != 0.0:
-        heading = state.heading[i] + state.direction[i] * math.atan(sideways)
-        state.heading[i] = (heading + math.pi) % (2.0 * math.pi) - math.pi
-    turn = (state.heading[i] - old_heading + math.pi) % (2.0 * math.pi) - math.pi
-    state.yaw_rate[i] = turn / TICK_S
+        heading = state.actors[i].heading + state.actors[i].direction * math.atan(sideways)
+        state.actors[i].heading = (heading + math.pi) % (2.0 * math.pi) - math.pi
+    turn = (state.actors[i].heading - old_heading + math.pi) % (2.0 * math.pi) - math.pi
+    state.actors[i].yaw_rate = turn / TICK_S

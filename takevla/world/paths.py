@@ -15,122 +15,113 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from takevla.scene.road_map import POINT_SPACING_M, LaneKind, RoadMap
+from takevla.scene.road_map import POINT_SPACING_M, RoadMap
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
 CROSSING_WIDTH_M = 2.6  # two connectors conflict where their centre lines are nearer than this
+NO_LIMIT_MPS = 1e3  # of free paths: what drives there has its own cruise speed
+FREE_PATH_WIDTH_M = 3.5
 _KEPT_TOWNS = 4  # path pools of so many towns are kept
 
 
-class Paths(NamedTuple):
-    """P points of L paths as flat float64/int64 arrays; see `RoadArrays` for the columns they share."""
+POINT = np.dtype([("x", "f8"), ("y", "f8"), ("z", "f8"), ("heading", "f8")])
+LANE = np.dtype(
+    [
+        ("first", "i8"),  # its points are [first, end)
+        ("end", "i8"),
+        ("length", "f8"),
+        ("limit", "f8"),  # m/s
+        ("kind", "i8"),  # LaneKind, -1 for free paths
+        ("width", "f8"),  # mean
+        ("left", "i8"),
+        ("right", "i8"),
+        ("left_mark", "i8"),
+        ("right_mark", "i8"),
+        ("junction", "i8"),
+        ("turn", "i8"),
+        ("stop_s", "f8"),  # inf where none
+        ("stop_control", "i8"),
+        ("stop_signal", "i8"),
+        ("next_first", "i8"),  # its successors are next_items[next_first:next_end]
+        ("next_end", "i8"),
+        ("conflict_first", "i8"),  # its conflicts are conflicts[conflict_first:conflict_end]
+        ("conflict_end", "i8"),
+    ]
+)
+CONFLICT = np.dtype(
+    [
+        ("other", "i8"),  # the connector it conflicts with
+        ("enter", "f8"),  # arc length on the own path at which the shared area begins
+        ("leave", "f8"),  # and ends; less than `enter` where the paths do not come near
+        ("yields", "i8"),  # 1 where the own path must yield to the other
+    ]
+)
 
-    x: Float  # (P,)
-    y: Float
-    z: Float
-    heading: Float  # unwrapped along each path
-    start: Int  # (L + 1,) first point of each path
-    length: Float  # (L,)
-    limit: Float  # (L,) m/s
-    kind: Int  # (L,) LaneKind, -1 for free paths
-    width: Float  # (L,) mean width
-    left: Int
-    right: Int
-    left_mark: Int
-    right_mark: Int
-    junction: Int
-    turn: Int
-    stop_s: Float  # (L,) inf where none
-    stop_control: Int
-    stop_signal: Int
-    next_index: Int  # (L + 1,) compressed rows of successors
+
+class Paths(NamedTuple):
+    """P points of L paths as record arrays (few arrays keep kernels quick to compile)."""
+
+    points: NDArray[np.void]  # (P,) POINT; headings are unwrapped along each path
+    lanes: NDArray[np.void]  # (L,) LANE
     next_items: Int
-    conflict_index: Int  # (L + 1,) compressed rows of conflicting connectors
-    conflict_items: Int
-    conflict_from: Float  # arc length on the row's path at which it enters the shared area
-    conflict_to: Float  # and leaves it
-    conflict_yield: Int  # 1 where the row's path must yield to the item's
+    conflicts: NDArray[np.void]  # CONFLICT
 
 
 @njit(cache=True)
-def _shared_interval(
-    xa: Float, ya: Float, xb: Float, yb: Float, length: float, reach: float
-) -> tuple[float, float]:
-    """First and last arc length of path a within `reach` of path b; (inf, -inf) if none."""
-    first = np.inf
-    last = -np.inf
-    step = length / (xa.shape[0] - 1)
-    for i in range(xa.shape[0]):
-        for k in range(xb.shape[0]):
-            dx = xa[i] - xb[k]
-            dy = ya[i] - yb[k]
-            if dx * dx + dy * dy < reach * reach:
-                first = min(first, i * step)
-                last = max(last, i * step)
-                break
-    return first, last
+def _measure_conflicts(paths: Paths) -> None:
+    """Find for every pair of conflicting connectors where their paths come near each other."""
+    for own in range(paths.lanes.shape[0]):
+        a = paths.lanes[own]
+        step = a.length / (a.end - a.first - 1)
+        for row in range(a.conflict_first, a.conflict_end):
+            b = paths.lanes[paths.conflicts[row].other]
+            enter = np.inf
+            leave = -np.inf
+            for i in range(a.first, a.end):
+                for k in range(b.first, b.end):
+                    dx = paths.points[i].x - paths.points[k].x
+                    dy = paths.points[i].y - paths.points[k].y
+                    if dx * dx + dy * dy < CROSSING_WIDTH_M * CROSSING_WIDTH_M:
+                        enter = min(enter, (i - a.first) * step)
+                        leave = max(leave, (i - a.first) * step)
+                        break
+            paths.conflicts[row].enter = enter if enter < np.inf else 0.0
+            paths.conflicts[row].leave = leave if enter < np.inf else -1.0
 
 
 def build_paths(road_map: RoadMap) -> Paths:
     """The pool of a town's lanes, without any free path."""
     arrays = road_map.arrays
-    start = arrays.lane_start.astype(np.int64)
-    x = arrays.point_x.astype(np.float64)
-    y = arrays.point_y.astype(np.float64)
-    heading = arrays.point_heading.astype(np.float64)
-    length = arrays.lane_length.astype(np.float64)
-    width = np.empty(len(length))
-    for lane in range(len(length)):
-        part = slice(start[lane], start[lane + 1])
-        heading[part] = np.unwrap(heading[part])
-        width[lane] = arrays.point_width[part].mean()
-    conflict_index = arrays.conflict_index.astype(np.int64)
-    conflict_items = arrays.conflict_items.astype(np.int64)
-    enter = np.zeros(len(conflict_items))
-    leave = np.zeros(len(conflict_items))
-    must_yield = np.zeros(len(conflict_items), np.int64)
-    for lane in range(len(length)):
-        a = slice(start[lane], start[lane + 1])
-        above = arrays.yield_items[arrays.yield_index[lane] : arrays.yield_index[lane + 1]]
-        for item in range(conflict_index[lane], conflict_index[lane + 1]):
-            other = conflict_items[item]
-            b = slice(start[other], start[other + 1])
-            enter[item], leave[item] = _shared_interval(
-                x[a], y[a], x[b], y[b], length[lane], CROSSING_WIDTH_M
-            )
-            must_yield[item] = int(other in above)
-    never = ~np.isfinite(enter)
-    enter[never] = 0.0
-    leave[never] = -1.0
-    return Paths(
-        x=x,
-        y=y,
-        z=arrays.point_z.astype(np.float64),
-        heading=heading,
-        start=start,
-        length=length,
-        limit=arrays.lane_speed_limit.astype(np.float64),
-        kind=arrays.lane_kind.astype(np.int64),
-        width=width,
-        left=arrays.lane_left.astype(np.int64),
-        right=arrays.lane_right.astype(np.int64),
-        left_mark=arrays.lane_left_mark.astype(np.int64),
-        right_mark=arrays.lane_right_mark.astype(np.int64),
-        junction=arrays.lane_junction.astype(np.int64),
-        turn=arrays.lane_turn.astype(np.int64),
-        stop_s=arrays.lane_stop_s.astype(np.float64),
-        stop_control=arrays.lane_stop_control.astype(np.int64),
-        stop_signal=arrays.lane_stop_signal.astype(np.int64),
-        next_index=arrays.successor_index.astype(np.int64),
-        next_items=arrays.successor_items.astype(np.int64),
-        conflict_index=conflict_index,
-        conflict_items=conflict_items,
-        conflict_from=enter,
-        conflict_to=leave,
-        conflict_yield=must_yield,
-    )
+    points = np.zeros(len(arrays.point_x), POINT)
+    points["x"] = arrays.point_x
+    points["y"] = arrays.point_y
+    points["z"] = arrays.point_z
+    points["heading"] = arrays.point_heading
+    lanes = np.zeros(len(arrays.lane_length), LANE)
+    lanes["first"], lanes["end"] = arrays.lane_start[:-1], arrays.lane_start[1:]
+    lanes["length"] = arrays.lane_length
+    lanes["limit"] = arrays.lane_speed_limit
+    for name in ("kind", "left", "right", "left_mark", "right_mark", "junction", "turn"):
+        lanes[name] = getattr(arrays, f"lane_{name}")
+    for name in ("stop_s", "stop_control", "stop_signal"):
+        lanes[name] = getattr(arrays, f"lane_{name}")
+    lanes["next_first"], lanes["next_end"] = arrays.successor_index[:-1], arrays.successor_index[1:]
+    lanes["conflict_first"], lanes["conflict_end"] = arrays.conflict_index[:-1], arrays.conflict_index[1:]
+    for k, lane in enumerate(lanes):
+        part = slice(lane["first"], lane["end"])
+        points["heading"][part] = np.unwrap(points["heading"][part])
+        lanes["width"][k] = arrays.point_width[part].mean()
+    conflicts = np.zeros(len(arrays.conflict_items), CONFLICT)
+    conflicts["other"] = arrays.conflict_items
+    for k, lane in enumerate(lanes):
+        above = arrays.yield_items[arrays.yield_index[k] : arrays.yield_index[k + 1]]
+        rows = slice(lane["conflict_first"], lane["conflict_end"])
+        conflicts["yields"][rows] = np.isin(conflicts["other"][rows], above)
+    paths = Paths(points, lanes, arrays.successor_items.astype(np.int64), conflicts)
+    _measure_conflicts(paths)
+    return paths
 
 
 _built: OrderedDict[int, tuple[RoadMap, Paths]] = OrderedDict()
@@ -169,94 +160,74 @@ def resample(points: NDArray[np.floating], spacing: float = POINT_SPACING_M) -> 
 
 
 def with_free_paths(paths: Paths, polylines: Sequence[NDArray[np.floating]]) -> Paths:
-    """The pool with free paths added; path k gets index `len(paths.length) + k`.
+    """The pool with free paths added; path k gets index `len(paths.lanes) + k`.
 
     Points without a z column lie at height 0.
     """
     if not polylines:
         return paths
-    sampled = [resample(line) for line in polylines]
-    points = np.concatenate(sampled)
-    headings = []
-    lengths = []
-    for line in sampled:
+    points = [paths.points]
+    lanes = np.zeros(len(polylines), LANE)
+    first = len(paths.points)
+    for k, polyline in enumerate(polylines):
+        line = resample(polyline)
         steps = np.diff(line[:, :2], axis=0)
         angle = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
-        inner = 0.5 * (angle[1:] + angle[:-1])
-        headings.append(np.concatenate([angle[:1], inner, angle[-1:]]))
-        lengths.append(np.linalg.norm(steps, axis=1).sum())
-    count = len(sampled)
-    none = np.full(count, -1, np.int64)
-    zero = np.zeros(count, np.int64)
-    start = paths.start[-1] + np.cumsum([len(line) for line in sampled])
-
-    def grown(column: NDArray[np.generic], more: NDArray[np.generic]) -> NDArray[np.generic]:
-        return np.concatenate([column, more.astype(column.dtype)])
-
-    return paths._replace(
-        x=np.concatenate([paths.x, points[:, 0]]),
-        y=np.concatenate([paths.y, points[:, 1]]),
-        z=np.concatenate([paths.z, points[:, 2]]),
-        heading=np.concatenate([paths.heading, *headings]),
-        start=np.concatenate([paths.start, start.astype(np.int64)]),
-        length=np.concatenate([paths.length, lengths]),
-        limit=np.concatenate([paths.limit, np.full(count, 1e3)]),
-        kind=np.concatenate([paths.kind, none]),
-        width=np.concatenate([paths.width, np.full(count, 3.5)]),
-        left=np.concatenate([paths.left, none]),
-        right=np.concatenate([paths.right, none]),
-        left_mark=np.concatenate([paths.left_mark, zero]),
-        right_mark=np.concatenate([paths.right_mark, zero]),
-        junction=np.concatenate([paths.junction, none]),
-        turn=np.concatenate([paths.turn, zero]),
-        stop_s=np.concatenate([paths.stop_s, np.full(count, np.inf)]),
-        stop_control=np.concatenate([paths.stop_control, none]),
-        stop_signal=np.concatenate([paths.stop_signal, none]),
-        next_index=np.concatenate([paths.next_index, np.full(count, paths.next_index[-1])]),
-        conflict_index=np.concatenate([paths.conflict_index, np.full(count, paths.conflict_index[-1])]),
-    )
+        rows = np.zeros(len(line), POINT)
+        rows["x"], rows["y"], rows["z"] = line.T
+        rows["heading"] = np.concatenate([angle[:1], 0.5 * (angle[1:] + angle[:-1]), angle[-1:]])
+        points.append(rows)
+        lanes["first"][k], lanes["end"][k] = first, first + len(line)
+        lanes["length"][k] = np.linalg.norm(steps, axis=1).sum()
+        first += len(line)
+    lanes["limit"] = NO_LIMIT_MPS
+    lanes["width"] = FREE_PATH_WIDTH_M
+    lanes["stop_s"] = np.inf
+    for name in ("kind", "left", "right", "junction", "stop_control", "stop_signal"):
+        lanes[name] = -1
+    return paths._replace(points=np.concatenate(points), lanes=np.concatenate([paths.lanes, lanes]))
 
 
 @njit(cache=True)
 def point_at(paths: Paths, path: int, s: float) -> tuple[float, float, float, float]:
     """x, y, z, heading at arc length s of a path; beyond its ends it goes on straight."""
-    first = paths.start[path]
-    pieces = paths.start[path + 1] - first - 1
-    step = paths.length[path] / pieces
+    first = paths.lanes[path].first
+    pieces = paths.lanes[path].end - first - 1
+    step = paths.lanes[path].length / pieces
     k = min(max(int(s / step), 0), pieces - 1)
     a = first + k
     u = s / step - k
     inner = min(max(u, 0.0), 1.0)
-    x = paths.x[a] + u * (paths.x[a + 1] - paths.x[a])
-    y = paths.y[a] + u * (paths.y[a + 1] - paths.y[a])
-    z = paths.z[a] + inner * (paths.z[a + 1] - paths.z[a])
-    heading = paths.heading[a] + inner * (paths.heading[a + 1] - paths.heading[a])
+    x = paths.points[a].x + u * (paths.points[a + 1].x - paths.points[a].x)
+    y = paths.points[a].y + u * (paths.points[a + 1].y - paths.points[a].y)
+    z = paths.points[a].z + inner * (paths.points[a + 1].z - paths.points[a].z)
+    heading = paths.points[a].heading + inner * (paths.points[a + 1].heading - paths.points[a].heading)
     return x, y, z, heading
 
 
 @njit(cache=True)
 def nearest_on_path(paths: Paths, path: int, x: float, y: float) -> tuple[float, float]:
     """Arc length and left-positive lateral offset of the point of a path nearest to (x, y)."""
-    first = paths.start[path]
-    end = paths.start[path + 1]
+    first = paths.lanes[path].first
+    end = paths.lanes[path].end
     best = np.inf
     at = first
     for k in range(first, end):
-        dx = paths.x[k] - x
-        dy = paths.y[k] - y
+        dx = paths.points[k].x - x
+        dy = paths.points[k].y - y
         d = dx * dx + dy * dy
         if d < best:
             best = d
             at = k
-    step = paths.length[path] / (end - first - 1)
+    step = paths.lanes[path].length / (end - first - 1)
     best = np.inf
     best_s = 0.0
     best_lateral = 0.0
     for a in range(max(at - 1, first), min(at, end - 2) + 1):
-        ux = (paths.x[a + 1] - paths.x[a]) / step
-        uy = (paths.y[a + 1] - paths.y[a]) / step
-        dx = x - paths.x[a]
-        dy = y - paths.y[a]
+        ux = (paths.points[a + 1].x - paths.points[a].x) / step
+        uy = (paths.points[a + 1].y - paths.points[a].y) / step
+        dx = x - paths.points[a].x
+        dy = y - paths.points[a].y
         along = dx * ux + dy * uy
         inner = min(max(along, 0.0), step)
         ex = dx - inner * ux
@@ -267,8 +238,3 @@ def nearest_on_path(paths: Paths, path: int, x: float, y: float) -> tuple[float,
             best_s = (a - first) * step + inner
             best_lateral = ux * dy - uy * dx
     return best_s, best_lateral
-
-
-def driving_paths(paths: Paths, *kinds: LaneKind) -> Int:
-    """Indices of the lanes of these kinds."""
-    return np.flatnonzero(np.isin(paths.kind, [int(kind) for kind in kinds])).astype(np.int64)

@@ -96,11 +96,11 @@ def find_places(paths: Paths, keep_clear: Sequence[KeepClear]) -> Places:
         int(LaneKind.SIDEWALK): WALKER,
         int(LaneKind.BIKE): CYCLIST,
     }
-    for path in np.flatnonzero(np.isin(paths.kind, list(uses)) & (paths.junction < 0)):
-        use = uses[int(paths.kind[path])]
+    for path in np.flatnonzero(np.isin(paths.lanes["kind"], list(uses)) & (paths.lanes["junction"] < 0)):
+        use = uses[int(paths.lanes["kind"][path])]
         spacing = SPACING_M[use]
         margin = 6.0 if use != WALKER else 1.0
-        for s in np.arange(margin, paths.length[path] - margin, spacing):
+        for s in np.arange(margin, paths.lanes["length"][path] - margin, spacing):
             x, y, _, _ = point_at(paths, int(path), float(s))
             rows.append((int(path), float(s), x, y, use))
     table = np.array(rows, np.float64).reshape(-1, 5)
@@ -120,56 +120,56 @@ def find_places(paths: Paths, keep_clear: Sequence[KeepClear]) -> Places:
 @njit(cache=True)
 def clear_slot(state: WorldState, i: int) -> None:
     """Reset every column of a slot to what a fresh actor starts with."""
-    state.cue[i] = 0
-    state.own_cue[i] = 0
-    state.acceleration[i] = 0.0
-    state.yaw_rate[i] = 0.0
-    state.speed[i] = 0.0
+    state.actors[i].cue = 0
+    state.actors[i].own_cue = 0
+    state.actors[i].acceleration = 0.0
+    state.actors[i].yaw_rate = 0.0
+    state.actors[i].speed = 0.0
     state.queue[i, :] = -1
-    state.s[i] = 0.0
-    state.done_m[i] = 0.0
-    state.direction[i] = 1
-    state.lateral[i] = 0.0
-    state.lateral_from[i] = 0.0
-    state.lateral_to[i] = 0.0
-    state.lateral_share[i] = 1.0
-    state.lateral_seconds[i] = 1.0
-    state.turned[i] = 0.0
-    state.chain_at[i] = -1
-    state.chain_end[i] = -1
-    state.goes_on[i] = 0
-    state.gone_at_path_end[i] = 1
-    state.cruise[i] = 0.0
-    state.cruise_of_ego[i] = 0.0
-    state.pace[i] = 1.0
-    state.bound[i] = 3.0
-    state.halt_until[i] = 0
-    state.stand_ticks[i] = 0
-    state.wait_ticks[i] = 0
-    state.served[i] = -1
-    state.committed[i] = -1
-    state.draws[i] = 0
-    state.changed_tick[i] = 0
-    state.flow[i] = -1
-    state.place[i] = -1
-    state.born_tick[i] = state.clock[TICK]
-    state.leave_tick[i] = 0
-    state.hit_tick[i] = -1
+    state.actors[i].s = 0.0
+    state.actors[i].done_m = 0.0
+    state.actors[i].direction = 1
+    state.actors[i].lateral = 0.0
+    state.actors[i].lateral_from = 0.0
+    state.actors[i].lateral_to = 0.0
+    state.actors[i].lateral_share = 1.0
+    state.actors[i].lateral_seconds = 1.0
+    state.actors[i].turned = 0.0
+    state.actors[i].chain_at = -1
+    state.actors[i].chain_end = -1
+    state.actors[i].goes_on = 0
+    state.actors[i].gone_at_path_end = 1
+    state.actors[i].cruise = 0.0
+    state.actors[i].cruise_of_ego = 0.0
+    state.actors[i].pace = 1.0
+    state.actors[i].bound = 3.0
+    state.actors[i].halt_until = 0
+    state.actors[i].stand_ticks = 0
+    state.actors[i].wait_ticks = 0
+    state.actors[i].served = -1
+    state.actors[i].committed = -1
+    state.actors[i].draws = 0
+    state.actors[i].changed_tick = 0
+    state.actors[i].flow = -1
+    state.actors[i].place = -1
+    state.actors[i].born_tick = state.clock[TICK]
+    state.actors[i].leave_tick = 0
+    state.actors[i].hit_tick = -1
 
 
 @njit(cache=True)
 def set_extent(state: WorldState, extents: NDArray[np.float64], i: int) -> None:
     """Give a slot the extent of its kind."""
-    state.length[i] = extents[state.kind[i], 0]
-    state.width[i] = extents[state.kind[i], 1]
-    state.height[i] = extents[state.kind[i], 2]
+    state.actors[i].length = extents[state.actors[i].kind, 0]
+    state.actors[i].width = extents[state.actors[i].kind, 1]
+    state.actors[i].height = extents[state.actors[i].kind, 2]
 
 
 @njit(cache=True)
 def free_slot(state: WorldState, first: int) -> int:
     """The first empty slot from `first` on, or -1."""
-    for i in range(first, state.stage.shape[0]):
-        if state.stage[i] == EMPTY:
+    for i in range(first, state.actors.shape[0]):
+        if state.actors[i].stage == EMPTY:
             return i
     return -1
 
@@ -195,68 +195,68 @@ def put_background(
     _, _, _, heading = point_at(paths, path, places.s[place])
     number = state.clock[NEXT_ID]
     pace = 0.72 + 0.25 * draw(seed, number, 1)
-    room = paths.length[path] - places.s[place]
+    room = paths.lanes[path].length - places.s[place]
     speed = 0.0
     if use == VEHICLE:
-        speed = min(pace * paths.limit[path], math.sqrt(2.0 * 2.0 * max(room - 8.0, 0.0)))
-    for j in range(state.stage.shape[0]):
-        if state.stage[j] != ON_STAGE:
+        speed = min(pace * paths.lanes[path].limit, math.sqrt(2.0 * 2.0 * max(room - 8.0, 0.0)))
+    for j in range(state.actors.shape[0]):
+        if state.actors[j].stage != ON_STAGE:
             continue
-        dx = state.x[j] - x
-        dy = state.y[j] - y
+        dx = state.actors[j].x - x
+        dy = state.actors[j].y - y
         d = math.sqrt(dx * dx + dy * dy)
         along = dx * math.cos(heading) + dy * math.sin(heading)
         across = abs(dy * math.cos(heading) - dx * math.sin(heading))
         if use == VEHICLE:
-            if across < 2.6 and abs(along) < LEAST_GAP_M + 0.5 * state.length[j]:
+            if across < 2.6 and abs(along) < LEAST_GAP_M + 0.5 * state.actors[j].length:
                 return False
             if across < 2.6 and 0.0 < along < LEAST_GAP_M + speed * 2.0:
-                speed = min(speed, max(state.speed[j], 0.0))
+                speed = min(speed, max(state.actors[j].speed, 0.0))
             behind = -along
-            if across < 2.6 and 0.0 < behind < LEAST_GAP_M + state.speed[j] * 2.5:
+            if across < 2.6 and 0.0 < behind < LEAST_GAP_M + state.actors[j].speed * 2.5:
                 return False
         elif use == PARKED:
-            if d < 5.2 + 0.5 * state.length[j] and across < 2.4:
+            if d < 5.2 + 0.5 * state.actors[j].length and across < 2.4:
                 return False
         elif d < 2.5:
             return False
     clear_slot(state, i)
-    state.stage[i] = ON_STAGE
-    state.id[i] = number
+    state.actors[i].stage = ON_STAGE
+    state.actors[i].id = number
     state.clock[NEXT_ID] += 1
-    state.role[i] = BACKGROUND
+    state.actors[i].role = BACKGROUND
     state.queue[i, 0] = path
-    state.s[i] = places.s[place]
-    state.place[i] = place
-    state.pace[i] = pace
-    state.motion[i] = TRAFFIC
-    state.goes_on[i] = 1
+    state.actors[i].s = places.s[place]
+    state.actors[i].place = place
+    state.actors[i].pace = pace
+    state.actors[i].motion = TRAFFIC
+    state.actors[i].goes_on = 1
     pick = draw(seed, number, 2)
     if use == VEHICLE:
-        state.kind[i] = CAR if pick < 0.8 else (VAN if pick < 0.93 else TRUCK)
-        state.speed[i] = speed
+        state.actors[i].kind = CAR if pick < 0.8 else (VAN if pick < 0.93 else TRUCK)
+        state.actors[i].speed = speed
     elif use == PARKED:
         # What stands at a place depends on the place alone.
-        state.kind[i] = CAR if draw(seed, place, 4) < 0.88 else VAN
-        state.motion[i] = STATIC
-        state.own_cue[i] = CUE_PARKED
-        state.cue[i] = CUE_PARKED
-        state.lateral[i] = 0.3 * (draw(seed, place, 5) - 0.5)
-        state.lateral_from[i] = state.lateral[i]
-        state.lateral_to[i] = state.lateral[i]
+        state.actors[i].kind = CAR if draw(seed, place, 4) < 0.88 else VAN
+        state.actors[i].motion = STATIC
+        state.actors[i].own_cue = CUE_PARKED
+        state.actors[i].cue = CUE_PARKED
+        state.actors[i].lateral = 0.3 * (draw(seed, place, 5) - 0.5)
+        state.actors[i].lateral_from = state.actors[i].lateral
+        state.actors[i].lateral_to = state.actors[i].lateral
     elif use == CYCLIST:
-        state.kind[i] = BICYCLE
-        state.cruise[i] = 3.5 + 2.0 * pick
-        state.speed[i] = state.cruise[i]
+        state.actors[i].kind = BICYCLE
+        state.actors[i].cruise = 3.5 + 2.0 * pick
+        state.actors[i].speed = state.actors[i].cruise
     else:
-        state.kind[i] = PEDESTRIAN
-        state.cruise[i] = 0.9 + 0.7 * pick
-        state.speed[i] = state.cruise[i]
-        state.gone_at_path_end[i] = 0
-        state.direction[i] = 1 if draw(seed, number, 3) < 0.5 else -1
-        state.lateral[i] = 0.5 * paths.width[path] * (draw(seed, number, 6) - 0.5)
-        state.lateral_from[i] = state.lateral[i]
-        state.lateral_to[i] = state.lateral[i]
+        state.actors[i].kind = PEDESTRIAN
+        state.actors[i].cruise = 0.9 + 0.7 * pick
+        state.actors[i].speed = state.actors[i].cruise
+        state.actors[i].gone_at_path_end = 0
+        state.actors[i].direction = 1 if draw(seed, number, 3) < 0.5 else -1
+        state.actors[i].lateral = 0.5 * paths.lanes[path].width * (draw(seed, number, 6) - 0.5)
+        state.actors[i].lateral_from = state.actors[i].lateral
+        state.actors[i].lateral_to = state.actors[i].lateral
     set_extent(state, extents, i)
     if use != PARKED:
         fill_queue(state, paths, given, seed, i)
@@ -267,16 +267,18 @@ def put_background(
 @njit(cache=True)
 def remove_far(state: WorldState, first: int) -> None:
     """Take background actors off the stage that are far away, or stuck and out of the ego's way."""
-    for i in range(first, state.stage.shape[0]):
-        if state.stage[i] != ON_STAGE or state.role[i] != BACKGROUND:
+    for i in range(first, state.actors.shape[0]):
+        if state.actors[i].stage != ON_STAGE or state.actors[i].role != BACKGROUND:
             continue
-        dx = state.x[i] - state.x[EGO]
-        dy = state.y[i] - state.y[EGO]
+        dx = state.actors[i].x - state.actors[EGO].x
+        dy = state.actors[i].y - state.actors[EGO].y
         d = math.sqrt(dx * dx + dy * dy)
-        small = state.motion[i] == STATIC or state.kind[i] >= BICYCLE
-        stuck = state.motion[i] != STATIC and state.stand_ticks[i] > STUCK_TICKS and d > STUCK_FAR_M
+        small = state.actors[i].motion == STATIC or state.actors[i].kind >= BICYCLE
+        stuck = (
+            state.actors[i].motion != STATIC and state.actors[i].stand_ticks > STUCK_TICKS and d > STUCK_FAR_M
+        )
         if stuck or d > (SMALL_GONE_M if small else GONE_M):
-            state.stage[i] = EMPTY
+            state.actors[i].stage = EMPTY
 
 
 @njit(cache=True)
@@ -293,7 +295,7 @@ def populate(
 ) -> None:
     """Bring the background towards its density; slots before `first` are not touched."""
     remove_far(state, first)
-    ego_x, ego_y = state.x[EGO], state.y[EGO]
+    ego_x, ego_y = state.actors[EGO].x, state.actors[EGO].y
     near = np.empty(places.use.shape[0], np.int64)
     distance = np.empty(places.use.shape[0])
     n = 0
@@ -310,13 +312,13 @@ def populate(
             room[use] += SPACING_M[use] * 1e-3
             n += 1
     there = np.zeros(4, np.int64)
-    for i in range(first, state.stage.shape[0]):
-        if state.stage[i] == ON_STAGE and state.role[i] == BACKGROUND:
-            if state.motion[i] == STATIC:
+    for i in range(first, state.actors.shape[0]):
+        if state.actors[i].stage == ON_STAGE and state.actors[i].role == BACKGROUND:
+            if state.actors[i].motion == STATIC:
                 there[PARKED] += 1
-            elif state.kind[i] == PEDESTRIAN:
+            elif state.actors[i].kind == PEDESTRIAN:
                 there[WALKER] += 1
-            elif state.kind[i] == BICYCLE:
+            elif state.actors[i].kind == BICYCLE:
                 there[CYCLIST] += 1
             else:
                 there[VEHICLE] += 1
@@ -329,8 +331,12 @@ def populate(
         if draw(seed, q, 7) >= crowd.parked_share:
             continue
         present = False
-        for i in range(first, state.stage.shape[0]):
-            if state.stage[i] == ON_STAGE and state.place[i] == q and state.motion[i] == STATIC:
+        for i in range(first, state.actors.shape[0]):
+            if (
+                state.actors[i].stage == ON_STAGE
+                and state.actors[i].place == q
+                and state.actors[i].motion == STATIC
+            ):
                 present = True
                 break
         if not present and put_background(state, paths, places, extents, given, seed, first, q):
@@ -341,8 +347,8 @@ def populate(
     target[CYCLIST] = min(crowd.cyclists_per_km * room[CYCLIST], crowd.most_cyclists)
     tries = 400 if at_start else 8
     for _ in range(tries):
-        event = state.draws[EGO]
-        state.draws[EGO] += 1
+        event = state.actors[EGO].draws
+        state.actors[EGO].draws += 1
         k = int(draw(seed, 0, event) * n)
         q = near[k]
         use = places.use[q]

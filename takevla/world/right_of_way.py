@@ -76,31 +76,31 @@ def look_for_junctions(
         entry[i] = np.inf
         line[i] = np.inf
         line_path[i] = -1
-        if state.kind[i] > BICYCLE or state.queue[i, 0] < 0:
+        if state.actors[i].kind > BICYCLE or state.queue[i, 0] < 0:
             continue
-        half = 0.5 * state.length[i]
-        base = -state.s[i] - half
+        half = 0.5 * state.actors[i].length
+        base = -state.actors[i].s - half
         for k in range(QUEUE):
             path = state.queue[i, k]
             if path < 0 or base > LOOK_M:
                 break
-            if paths.junction[path] >= 0:
+            if paths.lanes[path].junction >= 0:
                 connector[i] = path
                 entry[i] = base
                 break
-            if line_path[i] < 0 and paths.stop_s[path] < np.inf:
-                to_line = base + paths.stop_s[path]
+            if line_path[i] < 0 and paths.lanes[path].stop_s < np.inf:
+                to_line = base + paths.lanes[path].stop_s
                 if to_line > -2.0 * half:
                     line[i] = to_line
                     line_path[i] = path
-            base += paths.length[path]
+            base += paths.lanes[path].length
 
 
 @njit(cache=True)
 def signal_shows(state: WorldState, paths: Paths, path: int) -> int:
     """State of the light that rules the stop line of `path`; OFF where no light does."""
-    signal = paths.stop_signal[path]
-    if paths.stop_control[path] != SIGNAL or signal < 0:
+    signal = paths.lanes[path].stop_signal
+    if paths.lanes[path].stop_control != SIGNAL or signal < 0:
         return OFF
     return state.light[signal]
 
@@ -108,22 +108,22 @@ def signal_shows(state: WorldState, paths: Paths, path: int) -> int:
 @njit(cache=True)
 def will_stop(state: WorldState, paths: Paths, j: int, line: float, line_path: int) -> bool:
     """Whether vehicle j is about to stop at its line for a light or a stop sign."""
-    if line_path < 0 or line < -1.0 or (j != EGO and state.motion[j] != TRAFFIC):
+    if line_path < 0 or line < -1.0 or (j != EGO and state.actors[j].motion != TRAFFIC):
         return False
-    if state.speed[j] * state.speed[j] > 2.0 * 6.0 * (line + 1.0):
+    if state.actors[j].speed * state.actors[j].speed > 2.0 * 6.0 * (line + 1.0):
         return False
-    control = paths.stop_control[line_path]
+    control = paths.lanes[line_path].stop_control
     if control == SIGNAL:
         shows = signal_shows(state, paths, line_path)
-        return shows == RED or shows == YELLOW
-    return control == STOP_SIGN and state.served[j] != line_path
+        return shows in (RED, YELLOW)
+    return control == STOP_SIGN and state.actors[j].served != line_path
 
 
 @njit(cache=True)
 def conflict_of(paths: Paths, own: int, other: int) -> int:
     """Row of `conflict_*` for this pair, or -1."""
-    for k in range(paths.conflict_index[own], paths.conflict_index[own + 1]):
-        if paths.conflict_items[k] == other:
+    for k in range(paths.lanes[own].conflict_first, paths.lanes[own].conflict_end):
+        if paths.conflicts[k].other == other:
             return k
     return -1
 
@@ -141,12 +141,14 @@ def way_is_free(
 ) -> bool:
     """Whether vehicle i can pass the conflict areas of its connector before or after all who go first."""
     own = connector[i]
-    impatience = 1.0 if state.wait_ticks[i] < PATIENCE_TICKS else 0.3
-    most = paths.limit[own] if paths.turn[own] == STRAIGHT else min(TURN_MPS, paths.limit[own])
+    impatience = 1.0 if state.actors[i].wait_ticks < PATIENCE_TICKS else 0.3
+    most = (
+        paths.lanes[own].limit if paths.lanes[own].turn == STRAIGHT else min(TURN_MPS, paths.lanes[own].limit)
+    )
     for a in range(active.shape[0]):
         j = active[a]
         theirs = connector[j]
-        if j == i or theirs < 0 or theirs == own or paths.junction[theirs] != paths.junction[own]:
+        if j == i or theirs < 0 or theirs == own or paths.lanes[theirs].junction != paths.lanes[own].junction:
             continue
         k = conflict_of(paths, own, theirs)
         if k < 0:
@@ -155,26 +157,26 @@ def way_is_free(
         if back < 0:
             continue
         front_j = -entry[j]
-        to_j = paths.conflict_to[back]
-        from_j = paths.conflict_from[back]
-        from_i = paths.conflict_from[k]
-        to_i = paths.conflict_to[k]
-        if to_i < from_i or front_j - state.length[j] > to_j:
+        to_j = paths.conflicts[back].leave
+        from_j = paths.conflicts[back].enter
+        from_i = paths.conflicts[k].enter
+        to_i = paths.conflicts[k].leave
+        if to_i < from_i or front_j - state.actors[j].length > to_j:
             continue
         start = max(entry[i], 0.0)
-        in_i = travel_time(start + from_i - 1.0, state.speed[i], START_MPS2, most)
-        out_i = travel_time(start + to_i + state.length[i], state.speed[i], START_MPS2, most)
-        most_j = max(paths.limit[theirs], state.speed[j])
-        in_j = travel_time(from_j - front_j, state.speed[j], START_MPS2, most_j)
-        out_j = (to_j + state.length[j] - front_j) / max(state.speed[j], 2.0)
-        i_yields = paths.conflict_yield[k] == 1
-        j_yields = paths.conflict_yield[back] == 1
+        in_i = travel_time(start + from_i - 1.0, state.actors[i].speed, START_MPS2, most)
+        out_i = travel_time(start + to_i + state.actors[i].length, state.actors[i].speed, START_MPS2, most)
+        most_j = max(paths.lanes[theirs].limit, state.actors[j].speed)
+        in_j = travel_time(from_j - front_j, state.actors[j].speed, START_MPS2, most_j)
+        out_j = (to_j + state.actors[j].length - front_j) / max(state.actors[j].speed, 2.0)
+        i_yields = paths.conflicts[k].yields == 1
+        j_yields = paths.conflicts[back].yields == 1
         if i_yields and j_yields:
             i_yields = False
             j_yields = False
-        inside = entry[j] <= 0.0 or state.committed[j] == theirs
+        inside = entry[j] <= 0.0 or state.actors[j].committed == theirs
         if inside:
-            waits = state.speed[j] < 0.3 and front_j < from_j - 0.3
+            waits = state.actors[j].speed < 0.3 and front_j < from_j - 0.3
             if waits and not i_yields:
                 continue
             if in_i < out_j + 0.5 and in_j < out_i + GAP_S:
@@ -182,17 +184,21 @@ def way_is_free(
             continue
         if will_stop(state, paths, j, line[j], line_path[j]):
             continue
-        stands = state.speed[j] < 0.3
+        stands = state.actors[j].speed < 0.3
         if not i_yields:
             if j_yields:
                 continue
             # Equals: the one that has waited longer goes first, for a while.
-            if stands and state.wait_ticks[j] > state.wait_ticks[i] and state.wait_ticks[i] < PATIENCE_TICKS:
+            if (
+                stands
+                and state.actors[j].wait_ticks > state.actors[i].wait_ticks
+                and state.actors[i].wait_ticks < PATIENCE_TICKS
+            ):
                 return False
             continue
-        if stands and (state.stand_ticks[j] > 60 or entry[j] > 12.0):
+        if stands and (state.actors[j].stand_ticks > 60 or entry[j] > 12.0):
             continue
-        gap = (MERGE_GAP_S if to_i > paths.length[own] - 2.0 else GAP_S) * impatience
+        gap = (MERGE_GAP_S if to_i > paths.lanes[own].length - 2.0 else GAP_S) * impatience
         if in_j < out_i + gap and in_i < out_j + 0.5:
             return False
     return True
@@ -216,34 +222,34 @@ def hold_distance(
     own = connector[i]
     if path < 0 and own < 0:
         return np.inf
-    if own >= 0 and (entry[i] <= -1.0 or state.committed[i] == own):
-        state.committed[i] = own
-        state.wait_ticks[i] = 0
+    if own >= 0 and (entry[i] <= -1.0 or state.actors[i].committed == own):
+        state.actors[i].committed = own
+        state.actors[i].wait_ticks = 0
         return np.inf
     if own < 0 and line[i] < -0.5:
         return np.inf
     hold = line[i] if path >= 0 and line[i] > -0.5 else entry[i] - 0.5
-    braking = state.speed[i] * state.speed[i] / (2.0 * COMFORT_MPS2)
+    braking = state.actors[i].speed * state.actors[i].speed / (2.0 * COMFORT_MPS2)
     if hold > braking + 25.0:
         return np.inf
-    if state.speed[i] < 0.2 and hold < 4.0:
-        state.wait_ticks[i] += 1
+    if state.actors[i].speed < 0.2 and hold < 4.0:
+        state.actors[i].wait_ticks += 1
     if path >= 0 and line[i] > -0.5:
         shows = signal_shows(state, paths, path)
         if shows == RED or (shows == YELLOW and braking < hold):
             return hold
-        if paths.stop_control[path] == STOP_SIGN and state.served[i] != path:
-            if state.wait_ticks[i] < STOP_TICKS:
+        if paths.lanes[path].stop_control == STOP_SIGN and state.actors[i].served != path:
+            if state.actors[i].wait_ticks < STOP_TICKS:
                 return hold
-            state.served[i] = path
+            state.actors[i].served = path
     if own < 0:
         return np.inf
-    exit_gap = entry[i] + paths.length[own] + state.length[i] + 1.5
+    exit_gap = entry[i] + paths.lanes[own].length + state.actors[i].length + 1.5
     if leader_speed < 1.5 and entry[i] - 0.5 < leader_gap < exit_gap:
         return hold
     if not way_is_free(state, paths, active, connector, entry, line, line_path, i):
         return hold
     if hold < braking + 3.0:
-        state.committed[i] = own
-        state.wait_ticks[i] = 0
+        state.actors[i].committed = own
+        state.actors[i].wait_ticks = 0
     return np.inf

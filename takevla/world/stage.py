@@ -140,14 +140,16 @@ class Stage:
             actor.start_s_m,
             extent,
         )
-        state.stage[i] = HIDDEN if actor.hidden else ON_STAGE
-        state.lateral[i] = state.lateral_from[i] = state.lateral_to[i] = actor.lateral_m
-        state.turned[i] = actor.turned_rad
-        state.speed[i] = actor.speed_mps
-        state.cruise[i] = actor.cruise_mps
-        state.bound[i] = actor.acceleration_mps2
-        state.own_cue[i] = state.cue[i] = int(actor.cue)
-        state.gone_at_path_end[i] = int(actor.gone_at_path_end)
+        state.actors["stage"][i] = HIDDEN if actor.hidden else ON_STAGE
+        state.actors["lateral"][i] = state.actors["lateral_from"][i] = state.actors["lateral_to"][i] = (
+            actor.lateral_m
+        )
+        state.actors["turned"][i] = actor.turned_rad
+        state.actors["speed"][i] = actor.speed_mps
+        state.actors["cruise"][i] = actor.cruise_mps
+        state.actors["bound"][i] = actor.acceleration_mps2
+        state.actors["own_cue"][i] = state.actors["cue"][i] = int(actor.cue)
+        state.actors["gone_at_path_end"][i] = int(actor.gone_at_path_end)
         put_on_path(state, paths, i)
 
     def _put(
@@ -164,14 +166,14 @@ class Stage:
         extent: tuple[float, float, float],
     ) -> None:
         clear_slot(state, i)
-        state.stage[i] = ON_STAGE
-        state.id[i] = number
-        state.kind[i] = int(kind)
-        state.role[i] = int(Role.SCENARIO)
-        state.motion[i] = int(motion)
-        state.length[i], state.width[i], state.height[i] = extent
+        state.actors["stage"][i] = ON_STAGE
+        state.actors["id"][i] = number
+        state.actors["kind"][i] = int(kind)
+        state.actors["role"][i] = int(Role.SCENARIO)
+        state.actors["motion"][i] = int(motion)
+        state.actors["length"][i], state.actors["width"][i], state.actors["height"][i] = extent
         self._place(state, paths, given, i, track, s)
-        state.goes_on[i] = int(track.first >= 0 and motion == Motion.TRAFFIC)
+        state.actors["goes_on"][i] = int(track.first >= 0 and motion == Motion.TRAFFIC)
         fill_queue(state, paths, given, self.seed, i)
 
     @staticmethod
@@ -180,17 +182,17 @@ class Stage:
     ) -> None:
         """Set path, queue and arc length; `s` counts along the joined chain."""
         path, entry, done = track.path, track.first, 0.0
-        while 0 <= entry < track.end and s > paths.length[path]:
-            s -= float(paths.length[path])
-            done += float(paths.length[path])
+        while 0 <= entry < track.end and s > paths.lanes["length"][path]:
+            s -= float(paths.lanes["length"][path])
+            done += float(paths.lanes["length"][path])
             path = int(given[entry])
             entry += 1
         state.queue[i, :] = -1
         state.queue[i, 0] = path
-        state.s[i] = s
-        state.done_m[i] = done
-        state.chain_at[i] = entry
-        state.chain_end[i] = track.end
+        state.actors["s"][i] = s
+        state.actors["done_m"][i] = done
+        state.actors["chain_at"][i] = entry
+        state.actors["chain_end"][i] = track.end
 
     # --- one tick -------------------------------------------------------------------------------
 
@@ -228,7 +230,7 @@ class Stage:
         state.ego[NOISE_STEER : NOISE_HOLD_TICKS + 1] = 0.0
         for actor in self.scenario.actors:
             if actor.gone_at_end:
-                state.stage[self.slots[actor.name]] = EMPTY
+                state.actors["stage"][self.slots[actor.name]] = EMPTY
         self.course = replace(
             self.course,
             phase=phase,
@@ -242,7 +244,7 @@ class Stage:
 
     def _actor_s(self, state: WorldState, name: str) -> float:
         i = self.slots[name]
-        return float(state.done_m[i] + state.s[i])
+        return float(state.actors["done_m"][i] + state.actors["s"][i])
 
     def _holds(self, state: WorldState, when: Condition) -> bool:
         route_s = float(state.ego[ROUTE_S])
@@ -256,26 +258,31 @@ class Stage:
             case staging.EgoWithin(distance, point, actor):
                 if actor:
                     i = self.slots[actor]
-                    point = (float(state.x[i]), float(state.y[i]))
+                    point = (float(state.actors["x"][i]), float(state.actors["y"][i]))
                 if point is None:
                     raise ValueError("EgoWithin needs a point or an actor")
-                return math.dist((state.x[EGO], state.y[EGO]), point[:2]) <= distance
+                return math.dist((state.actors["x"][EGO], state.actors["y"][EGO]), point[:2]) <= distance
             case staging.EgoArrives(at, seconds, least):
                 left = at - route_s
-                return left <= max(least, seconds * float(state.speed[EGO]))
+                return left <= max(least, seconds * float(state.actors["speed"][EGO]))
             case staging.EgoStopped(seconds):
-                return state.speed[EGO] < STANDS_MPS and state.stand_ticks[EGO] >= ticks(seconds)
+                return state.actors["speed"][EGO] < STANDS_MPS and state.actors["stand_ticks"][EGO] >= ticks(
+                    seconds
+                )
             case staging.ActorAt(actor, s):
                 i = self.slots[actor]
-                return bool(state.stage[i] == ON_STAGE) and self._actor_s(state, actor) >= s
+                return bool(state.actors["stage"][i] == ON_STAGE) and self._actor_s(state, actor) >= s
             case staging.ActorAhead(actor, by):
                 i = self.slots[actor]
-                dx, dy = state.x[i] - state.x[EGO], state.y[i] - state.y[EGO]
-                heading = state.heading[EGO]
+                dx, dy = (
+                    state.actors["x"][i] - state.actors["x"][EGO],
+                    state.actors["y"][i] - state.actors["y"][EGO],
+                )
+                heading = state.actors["heading"][EGO]
                 ahead = dx * math.cos(heading) + dy * math.sin(heading) >= by
-                return bool(state.stage[i] == ON_STAGE and ahead)
+                return bool(state.actors["stage"][i] == ON_STAGE and ahead)
             case staging.ActorGone(actor):
-                return bool(state.stage[self.slots[actor]] == EMPTY)
+                return bool(state.actors["stage"][self.slots[actor]] == EMPTY)
             case staging.AnyOf(conditions):
                 return any(self._holds(state, c) for c in conditions)
             case staging.AllOf(conditions):
@@ -290,30 +297,30 @@ class Stage:
         match command:
             case staging.SetMotion(actor, motion):
                 i = self.slots[actor]
-                state.motion[i] = int(motion)
-                if motion == Motion.TRAFFIC and state.chain_at[i] >= 0:
-                    state.goes_on[i] = 1
+                state.actors["motion"][i] = int(motion)
+                if motion == Motion.TRAFFIC and state.actors["chain_at"][i] >= 0:
+                    state.actors["goes_on"][i] = 1
                     fill_queue(state, paths, given, self.seed, i)
             case staging.SetCruise(actor, cruise, bound, of_ego):
                 i = self.slots[actor]
-                state.cruise[i] = cruise
-                state.cruise_of_ego[i] = of_ego
+                state.actors["cruise"][i] = cruise
+                state.actors["cruise_of_ego"][i] = of_ego
                 if bound is not None:
-                    state.bound[i] = bound
+                    state.actors["bound"][i] = bound
                 following = tuple(row for row in self.course.following if row[0] != i)
                 self.course = replace(self.course, following=following)
             case staging.SetSpeed(actor, speed):
-                state.speed[self.slots[actor]] = speed
+                state.actors["speed"][self.slots[actor]] = speed
             case staging.SyncArrival(actor, actor_s, route_s, most):
                 row = (self.slots[actor], actor_s, route_s, most)
                 self.course = replace(self.course, following=(*self.course.following, row))
             case staging.SetCue(actor, cue):
                 i = self.slots[actor]
-                state.own_cue[i] = state.cue[i] = int(cue)
+                state.actors["own_cue"][i] = state.actors["cue"][i] = int(cue)
             case staging.SwitchPath(actor, _, _, seconds, lateral):
                 i = self.slots[actor]
                 track = self.tracks[id(command)]
-                self._nearest_of(state, paths, given, i, track, state.x[i], state.y[i])
+                self._nearest_of(state, paths, given, i, track, state.actors["x"][i], state.actors["y"][i])
                 blend_to = lateral
                 switch_path(state, paths, given, self.seed, i, int(state.queue[i, 0]), blend_to, seconds)
             case staging.Shift(actor, lateral, seconds):
@@ -321,7 +328,7 @@ class Stage:
             case staging.Show(actor, from_ego):
                 self._show(state, paths, given, actor, from_ego)
             case staging.Remove(actor):
-                state.stage[self.slots[actor]] = EMPTY
+                state.actors["stage"][self.slots[actor]] = EMPTY
             case staging.ForceSignals(signals, light, seconds):
                 for signal in signals:
                     state.forced[signal] = int(light)
@@ -335,7 +342,7 @@ class Stage:
                 on = tuple(on and n != k for n, on in enumerate(self.course.flows_on))
                 self.course = replace(self.course, flows_on=on)
                 if clear:
-                    state.stage[list(self.flow_slots[k])] = EMPTY
+                    state.actors["stage"][list(self.flow_slots[k])] = EMPTY
             case staging.BrakeTraffic(distance, seconds):
                 self._brake_traffic(state, distance, tick + ticks(seconds))
             case staging.EgoNoise(steer, steer_std, throttle, throttle_std, hold):
@@ -345,10 +352,10 @@ class Stage:
                 state.ego[NOISE_THROTTLE_STD] = throttle_std
                 state.ego[NOISE_HOLD_TICKS] = max(1, ticks(hold))
             case staging.ClearTraffic(line, radius):
-                near = near_polyline(state.x, state.y, line, radius)
-                near &= (state.stage == ON_STAGE) & (state.role == int(Role.BACKGROUND))
+                near = near_polyline(state.actors["x"], state.actors["y"], line, radius)
+                near &= (state.actors["stage"] == ON_STAGE) & (state.actors["role"] == int(Role.BACKGROUND))
                 near[: self.end_slot] = False
-                state.stage[near] = EMPTY
+                state.actors["stage"][near] = EMPTY
 
     def _flow_index(self, name: str) -> int:
         return [flow.name for flow in self.scenario.flows].index(name)
@@ -371,15 +378,19 @@ class Stage:
         done = 0.0
         for path in chain:
             s, lateral = nearest_on_path(paths, path, x, y)
-            first, last = paths.start[path], paths.start[path + 1] - 1
+            first, last = paths.lanes["first"][path], paths.lanes["end"][path] - 1
             overshoot = 0.0
             if s <= 0.0:
-                overshoot = math.hypot(x - paths.x[first], y - paths.y[first]) - abs(lateral)
-            elif s >= paths.length[path]:
-                overshoot = math.hypot(x - paths.x[last], y - paths.y[last]) - abs(lateral)
+                overshoot = math.hypot(x - paths.points["x"][first], y - paths.points["y"][first]) - abs(
+                    lateral
+                )
+            elif s >= paths.lanes["length"][path]:
+                overshoot = math.hypot(x - paths.points["x"][last], y - paths.points["y"][last]) - abs(
+                    lateral
+                )
             if abs(lateral) + overshoot < best[0] - 1e-6:
                 best = (abs(lateral) + overshoot, done + s, lateral)
-            done += float(paths.length[path])
+            done += float(paths.lanes["length"][path])
         self._place(state, paths, given, i, track, best[1])
         return best[1], best[2]
 
@@ -395,20 +406,25 @@ class Stage:
         if from_ego is not None:
             spec = next(a for a in self.scenario.actors if a.name == actor)
             track = self.tracks[id(spec)]
-            s, _ = self._nearest_of(state, paths, given, i, track, state.x[EGO], state.y[EGO])
+            s, _ = self._nearest_of(
+                state, paths, given, i, track, state.actors["x"][EGO], state.actors["y"][EGO]
+            )
             self._place(state, paths, given, i, track, max(0.0, s + from_ego))
             fill_queue(state, paths, given, self.seed, i)
-        state.stage[i] = ON_STAGE
+        state.actors["stage"][i] = ON_STAGE
         put_on_path(state, paths, i)
         self._make_room(state, i)
 
     def _make_room(self, state: WorldState, i: int) -> None:
         """Background that stands where an actor appears leaves."""
-        reach = 0.5 * (state.length[i] + state.length) + 1.0
-        near = np.hypot(state.x - state.x[i], state.y - state.y[i]) < reach
-        near &= (state.stage == ON_STAGE) & (state.role == int(Role.BACKGROUND))
+        reach = 0.5 * (state.actors["length"][i] + state.actors["length"]) + 1.0
+        near = (
+            np.hypot(state.actors["x"] - state.actors["x"][i], state.actors["y"] - state.actors["y"][i])
+            < reach
+        )
+        near &= (state.actors["stage"] == ON_STAGE) & (state.actors["role"] == int(Role.BACKGROUND))
         near[: self.end_slot] = False
-        state.stage[near] = EMPTY
+        state.actors["stage"][near] = EMPTY
 
     def _brake_traffic(self, state: WorldState, distance: float, until: int) -> None:
         at = int(np.searchsorted(self.route.s_m, state.ego[ROUTE_S]))
@@ -416,12 +432,14 @@ class Stage:
         line = self.route.points_world[at : max(to, at + 2)]
         if len(line) < 2:
             return
-        near = near_polyline(state.x, state.y, line, 1.8)
-        near &= (state.stage == ON_STAGE) & (state.role == int(Role.BACKGROUND))
-        near &= (state.kind < int(ActorKind.BICYCLE)) & (state.motion == int(Motion.TRAFFIC))
-        near &= np.cos(state.heading - state.heading[EGO]) > 0.3
+        near = near_polyline(state.actors["x"], state.actors["y"], line, 1.8)
+        near &= (state.actors["stage"] == ON_STAGE) & (state.actors["role"] == int(Role.BACKGROUND))
+        near &= (state.actors["kind"] < int(ActorKind.BICYCLE)) & (
+            state.actors["motion"] == int(Motion.TRAFFIC)
+        )
+        near &= np.cos(state.actors["heading"] - state.actors["heading"][EGO]) > 0.3
         near[EGO] = False
-        state.halt_until[near] = until
+        state.actors["halt_until"][near] = until
 
     def _keep_in_step(self, state: WorldState) -> None:
         """Serve `SyncArrival`."""
@@ -429,11 +447,11 @@ class Stage:
         for row in self.course.following:
             i, actor_s, route_s, most = row
             ego_left = route_s - float(state.ego[ROUTE_S])
-            left = actor_s - float(state.done_m[i] + state.s[i])
+            left = actor_s - float(state.actors["done_m"][i] + state.actors["s"][i])
             if ego_left <= 1.0 or left <= 1.0:
                 continue
-            seconds = ego_left / max(float(state.speed[EGO]), 0.5)
-            state.cruise[i] = min(most, left / seconds)
+            seconds = ego_left / max(float(state.actors["speed"][EGO]), 0.5)
+            state.actors["cruise"][i] = min(most, left / seconds)
             kept.append(row)
         if len(kept) != len(self.course.following):
             self.course = replace(self.course, following=tuple(kept))
@@ -448,9 +466,9 @@ class Stage:
         self.course = replace(self.course, flows_on=on)
 
     def _path_length(self, paths: Paths, given: NDArray[np.int64], track: Track) -> float:
-        length = float(paths.length[track.path])
+        length = float(paths.lanes["length"][track.path])
         if track.first >= 0:
-            length += float(paths.length[given[track.first : track.end]].sum())
+            length += float(paths.lanes["length"][given[track.first : track.end]].sum())
         return length
 
     def _gap(self, k: int, number: int) -> float:
@@ -463,11 +481,11 @@ class Stage:
         while s > 5.0:
             if not self._emit(state, paths, given, k, s):
                 s -= 5.0
-                if not (state.stage[list(self.flow_slots[k])] == EMPTY).any():
+                if not (state.actors["stage"][list(self.flow_slots[k])] == EMPTY).any():
                     return
                 continue
             slot = self.course.flow_last[k]
-            s -= float(state.length[slot]) + self._gap(k, self.course.flow_count[k])
+            s -= float(state.actors["length"][slot]) + self._gap(k, self.course.flow_count[k])
 
     def _feed_flows(self, state: WorldState, paths: Paths, given: NDArray[np.int64]) -> None:
         for k, on in enumerate(self.course.flows_on):
@@ -475,8 +493,14 @@ class Stage:
                 continue
             last = self.course.flow_last[k]
             flow = self.scenario.flows[k]
-            if last >= 0 and state.stage[last] == ON_STAGE and state.id[last] == self.course.flow_last_id[k]:
-                behind = float(state.done_m[last] + state.s[last]) - 0.5 * float(state.length[last])
+            if (
+                last >= 0
+                and state.actors["stage"][last] == ON_STAGE
+                and state.actors["id"][last] == self.course.flow_last_id[k]
+            ):
+                behind = float(state.actors["done_m"][last] + state.actors["s"][last]) - 0.5 * float(
+                    state.actors["length"][last]
+                )
                 if behind < self._gap(k, self.course.flow_count[k]):
                     continue
             length = staging.EXTENT_M[self._kind(flow, self.course.flow_count[k])][0]
@@ -488,7 +512,7 @@ class Stage:
     def _emit(self, state: WorldState, paths: Paths, given: NDArray[np.int64], k: int, s: float) -> bool:
         """Put one vehicle of flow k at arc length s if there is room; returns whether it was."""
         slots = self.flow_slots[k]
-        i = next((slot for slot in slots if state.stage[slot] == EMPTY), -1)
+        i = next((slot for slot in slots if state.actors["stage"][slot] == EMPTY), -1)
         if i < 0:
             return False
         flow = self.scenario.flows[k]
@@ -497,21 +521,25 @@ class Stage:
         number = int(state.clock[NEXT_ID])
         track = self.tracks[id(flow)]
         self._put(state, paths, given, i, number, track, kind, flow.motion, s, extent)
-        state.goes_on[i] = 0
-        state.lateral[i] = state.lateral_from[i] = state.lateral_to[i] = flow.lateral_m
+        state.actors["goes_on"][i] = 0
+        state.actors["lateral"][i] = state.actors["lateral_from"][i] = state.actors["lateral_to"][i] = (
+            flow.lateral_m
+        )
         put_on_path(state, paths, i)
-        others = np.flatnonzero(state.stage == ON_STAGE)
+        others = np.flatnonzero(state.actors["stage"] == ON_STAGE)
         others = others[others != i]
-        away = np.hypot(state.x[others] - state.x[i], state.y[others] - state.y[i])
+        away = np.hypot(
+            state.actors["x"][others] - state.actors["x"][i], state.actors["y"][others] - state.actors["y"][i]
+        )
         room = np.where(others == EGO, EGO_ROOM_M, SOURCE_ROOM_M)
-        pavement = state.kind[others] == int(ActorKind.PEDESTRIAN)
-        parked = (state.motion[others] == int(Motion.STATIC)) & (away > 2.6)
+        pavement = state.actors["kind"][others] == int(ActorKind.PEDESTRIAN)
+        parked = (state.actors["motion"][others] == int(Motion.STATIC)) & (away > 2.6)
         if (away < room)[~pavement & ~parked].any():
-            state.stage[i] = EMPTY
+            state.actors["stage"][i] = EMPTY
             return False
         state.clock[NEXT_ID] += 1
-        state.speed[i] = state.cruise[i] = flow.speed_mps
-        state.own_cue[i] = state.cue[i] = int(flow.cue)
+        state.actors["speed"][i] = state.actors["cruise"][i] = flow.speed_mps
+        state.actors["own_cue"][i] = state.actors["cue"][i] = int(flow.cue)
         row = self.course
 
         def at_k(values: tuple[int, ...], value: int) -> tuple[int, ...]:

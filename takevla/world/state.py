@@ -8,7 +8,7 @@ state would have to be saved.
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_type_hints
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -24,59 +24,65 @@ EVENT_COLUMNS = 6
 MOST_EVENTS = 256
 
 
+ACTOR = np.dtype(
+    [
+        ("stage", "i8"),  # EMPTY, ON_STAGE or HIDDEN
+        ("id", "i8"),  # unique in the episode
+        ("kind", "i8"),  # ActorKind
+        ("role", "i8"),  # Role
+        ("motion", "i8"),  # staging.Motion
+        ("x", "f8"),
+        ("y", "f8"),
+        ("z", "f8"),
+        ("heading", "f8"),
+        ("speed", "f8"),
+        ("acceleration", "f8"),  # over the last tick
+        ("yaw_rate", "f8"),  # over the last tick
+        ("length", "f8"),
+        ("width", "f8"),
+        ("height", "f8"),
+        ("cue", "i8"),  # shown now
+        ("own_cue", "i8"),  # those that do not follow from driving
+        # path following
+        ("s", "f8"),  # arc length on queue[:, 0]
+        ("done_m", "f8"),  # length of the paths left behind
+        ("direction", "i8"),  # -1 for pedestrians who walk against the path
+        ("lateral", "f8"),  # offset from the path, positive left
+        ("lateral_from", "f8"),  # blend of the lateral offset: from, to, share done, seconds of driving
+        ("lateral_to", "f8"),
+        ("lateral_share", "f8"),
+        ("lateral_seconds", "f8"),
+        ("turned", "f8"),  # heading against the path
+        ("chain_at", "i8"),  # next entry of the pool of given paths, -1: random successors
+        ("chain_end", "i8"),
+        ("goes_on", "i8"),  # 1: random successors after the given paths; 0: ends there
+        ("gone_at_path_end", "i8"),
+        # driving
+        ("cruise", "f8"),  # m/s; 0 for TRAFFIC: `pace` x speed limit
+        ("cruise_of_ego", "f8"),  # this share of the ego's speed is added to the cruise speed
+        ("pace", "f8"),  # share of the speed limit it likes
+        ("bound", "f8"),  # m/s2 of SCRIPTED actors
+        ("halt_until", "i8"),  # tick until which it brakes to a stand
+        ("stand_ticks", "i8"),  # since it last moved
+        ("wait_ticks", "i8"),  # at the stop line
+        ("served", "i8"),  # stop line (path) at which it has waited
+        ("committed", "i8"),  # connector it will not stop for any more
+        ("draws", "i8"),  # event number of its next draw
+        ("changed_tick", "i8"),  # of the last lane change
+        ("flow", "i8"),  # index of the flow it belongs to or -1
+        ("place", "i8"),  # place at which background traffic was put or -1
+        ("born_tick", "i8"),
+        ("leave_tick", "i8"),  # at which it leaves the stage, 0: never
+        ("hit_tick", "i8"),  # of the last collision with the ego, -1: never
+    ]
+)
+
+
 class WorldState(NamedTuple):
     """N slots.  Positions are centres of the ground face, world frame; SI units."""
 
-    stage: Int  # (N,) EMPTY, ON_STAGE or HIDDEN
-    id: Int  # (N,) unique in the episode
-    kind: Int  # (N,) ActorKind
-    role: Int  # (N,) Role
-    motion: Int  # (N,) staging.Motion
-    x: Float  # (N,)
-    y: Float
-    z: Float
-    heading: Float
-    speed: Float
-    acceleration: Float  # over the last tick
-    yaw_rate: Float  # over the last tick
-    length: Float
-    width: Float
-    height: Float
-    cue: Int  # (N,) shown now
-    own_cue: Int  # (N,) those that do not follow from driving
-    # path following
+    actors: NDArray[np.void]  # (N,) ACTOR
     queue: Int  # (N, QUEUE) paths ahead; [:, 0] is the one it is on, -1 after the last
-    s: Float  # (N,) arc length on queue[:, 0]
-    done_m: Float  # (N,) length of the paths left behind
-    direction: Int  # (N,) -1 for pedestrians who walk against the path
-    lateral: Float  # (N,) offset from the path, positive left
-    lateral_from: Float  # (N,) blend of the lateral offset: from, to, share done, seconds of driving
-    lateral_to: Float
-    lateral_share: Float
-    lateral_seconds: Float
-    turned: Float  # (N,) heading against the path
-    chain_at: Int  # (N,) next entry of the pool of given paths, -1: random successors
-    chain_end: Int  # (N,)
-    goes_on: Int  # (N,) 1: random successors after the given paths; 0: ends there
-    gone_at_path_end: Int  # (N,)
-    # driving
-    cruise: Float  # (N,) m/s; 0 for TRAFFIC: `pace` x speed limit
-    cruise_of_ego: Float  # (N,) this share of the ego's speed is added to the cruise speed
-    pace: Float  # (N,) share of the speed limit it likes
-    bound: Float  # (N,) m/s2 of SCRIPTED actors
-    halt_until: Int  # (N,) tick until which it brakes to a stand
-    stand_ticks: Int  # (N,) since it last moved
-    wait_ticks: Int  # (N,) at the stop line
-    served: Int  # (N,) stop line (path) at which it has waited
-    committed: Int  # (N,) connector it will not stop for any more
-    draws: Int  # (N,) event number of its next draw
-    changed_tick: Int  # (N,) of the last lane change
-    flow: Int  # (N,) index of the flow it belongs to or -1
-    place: Int  # (N,) place at which background traffic was put or -1
-    born_tick: Int  # (N,)
-    leave_tick: Int  # (N,) at which it leaves the stage, 0: never
-    hit_tick: Int  # (N,) of the last collision with the ego, -1: never
-    # world
     clock: Int  # (8,) see TICK and following
     light: Int  # (S,) LightState now
     forced: Int  # (S,) LightState or -1
@@ -99,38 +105,24 @@ SAMPLE_COLUMNS = 9
 
 def empty_state(slots: int, signals: int, ticks: int) -> WorldState:
     """A world of `slots` slots (ego included) in which nothing is on stage yet."""
-
-    def zeros() -> Float:
-        return np.zeros(slots)
-
-    def ints(value: int = 0) -> Int:
-        return np.full(slots, value, np.int64)
-
-    annotations = get_type_hints(WorldState)
-    columns: dict[str, NDArray[np.generic]] = {}
-    for name in WorldState._fields:
-        if name in {"served", "committed", "hit_tick", "chain_at", "flow", "place"}:
-            columns[name] = ints(-1)
-        elif name in {"direction"}:
-            columns[name] = ints(1)
-        elif annotations[name] == Int:
-            columns[name] = ints()
-        else:
-            columns[name] = zeros()
-    columns["queue"] = np.full((slots, QUEUE), -1, np.int64)
-    columns["lateral_share"] = np.ones(slots)
-    columns["lateral_seconds"] = np.ones(slots)
-    columns["pace"] = np.ones(slots)
-    columns["clock"] = np.zeros(8, np.int64)
-    columns["light"] = np.zeros(signals, np.int64)
-    columns["forced"] = np.full(signals, -1, np.int64)
-    columns["forced_until"] = np.zeros(signals, np.int64)
-    columns["ego"] = np.zeros(16)
-    columns["marks"] = np.zeros(32)
-    columns["checkpoints"] = np.zeros((24, 3))
-    columns["events"] = np.zeros((MOST_EVENTS, EVENT_COLUMNS))
-    columns["samples"] = np.zeros((ticks, SAMPLE_COLUMNS))
-    return WorldState(**columns)  # type: ignore[arg-type]
+    actors = np.zeros(slots, ACTOR)
+    for name in ("served", "committed", "chain_at", "chain_end", "flow", "place", "hit_tick"):
+        actors[name] = -1
+    for name in ("direction", "lateral_share", "lateral_seconds", "pace"):
+        actors[name] = 1
+    return WorldState(
+        actors=actors,
+        queue=np.full((slots, QUEUE), -1, np.int64),
+        clock=np.zeros(8, np.int64),
+        light=np.zeros(signals, np.int64),
+        forced=np.full(signals, -1, np.int64),
+        forced_until=np.zeros(signals, np.int64),
+        ego=np.zeros(16),
+        marks=np.zeros(32),
+        checkpoints=np.zeros((24, 3)),
+        events=np.zeros((MOST_EVENTS, EVENT_COLUMNS)),
+        samples=np.zeros((ticks, SAMPLE_COLUMNS)),
+    )
 
 
 def copied(state: WorldState) -> WorldState:
@@ -148,6 +140,18 @@ def restore(state: WorldState, snapshot: WorldState) -> None:
             column[len(saved) :] = 0.0
         else:
             column[...] = saved
+
+
+@njit(cache=True)
+def on_stage(state: WorldState) -> Int:
+    """Slots of everything on stage, the ego first."""
+    slots = np.empty(state.actors.shape[0], np.int64)
+    n = 0
+    for i in range(state.actors.shape[0]):
+        if state.actors[i].stage == ON_STAGE:
+            slots[n] = i
+            n += 1
+    return slots[:n]
 
 
 @njit(cache=True)

@@ -13,7 +13,7 @@ from takevla.world.lane_change import change_lanes
 from takevla.world.lights import LightProgram, set_lights
 from takevla.world.paths import Paths
 from takevla.world.population import EVERY_TICKS, Crowd, Places, populate
-from takevla.world.state import EGO, EMPTY, QUEUE, ROUTE_INDEX, ROUTE_S, TICK, WorldState
+from takevla.world.state import EGO, EMPTY, ROUTE_INDEX, ROUTE_S, TICK, WorldState
 from takevla.world.traffic import drive_others
 
 
@@ -30,25 +30,25 @@ def foresee_ego(state: WorldState, paths: Paths, route: RouteArrays, look_m: flo
     state.queue[EGO, 0] = lane
     if lane < 0:
         return
-    if paths.junction[lane] >= 0:
+    if paths.lanes[lane].junction >= 0:
         first = at
         while first > 0 and route.lane[first - 1] == lane:
             first -= 1
-        state.s[EGO] = here - route.s[first]
+        state.actors[EGO].s = here - route.s[first]
         return
-    state.s[EGO] = 0.0
+    state.actors[EGO].s = 0.0
     for k in range(at, route.s.shape[0]):
         if route.s[k] - here > look_m:
             break
-        if route.lane[k] >= 0 and paths.junction[route.lane[k]] >= 0:
+        if route.lane[k] >= 0 and paths.lanes[route.lane[k]].junction >= 0:
             before = route.lane[max(k - 1, 0)]
             if before < 0:
                 before = lane
             state.queue[EGO, 0] = before
             state.queue[EGO, 1] = route.lane[k]
-            state.s[EGO] = paths.length[before] - (route.s[k] - here)
+            state.actors[EGO].s = paths.lanes[before].length - (route.s[k] - here)
             return
-    state.s[EGO] = min(0.0, paths.length[lane] - look_m - 20.0)
+    state.actors[EGO].s = min(0.0, paths.lanes[lane].length - look_m - 20.0)
 
 
 @njit(cache=True)
@@ -74,17 +74,21 @@ def step_world(
     if tick % EVERY_TICKS == 0:
         populate(state, paths, places, crowd, extents, given, seed, first_background, False)
     foresee_ego(state, paths, route, 70.0)
-    slots = state.stage.shape[0]
-    before = np.array([state.x[EGO], state.y[EGO], state.heading[EGO], state.speed[EGO]])
-    travelled = state.s + state.done_m
+    slots = state.actors.shape[0]
+    before = np.array(
+        [state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, state.actors[EGO].speed]
+    )
+    travelled = np.empty(slots)
+    for i in range(slots):
+        travelled[i] = state.actors[i].s + state.actors[i].done_m
     drive_others(state, paths, given, seed)
     change_lanes(state, paths, given, seed)
     move_ego(state, seed)
     for i in range(1, slots):
-        travelled[i] = min(max(abs(state.s[i] + state.done_m[i] - travelled[i]), 0.0), 3.0)
+        travelled[i] = min(max(abs(state.actors[i].s + state.actors[i].done_m - travelled[i]), 0.0), 3.0)
     resolve_contacts(state, paths, before, travelled)
     state.clock[TICK] = tick + 1
     for i in range(1, slots):
-        if 0 < state.leave_tick[i] <= tick:
-            state.stage[i] = EMPTY
+        if 0 < state.actors[i].leave_tick <= tick:
+            state.actors[i].stage = EMPTY
     judge(state, roads, route, opposite_allowed, blocked_counts, tick_limit)

@@ -19,7 +19,7 @@ from takevla.world.motion import advance, room_to_dead_end, smooth
 from takevla.world.paths import Paths, point_at
 from takevla.world.right_of_way import hold_distance, look_for_junctions
 from takevla.world.staging import Motion
-from takevla.world.state import EGO, ON_STAGE, QUEUE, TICK, WorldState
+from takevla.world.state import EGO, QUEUE, TICK, WorldState, on_stage
 
 STATIC, TRAFFIC, REACTIVE, SCRIPTED = (
     int(Motion.STATIC),
@@ -76,23 +76,23 @@ def sample_path(
     count = min(SAMPLES, int(reach / SAMPLE_M) + 2)
     k = 0
     path = state.queue[i, 0]
-    s = state.s[i]
+    s = state.actors[i].s
     allowed = np.inf
-    share_step = SAMPLE_M / max(state.speed[i], 2.0) / state.lateral_seconds[i]
-    share = state.lateral_share[i]
-    change = state.lateral_to[i] - state.lateral_from[i]
+    share_step = SAMPLE_M / max(state.actors[i].speed, 2.0) / state.actors[i].lateral_seconds
+    share = state.actors[i].lateral_share
+    change = state.actors[i].lateral_to - state.actors[i].lateral_from
     previous = 0.0
     for n in range(count):
-        while s > paths.length[path] and k + 1 < QUEUE and state.queue[i, k + 1] >= 0:
-            s -= paths.length[path]
+        while s > paths.lanes[path].length and k + 1 < QUEUE and state.queue[i, k + 1] >= 0:
+            s -= paths.lanes[path].length
             k += 1
             path = state.queue[i, k]
         x, y, _, heading = point_at(paths, path, s)
-        lateral = state.lateral_from[i] + change * smooth(min(1.0, share))
+        lateral = state.actors[i].lateral_from + change * smooth(min(1.0, share))
         ahead[n, 0] = x - lateral * math.sin(heading)
         ahead[n, 1] = y + lateral * math.cos(heading)
         ahead[n, 2] = heading
-        limit = paths.limit[path] * state.pace[i]
+        limit = paths.lanes[path].limit * state.actors[i].pace
         if n > 0:
             bend = abs((heading - previous + math.pi) % (2.0 * math.pi) - math.pi) / SAMPLE_M
             if bend > 1e-3:
@@ -139,39 +139,41 @@ def follow(
     wanted: float,
 ) -> tuple[float, float, float]:
     """IDM among everything on i's sampled path: acceleration, and gap and speed of what bounds it."""
-    speed = state.speed[i]
+    speed = state.actors[i].speed
     least = idm(speed, wanted, np.inf, 0.0, IDM_STANDSTILL_M)
     leader_gap = np.inf
     leader_speed = 0.0
-    half = 0.5 * state.length[i]
+    half = 0.5 * state.actors[i].length
     reach = (count - 1) * SAMPLE_M
-    cos_i, sin_i = math.cos(state.heading[i]), math.sin(state.heading[i])
+    cos_i, sin_i = math.cos(state.actors[i].heading), math.sin(state.actors[i].heading)
     for a in range(active.shape[0]):
         j = active[a]
-        if j == i or abs(state.z[j] - state.z[i]) > SAME_LEVEL_M:
+        if j == i or abs(state.actors[j].z - state.actors[i].z) > SAME_LEVEL_M:
             continue
-        dx = state.x[j] - state.x[i]
-        dy = state.y[j] - state.y[i]
-        far = reach + 0.5 * state.length[j] + 2.0
+        dx = state.actors[j].x - state.actors[i].x
+        dy = state.actors[j].y - state.actors[i].y
+        far = reach + 0.5 * state.actors[j].length + 2.0
         if dx * dx + dy * dy > far * far:
             continue
         # Whoever's centre is behind ours is not ahead; on sharp curves the samples decide.
-        if dx * cos_i + dy * sin_i < -0.5 * state.length[j]:
+        if dx * cos_i + dy * sin_i < -0.5 * state.actors[j].length:
             continue
-        cos_j, sin_j = math.cos(state.heading[j]), math.sin(state.heading[j])
-        radius = 0.5 * min(state.width[j], state.length[j])
-        arm = max(0.0, 0.5 * state.length[j] - radius)
-        room = 0.5 * state.width[i] + radius + SIDE_ROOM_M
-        walks = state.kind[j] == PEDESTRIAN or state.kind[j] == BICYCLE
-        looks = 6 if walks and state.speed[j] > 0.3 else 3
+        cos_j, sin_j = math.cos(state.actors[j].heading), math.sin(state.actors[j].heading)
+        radius = 0.5 * min(state.actors[j].width, state.actors[j].length)
+        arm = max(0.0, 0.5 * state.actors[j].length - radius)
+        room = 0.5 * state.actors[i].width + radius + SIDE_ROOM_M
+        walks = state.actors[j].kind == PEDESTRIAN or state.actors[j].kind == BICYCLE
+        looks = 6 if walks and state.actors[j].speed > 0.3 else 3
         for look in range(looks):
             if look < 3:
                 if arm < 0.3 and look != 1:
                     continue
                 shift = (look - 1) * arm
             else:
-                shift = (look - 2) * 0.8 * state.speed[j]  # where it will be in 0.8, 1.6 and 2.4 s
-            s, heading = on_path(ahead, count, state.x[j] + shift * cos_j, state.y[j] + shift * sin_j, room)
+                shift = (look - 2) * 0.8 * state.actors[j].speed  # where it will be in 0.8, 1.6 and 2.4 s
+            s, heading = on_path(
+                ahead, count, state.actors[j].x + shift * cos_j, state.actors[j].y + shift * sin_j, room
+            )
             if s == np.inf or s < 0.0:
                 continue
             if look >= 3:
@@ -180,7 +182,7 @@ def follow(
                 if mine < when - 1.5 or mine > when + 2.0:
                     continue
             cos = cos_j * math.cos(heading) + sin_j * math.sin(heading)
-            along = state.speed[j] * cos if look < 3 else 0.0
+            along = state.actors[j].speed * cos if look < 3 else 0.0
             gap = s - radius - half
             if gap < -2.0 * half:
                 continue
@@ -198,25 +200,34 @@ def follow(
 @njit(cache=True)
 def show_cues(state: WorldState, paths: Paths, i: int, connector: int, entry: float) -> None:
     """Brake lights and indicators follow from driving, in addition to the actor's own cues."""
-    cue = state.own_cue[i]
-    if state.kind[i] < BICYCLE:
-        if state.acceleration[i] < BRAKE_LIGHT_MPS2 or (state.speed[i] < 0.1 and state.motion[i] != STATIC):
+    cue = state.actors[i].own_cue
+    if state.actors[i].kind < BICYCLE:
+        if state.actors[i].acceleration < BRAKE_LIGHT_MPS2 or (
+            state.actors[i].speed < 0.1 and state.actors[i].motion != STATIC
+        ):
             cue |= BRAKE
-        if state.lateral_share[i] < 1.0 and abs(state.lateral_to[i] - state.lateral_from[i]) > 1.0:
-            cue |= INDICATOR_LEFT if state.lateral_to[i] > state.lateral_from[i] else INDICATOR_RIGHT
+        if (
+            state.actors[i].lateral_share < 1.0
+            and abs(state.actors[i].lateral_to - state.actors[i].lateral_from) > 1.0
+        ):
+            cue |= (
+                INDICATOR_LEFT
+                if state.actors[i].lateral_to > state.actors[i].lateral_from
+                else INDICATOR_RIGHT
+            )
         elif connector >= 0 and entry < INDICATE_M:
-            if paths.turn[connector] == LEFT:
+            if paths.lanes[connector].turn == LEFT:
                 cue |= INDICATOR_LEFT
-            elif paths.turn[connector] == RIGHT:
+            elif paths.lanes[connector].turn == RIGHT:
                 cue |= INDICATOR_RIGHT
-    state.cue[i] = cue
+    state.actors[i].cue = cue
 
 
 @njit(cache=True)
 def drive_others(state: WorldState, paths: Paths, given: NDArray[np.int64], seed: int) -> None:
     """Decide on the present state for every moving actor, then move them all by one tick."""
-    slots = state.stage.shape[0]
-    active = np.flatnonzero(state.stage == ON_STAGE)
+    slots = state.actors.shape[0]
+    active = on_stage(state)
     connector = np.full(slots, -1, np.int64)
     entry = np.full(slots, np.inf)
     line = np.full(slots, np.inf)
@@ -227,26 +238,26 @@ def drive_others(state: WorldState, paths: Paths, given: NDArray[np.int64], seed
     tick = state.clock[TICK]
     for a in range(active.shape[0]):
         i = active[a]
-        if i == EGO or state.motion[i] == STATIC:
+        if i == EGO or state.actors[i].motion == STATIC:
             continue
-        speed = state.speed[i]
-        cruise = state.cruise[i] + state.cruise_of_ego[i] * state.speed[EGO]
-        if state.motion[i] == SCRIPTED or state.kind[i] == PEDESTRIAN:
+        speed = state.actors[i].speed
+        cruise = state.actors[i].cruise + state.actors[i].cruise_of_ego * state.actors[EGO].speed
+        if state.actors[i].motion == SCRIPTED or state.actors[i].kind == PEDESTRIAN:
             step = (cruise - speed) / 0.05
-            acceleration[i] = min(state.bound[i], max(-state.bound[i], step))
+            acceleration[i] = min(state.actors[i].bound, max(-state.actors[i].bound, step))
         else:
             reach = min(75.0, 36.0 + 1.6 * speed)
             count, allowed = sample_path(state, paths, i, ahead, reach)
             wanted = allowed
-            if cruise > 0.0 or state.motion[i] == REACTIVE:
+            if cruise > 0.0 or state.actors[i].motion == REACTIVE:
                 # A REACTIVE actor may exceed the limit, not what the bends allow.
-                wanted = min(cruise, allowed / max(state.pace[i], 0.1))
-            if state.halt_until[i] > tick:
+                wanted = min(cruise, allowed / max(state.actors[i].pace, 0.1))
+            if state.actors[i].halt_until > tick:
                 wanted = 0.0
             acceleration[i], leader_gap, leader_speed = follow(state, active, ahead, count, i, wanted)
-            if state.motion[i] == TRAFFIC:
-                if state.committed[i] >= 0 and connector[i] != state.committed[i]:
-                    state.committed[i] = -1
+            if state.actors[i].motion == TRAFFIC:
+                if state.actors[i].committed >= 0 and connector[i] != state.actors[i].committed:
+                    state.actors[i].committed = -1
                 hold = hold_distance(
                     state, paths, active, connector, entry, line, line_path, i, leader_gap, leader_speed
                 )
@@ -254,14 +265,14 @@ def drive_others(state: WorldState, paths: Paths, given: NDArray[np.int64], seed
                 if hold < np.inf:
                     stop = idm(speed, wanted, hold, 0.0, LINE_STANDSTILL_M)
                     acceleration[i] = min(acceleration[i], stop)
-        if state.halt_until[i] > tick and state.motion[i] != SCRIPTED:
+        if state.actors[i].halt_until > tick and state.actors[i].motion != SCRIPTED:
             acceleration[i] = min(acceleration[i], -6.0)
     for a in range(active.shape[0]):
         i = active[a]
         if i == EGO:
             continue
-        if state.motion[i] == STATIC:
-            state.cue[i] = state.own_cue[i]
+        if state.actors[i].motion == STATIC:
+            state.actors[i].cue = state.actors[i].own_cue
             continue
         advance(state, paths, given, seed, i, acceleration[i])
         show_cues(state, paths, i, connector[i], entry[i])
