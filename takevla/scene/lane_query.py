@@ -141,10 +141,10 @@ def nearest_lane(
     best_lane, best_s, best_lateral, best_score = -1, 0.0, 0.0, 1e30
     reach = max_distance + 1.0  # points may lie up to half a spacing from the foot of the perpendicular
     columns, rows = arrays.grid_shape[0], arrays.grid_shape[1]
-    column_low = int(math.floor((x - reach - arrays.grid_origin[0]) / GRID_CELL_M))
-    column_high = int(math.floor((x + reach - arrays.grid_origin[0]) / GRID_CELL_M))
-    row_low = int(math.floor((y - reach - arrays.grid_origin[1]) / GRID_CELL_M))
-    row_high = int(math.floor((y + reach - arrays.grid_origin[1]) / GRID_CELL_M))
+    column_low = math.floor((x - reach - arrays.grid_origin[0]) / GRID_CELL_M)
+    column_high = math.floor((x + reach - arrays.grid_origin[0]) / GRID_CELL_M)
+    row_low = math.floor((y - reach - arrays.grid_origin[1]) / GRID_CELL_M)
+    row_high = math.floor((y + reach - arrays.grid_origin[1]) / GRID_CELL_M)
     for row in range(max(0, row_low), min(rows - 1, row_high) + 1):
         for column in range(max(0, column_low), min(columns - 1, column_high) + 1):
             cell = row * columns + column

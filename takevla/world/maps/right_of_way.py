@@ -49,7 +49,8 @@ def mark_priorities(
     `rank(connector)`: 0 for the major road, higher for roads that must give way.
     `together(a, b)`: whether both may be moving at once; False where signals keep them apart.
     Of equal rank a left turn yields to what comes towards it, a turn yields to bicycles that go
-    straight on, and otherwise the one from the right goes first; ties go to the lower lane index.
+    straight on, and otherwise the one from the right goes first; of two from
+    one side that merge, the straighter; ties go to the lower lane index.
     """
     for own in connectors:
         lane = draft.lanes[own]
@@ -66,7 +67,8 @@ def _must_yield(draft: MapDraft, own: int, other: int, rank: Callable[[int], int
     if abs(bearing) < math.radians(45.0):  # same approach: side by side
         if mine.kind != theirs.kind:
             return mine.kind == LaneKind.DRIVING and mine.turn != Turn.STRAIGHT
-        return (_side(mine), own) > (_side(theirs), other)
+        merging = (_side(mine), _swerve(mine), own)
+        return merging > (_side(theirs), _swerve(theirs), other)
     if abs(bearing) > ONCOMING_LEAST_RAD:
         return (_side(mine), own) > (_side(theirs), other)
     return bearing > 0.0  # it comes from the right when its heading is to the left of ours
@@ -74,6 +76,12 @@ def _must_yield(draft: MapDraft, own: int, other: int, rank: Callable[[int], int
 
 def _approach(mine: LaneDraft, theirs: LaneDraft) -> float:
     return float((theirs.heading[0] - mine.heading[0] + math.pi) % (2 * math.pi) - math.pi)
+
+
+def _swerve(lane: LaneDraft) -> float:
+    """How far sideways a connector moves (m, rounded): of two that merge the straighter goes first."""
+    dx, dy = lane.points[0, :2] - lane.points[-1, :2]
+    return round(abs(dy * math.cos(lane.heading[-1]) - dx * math.sin(lane.heading[-1])), 1)
 
 
 def _side(lane: LaneDraft) -> int:

@@ -22,20 +22,23 @@ from takevla.scene.road_map import (
 from takevla.world.maps.curves import connect
 from takevla.world.maps.draft import JunctionDraft, MapDraft, turn_of
 from takevla.world.maps.right_of_way import mark_conflicts, mark_priorities
+from takevla.world.maps.roadside import (
+    ALL_RED_S,
+    ROADSIDE_M,
+    SIGN_HEIGHT_M,
+    YELLOW_S,
+    between,
+    end_stop_line,
+    light_heads,
+    opposing_groups,
+)
 from takevla.world.maps.towns.sections import KMH, Section
 
 CORNER_M = 6.0  # from the edge of the crossing road to the stop line: room for the corner and a crosswalk
 LEAST_TRIM_M = 9.0
 CROSSWALK_START_M = 1.0  # behind the stop line
 CROSSWALK_DEPTH_M = 3.0
-STOP_LINE_SETBACK_M = 0.5  # before the end of the lane
 TURN_SPEED_MPS = 30.0 * KMH
-NEAR_HEAD_HEIGHT_M = 3.4
-FAR_HEAD_HEIGHT_M = 4.6
-SIGN_HEIGHT_M = 2.2
-ROADSIDE_M = 1.2  # posts stand this far beyond the carriageway
-YELLOW_S = 3.0
-ALL_RED_S = 2.0
 
 
 class Rule(Enum):
@@ -200,15 +203,11 @@ def _major_legs(legs: list[Leg]) -> set[int]:
     best, pair = -1e9, (0, 0)
     for i in range(len(legs)):
         for j in range(i + 1, len(legs)):
-            bend = abs(abs(_between(legs[i].outward_rad, legs[j].outward_rad)) - math.pi)
+            bend = abs(abs(between(legs[i].outward_rad, legs[j].outward_rad)) - math.pi)
             score = 2.0 * (legs[i].section.rank + legs[j].section.rank) - 4.0 * bend
             if score > best:
                 best, pair = score, (i, j)
     return set(pair)
-
-
-def _between(first: float, second: float) -> float:
-    return (second - first + math.pi) % (2 * math.pi) - math.pi
 
 
 def _phase_groups(legs: list[Leg], rule: Rule) -> list[list[int]]:
@@ -218,16 +217,8 @@ def _phase_groups(legs: list[Leg], rule: Rule) -> list[list[int]]:
         return [[k] for k in waiting]
     if rule != Rule.PERMISSIVE:
         return []
-    groups: list[list[int]] = []
-    while waiting:
-        first = waiting.pop(0)
-        partner = next(
-            (k for k in waiting if abs(_between(legs[first].outward_rad, legs[k].outward_rad)) > 2.36), None
-        )
-        if partner is not None:
-            waiting.remove(partner)
-        groups.append([first] if partner is None else [first, partner])
-    return groups
+    headings = [legs[k].outward_rad for k in waiting]
+    return [[waiting[k] for k in group] for group in opposing_groups(headings)]
 
 
 def _signals(
@@ -246,7 +237,7 @@ def _signals(
         draft.signals.append(Signal(signal_of[k], index, _heads(node_xy, legs, k)))
         for lane in (*leg.arriving, leg.arriving_bike):
             if lane >= 0:
-                _stop_line(draft, lane, Control.SIGNAL, signal_of[k])
+                end_stop_line(draft, lane, Control.SIGNAL, signal_of[k])
     phases = tuple(
         SignalPhase(
             signals=tuple(signal_of[leg] for leg in group),
@@ -268,7 +259,6 @@ def _heads(node_xy: NDArray[np.float64], legs: list[Leg], own: int) -> NDArray[n
     ahead = np.array([math.cos(heading), math.sin(heading)])
     right = np.array([ahead[1], -ahead[0]])
     facing = (leg.outward_rad + math.pi) % (2 * math.pi) - math.pi
-    away = math.atan2(-ahead[1], -ahead[0])
     near = leg.end_xy + right * (leg.arriving_half_m + ROADSIDE_M) + ahead * 1.0
     across, lateral = 0.0, leg.arriving_half_m + ROADSIDE_M
     for k, other in enumerate(legs):
@@ -281,20 +271,7 @@ def _heads(node_xy: NDArray[np.float64], legs: list[Leg], own: int) -> NDArray[n
         across = max(across, max(other.arriving_half_m, other.leaving_half_m) + 2.0)
     # Measured from the approach's own line, so that the far head is seen over the same lane edge.
     reach = float(np.dot(node_xy - leg.end_xy, ahead)) + across
-    far = leg.end_xy + ahead * reach + right * lateral
-    return np.array(
-        [
-            [near[0], near[1], NEAR_HEAD_HEIGHT_M, away],
-            [far[0], far[1], FAR_HEAD_HEIGHT_M, away],
-        ],
-        np.float32,
-    )
-
-
-def _stop_line(draft: MapDraft, lane: int, control: Control, signal: int = -1) -> int:
-    own = draft.lanes[lane]
-    length = float(np.linalg.norm(np.diff(own.points, axis=0), axis=1).sum())
-    return draft.add_stop_line(lane, max(0.0, length - STOP_LINE_SETBACK_M), control, signal)
+    return light_heads(near, leg.end_xy + ahead * reach + right * lateral, heading)
 
 
 def _signs(draft: MapDraft, legs: list[Leg], rule: Rule, major: set[int]) -> None:
@@ -304,7 +281,7 @@ def _signs(draft: MapDraft, legs: list[Leg], rule: Rule, major: set[int]) -> Non
     for k, leg in enumerate(legs):
         if not leg.arriving or (rule != Rule.ALL_STOP and k in major):
             continue
-        lines = tuple(_stop_line(draft, lane, control) for lane in leg.arriving)
+        lines = tuple(end_stop_line(draft, lane, control) for lane in leg.arriving)
         heading = leg.outward_rad + math.pi
         ahead = np.array([math.cos(heading), math.sin(heading)])
         right = np.array([ahead[1], -ahead[0]])
