@@ -16,7 +16,7 @@ from takevla.world.camera.instances import actor_instances, emit
 from takevla.world.camera.look import OVERSAMPLING, Look, develop, is_night, make_look
 from takevla.world.camera.models import models
 from takevla.world.camera.renderer import Renderer
-from takevla.world.camera.rig import FOV_DEG, HEIGHT_PX, MOUNT_M, WIDTH_PX, Rig
+from takevla.world.camera.rig import FOV_DEG, HEIGHT_PX, LENS_YAWS_DEG, MOUNT_M, WIDTH_PX, Rig
 from takevla.world.camera.town import Town, build_town
 
 BATCH_QUADS = 24_000  # the greatest number of quads of each batch in one picture
@@ -53,10 +53,13 @@ class Camera:
         height: int = HEIGHT_PX,
         fov_deg: float = FOV_DEG,
         mount_m: tuple[float, float, float] = MOUNT_M,
+        lens_yaws_deg: tuple[float, ...] = LENS_YAWS_DEG,
     ) -> None:
-        """Size in pixels, horizontal field of view, and mount (see `Rig`)."""
-        self._rig = Rig(width, height, fov_deg, mount_m)
-        self._renderer = Renderer(OVERSAMPLING * width, OVERSAMPLING * height, fov_deg, BATCH_QUADS)
+        """The fields of `Rig`."""
+        self._rig = Rig(width, height, fov_deg, mount_m, lens_yaws_deg)
+        self._renderer = Renderer(
+            OVERSAMPLING * width, OVERSAMPLING * height, fov_deg, len(lens_yaws_deg), BATCH_QUADS
+        )
         self._solid = np.zeros((4 * BATCH_QUADS, 4), np.float32)
         self._flat = np.zeros((4 * BATCH_QUADS, 4), np.float32)  # ground, then shadows on it
         self._looks: OrderedDict[Weather, Look] = OrderedDict()
@@ -95,12 +98,17 @@ class Camera:
         )
         yaw = float(ego.heading_rad) + yaw_offset_rad
         tan_half = math.tan(math.radians(0.5 * self._rig.fov_deg))
-        low = lay(town.ground, eye, yaw, tan_half, self._flat[: 4 * GROUND_QUADS])
-        solid = 0
-        for placed in (actor_instances(scene.actors, night), town.instances(scene.lights, night)):
-            more = emit(models(), placed, eye, yaw, tan_half, self._solid[4 * solid :], self._flat[4 * low :])
-            solid, low = solid + more[0], low + more[1]
-        raw = self._renderer.draw(self._flat[: 4 * low], self._solid[: 4 * solid], eye, yaw)
+        instances = (actor_instances(scene.actors, night), town.instances(scene.lights, night))
+        for lens, lens_yaw_deg in enumerate(self._rig.lens_yaws_deg):
+            look_yaw = yaw + math.radians(lens_yaw_deg)
+            low = lay(town.ground, eye, look_yaw, tan_half, self._flat[: 4 * GROUND_QUADS])
+            solid = 0
+            for placed in instances:
+                room = self._solid[4 * solid :], self._flat[4 * low :]
+                more = emit(models(), placed, eye, look_yaw, tan_half, *room)
+                solid, low = solid + more[0], low + more[1]
+            self._renderer.put(lens, self._flat[: 4 * low], self._solid[: 4 * solid], eye, look_yaw)
+        raw = self._renderer.draw()
         picture = np.empty((self._rig.height, self._rig.width, 3), np.uint8)
         develop(raw, look, scene.time_us, picture)
         return picture

@@ -26,6 +26,7 @@ BAY_M = 6.5  # between the cross lines of a parking lane
 STRIPE_M = 0.55  # of a pedestrian crossing, and as much again between two
 PAINT_Z_M = 0.01
 SEAM_M = 0.06
+GAP_M = 3.0  # gaps between connectors up to twice as wide belong to the junction's floor
 TURN_STEP_RAD = 0.05  # a ribbon's chord turns by no more
 CHORD_M = 20.0
 CHUNK_M = 60.0
@@ -244,7 +245,8 @@ def _junction_fill(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) ->
             areas.append(shapely.make_valid(shapely.Polygon(np.concatenate([left, right[::-1]])[:, :2])))
         if not areas:
             continue
-        floor = shapely.union_all(areas).buffer(3.0, quad_segs=4).buffer(-3.0, quad_segs=4).simplify(0.08)
+        floor = shapely.union_all(areas).buffer(GAP_M, quad_segs=4)
+        floor = floor.buffer(2 * SEAM_M - GAP_M, quad_segs=4).simplify(SEAM_M)
         corners = np.array(
             [
                 shapely.get_coordinates(triangle)[[0, 1, 2, 2]]

@@ -75,7 +75,9 @@ def _beams(rig: Rig, night: bool) -> tuple[NDArray[np.float32], NDArray[np.float
         return dark, dark
     focal = OVERSAMPLING * rig.focal_px
     below, ground_m = _ground_distance(rig)
-    azimuth = np.arctan2(np.arange(width) + 0.5 - 0.5 * width, focal)[None, :]
+    lens_width = OVERSAMPLING * rig.lens_width
+    off_axis = np.arctan2(0.5 * lens_width - 0.5 - np.arange(lens_width), focal)
+    azimuth = np.concatenate([off_axis + np.radians(yaw) for yaw in rig.lens_yaws_deg])[None, :]
     spread = np.exp(-((azimuth / BEAM_HALF_WIDTH_RAD) ** 2))
     far = np.minimum(ground_m, 1e6) / BEAM_REACH_M
     reach = np.where(below > 0.0, np.exp(-(far**2)), 0.0)[:, None]

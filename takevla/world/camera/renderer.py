@@ -45,32 +45,57 @@ class _Batch:
     """Quads that change with every picture."""
 
     def __init__(self, root: Any) -> None:
-        usage = core.Geom.UHDynamic
-        triangles = core.GeomTriangles(usage)
-        triangles.setIndexType(core.Geom.NTUint32)
-        self._geom = core.Geom(core.GeomVertexData("quads", core.GeomVertexFormat.getV3c4(), usage))
-        self._geom.addPrimitive(triangles)
+        self._format = core.GeomVertexFormat.getV3c4()
         self._node = core.GeomNode("batch")
         self._node.setBounds(core.OmniBoundingVolume())
         self._node.setFinal(True)
         self.path = root.attachNewNode(self._node)
 
     def set(self, vertices: NDArray[np.float32], indices: NDArray[np.uint32]) -> None:
+        """Show these; fresh objects cost less than the copies that Panda3D makes of changed ones."""
         self._node.removeAllGeoms()
-        if len(vertices):
-            data = self._geom.modifyVertexData()
-            data.uncleanSetNumRows(len(vertices))
-            data.modifyArrayHandle(0).copyDataFrom(vertices)
-            corners = self._geom.modifyPrimitive(0).modifyVertices().modifyHandle()
-            corners.copyDataFrom(indices[: len(vertices) // 4 * 6])
-            self._node.addGeom(self._geom)
+        if not len(vertices):
+            return
+        data = core.GeomVertexData("quads", self._format, core.Geom.UHStream)
+        data.uncleanSetNumRows(len(vertices))
+        data.modifyArrayHandle(0).copyDataFrom(vertices)
+        triangles = core.GeomTriangles(core.Geom.UHStream)
+        triangles.setIndexType(core.Geom.NTUint32)
+        triangles.modifyVertices().modifyHandle().copyDataFrom(indices[: len(vertices) // 4 * 6])
+        geom = core.Geom(data)
+        geom.addPrimitive(triangles)
+        self._node.addGeom(geom)
+
+
+class _Lens:
+    """One part of the picture: a camera and what it sees."""
+
+    def __init__(self, buffer: Any, share: tuple[float, float], fov_deg: float, aspect: float) -> None:
+        root = core.NodePath("view")
+        root.setTwoSided(True)
+        root.setAttrib(core.ShadeModelAttrib.make(core.ShadeModelAttrib.MFlat))
+        lens = core.PerspectiveLens()
+        lens.setFov(fov_deg)
+        lens.setAspectRatio(aspect)
+        lens.setNearFar(NEAR_M, FAR_M)
+        self.camera = root.attachNewNode(core.Camera("camera", lens))
+        region = buffer.makeDisplayRegion(share[0], share[1], 0.0, 1.0)
+        region.setCamera(self.camera)
+        region.setClearColorActive(True)
+        region.setClearColor(core.LColor(0, 0, 0, 0))
+        region.setClearDepthActive(True)
+        self.flat, self.solid = _Batch(root), _Batch(root)
+        # What lies on the ground is drawn first, in the order given, without regard to depth.
+        self.flat.path.setBin("background", 0)
+        self.flat.path.setDepthTest(False)
+        self.flat.path.setDepthWrite(False)
 
 
 class Renderer:
-    """Draws quads into memory, for one size and field of view."""
+    """Draws quads into memory, for one size and a row of equal lenses."""
 
-    def __init__(self, width: int, height: int, fov_deg: float, capacity: int) -> None:
-        """`capacity` is the greatest number of quads in a batch."""
+    def __init__(self, width: int, height: int, fov_deg: float, lenses: int, capacity: int) -> None:
+        """`fov_deg` is that of one lens, `capacity` the greatest number of quads in a batch."""
         self._size = (height, width)
         self._indices = _index_bytes(capacity)
         properties = core.FrameBufferProperties()
@@ -94,39 +119,33 @@ class Renderer:
             self._texture, core.GraphicsOutput.RTMCopyRam, core.GraphicsOutput.RTPColor
         )
         self._buffer.setActive(False)
-        lens = core.PerspectiveLens()
-        lens.setFov(fov_deg)
-        lens.setAspectRatio(width / height)
-        lens.setNearFar(NEAR_M, FAR_M)
-        self._camera = core.NodePath(core.Camera("camera", lens))
-        region = self._buffer.makeDisplayRegion()
-        region.setCamera(self._camera)
-        region.setClearColorActive(True)
-        region.setClearColor(core.LColor(0, 0, 0, 0))
-        region.setClearDepthActive(True)
-        root = core.NodePath("view")
-        root.setTwoSided(True)
-        root.setAttrib(core.ShadeModelAttrib.make(core.ShadeModelAttrib.MFlat))
-        self._camera.reparentTo(root)
-        self._flat, self._solid = _Batch(root), _Batch(root)
-        # What lies on the ground is drawn first, in the order given, without regard to depth.
-        self._flat.path.setBin("background", 0)
-        self._flat.path.setDepthTest(False)
-        self._flat.path.setDepthWrite(False)
+        self._lenses = [
+            _Lens(self._buffer, (i / lenses, (i + 1) / lenses), fov_deg, width / lenses / height)
+            for i in range(lenses)
+        ]
 
-    def draw(
-        self, flat: NDArray[np.float32], solid: NDArray[np.float32], eye: NDArray[np.float64], yaw_rad: float
-    ) -> NDArray[np.uint8]:
-        """The picture (H, W, 4) BGRA, lowest row first: a view that the next call overwrites.
+    def put(
+        self,
+        lens: int,
+        flat: NDArray[np.float32],
+        solid: NDArray[np.float32],
+        eye: NDArray[np.float64],
+        yaw_rad: float,
+    ) -> None:
+        """Say what a lens sees, and from where; the arrays are copied.
 
         `flat` and `solid` hold four vertices a quad: x, y, z and a coded colour (see `instances.py`).
         `flat` is painted in its order; `solid` covers it and hides itself by depth.
         """
-        self._flat.set(flat, self._indices)
-        self._solid.set(solid, self._indices)
+        view = self._lenses[lens]
+        view.flat.set(flat, self._indices)
+        view.solid.set(solid, self._indices)
         # Panda3D looks along +y where we look along +x.
         heading = float(np.degrees(yaw_rad)) - 90.0
-        self._camera.setPosHpr(float(eye[0]), float(eye[1]), float(eye[2]), heading, 0.0, 0.0)
+        view.camera.setPosHpr(float(eye[0]), float(eye[1]), float(eye[2]), heading, 0.0, 0.0)
+
+    def draw(self) -> NDArray[np.uint8]:
+        """The picture (H, W, 4) BGRA, lowest row first: a view that the next call overwrites."""
         self._buffer.setActive(True)
         self._engine.renderFrame()
         self._buffer.setActive(False)

@@ -236,3 +236,31 @@ def test_rig_refuses_impossible_sizes() -> None:
         Rig(width=4)
     with pytest.raises(ValueError, match="fov_deg"):
         Rig(fov_deg=180.0)
+
+
+def test_cross_traffic_is_in_view_at_the_stop_line(camera: Camera, town: RoadMap) -> None:
+    """From 3 m before the line, a car 12 m beyond it and 20 m to either side can be seen."""
+    empty = camera.render(town, make_scene(x=57.0))
+    for y in (-22.0, 18.0):
+        shown = camera.render(town, make_scene([(ActorKind.CAR, 72.0, y, 1.57, 0)], x=57.0))
+        assert changed(shown, empty).sum() >= 30
+
+
+def test_lenses_meet_without_a_gap(camera: Camera, town: RoadMap) -> None:
+    """A box that stands astride the seam is seen whole, on both sides of it, at the same height."""
+    rows = [(ActorKind.BOX, 12.0, -1.75, 0.0, 0)]
+    mask = changed(camera.render(town, make_scene(rows)), camera.render(town, make_scene()))
+    columns = np.flatnonzero(mask.any(axis=0))
+    assert (np.diff(columns) == 1).all()
+    assert columns[0] < 127
+    assert columns[-1] > 128
+    np.testing.assert_array_equal(mask[:, 126:128].any(axis=1), mask[:, 128:130].any(axis=1))
+
+
+def test_one_lens_can_be_chosen(town: RoadMap) -> None:
+    single = Camera(width=200, height=100, fov_deg=110.0, lens_yaws_deg=(0.0,))
+    rows = [(ActorKind.BOX, 12.0, -1.75, 0.0, 0)]
+    mask = changed(single.render(town, make_scene(rows)), single.render(town, make_scene()))
+    pixel, inside = single.rig.project(np.array([[12.0, 0.0, 0.6]]))
+    assert inside[0]
+    np.testing.assert_allclose(pixel[0], [c.mean() for c in np.nonzero(mask)[::-1]], atol=2.0)
