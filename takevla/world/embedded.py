@@ -20,7 +20,15 @@ from takevla.world.dynamics import EGO_EXTENT_M
 from takevla.world.lights import light_program, set_lights
 from takevla.world.maps.route_xml import RouteTask, ScenarioCall, trace_task
 from takevla.world.paths import Paths, town_paths, with_free_paths
-from takevla.world.population import Crowd, extent_table, find_places, populate
+from takevla.world.population import (
+    PARKED,
+    Crowd,
+    Places,
+    extent_table,
+    find_places,
+    near_polyline,
+    populate,
+)
 from takevla.world.record import RouteRecord, make_record
 from takevla.world.scenarios import build_scenario
 from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage, Track, check_paths
@@ -122,7 +130,11 @@ def lay_paths(paths: Paths, scenarios: list[Scenario]) -> tuple[Paths, NDArray[n
     tracks: dict[int, Track] = {}
     for scenario in scenarios:
         switches = [c for s in scenario.stages for c in s.do if isinstance(c, staging.SwitchPath)]
-        for record in (*scenario.actors, *scenario.flows, *switches):
+        records: list[staging.ActorSpec | staging.Flow | staging.SwitchPath] = []
+        records += scenario.actors
+        records += scenario.flows
+        records += switches
+        for record in records:
             if record.path_world is not None:
                 tracks[id(record)] = Track(len(paths.lanes) + len(lines), -1, -1)
                 lines.append(record.path_world)
@@ -166,8 +178,7 @@ class EmbeddedWorld:
         self._crowd = crowd_of(density)
         self._extents = extent_table()
         clear = [area for scenario in scenarios for area in scenario.keep_clear]
-        self._places = find_places(self._paths, clear)
-        self._places = self._without_parked_on_route()
+        self._places = self._places_off_route(find_places(self._paths, clear))
         self._stages: list[Stage] = []
         slot = 1
         for scenario in scenarios:
@@ -181,13 +192,11 @@ class EmbeddedWorld:
         self._put_ego(scenarios)
         self._set_stage()
 
-    def _without_parked_on_route(self):  # type: ignore[no-untyped-def]
-        from takevla.world.population import PARKED, near_polyline
-
-        places = self._places
+    def _places_off_route(self, places: Places) -> Places:
+        """Without parked cars in the ego's way."""
         near = near_polyline(places.x, places.y, self._route.points_world, EGO_CLEAR_M)
         keep = ~(near & (places.use == PARKED))
-        return type(places)(*(column[keep] for column in places))
+        return Places(**{name: column[keep] for name, column in places._asdict().items()})
 
     def _put_ego(self, scenarios: list[Scenario]) -> None:
         state = self._state

@@ -129,7 +129,7 @@ def copied(state: WorldState) -> WorldState:
     """A snapshot; rows of `samples` not yet written are left out."""
     done = int(state.clock[TICK])
     rest = state._replace(samples=state.samples[:done])
-    return WorldState(*(column.copy() for column in rest))
+    return WorldState(**{name: column.copy() for name, column in rest._asdict().items()})
 
 
 def restore(state: WorldState, snapshot: WorldState) -> None:
