@@ -104,17 +104,15 @@ def _common(parser: ArgumentParser, out: str | None, workers: bool = True) -> No
 # --- run, quickstart --------------------------------------------------------------------------------
 
 
-def _recipe_arguments(parser: ArgumentParser, recipe: str | None) -> None:
-    from takevla.recipe import Recipe, shipped_recipe
+def _recipe_arguments(out: str) -> Callable[[ArgumentParser], None]:
+    def add(parser: ArgumentParser) -> None:
+        from takevla.recipe import Recipe
 
-    files = [str(shipped_recipe(recipe))] if recipe else []
-    parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
-    parser.add_argument(
-        "--out", type=Path, default=Path(f"runs/{recipe or 'takevla'}"), help="the run's folder"
-    )
-    parser.add_class_arguments(Recipe)
-    if files:
-        parser.default_config_files = files
+        parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
+        parser.add_argument("--out", type=Path, default=Path(out), help="the run's folder")
+        parser.add_class_arguments(Recipe)
+
+    return add
 
 
 def _run(command: str) -> Callable[[Arguments], None]:
@@ -325,12 +323,12 @@ def _model_folder(name: str) -> Path:
 COMMANDS: dict[str, Command] = {
     "quickstart": Command(
         "the whole loop, small, on the embedded world, with a report at the end",
-        lambda parser: _recipe_arguments(parser, "quickstart"),
+        _recipe_arguments("runs/quickstart"),
         _run("quickstart"),
     ),
     "run": Command(
         "the whole loop as a recipe says: takevla run RECIPE.yaml",
-        lambda p: _recipe_arguments(p, None),
+        _recipe_arguments("runs/takevla"),
         _run("run"),
     ),
     "demonstrate": Command("collect expert driving for pretraining", _demonstrate_arguments, _demonstrate),

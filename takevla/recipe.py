@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from takevla.learn.dream.dreaming import DreamConfig
@@ -33,7 +32,7 @@ class RouteChoice:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole run, from a base model to a report.
+    """A whole run, from a base model to a report.  The defaults are the quickstart's.
 
     Args:
         name: how the report names the run.
@@ -84,13 +83,3 @@ def first_difference(one: dict[str, Any], other: dict[str, Any], prefix: str = "
         elif a != b:
             return f"{prefix}{key}"
     return None
-
-
-def shipped_recipe(name: str) -> Path:
-    """Path of a recipe that comes with the package; ValueError names those there are."""
-    folder = Path(__file__).parent / "recipes"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        there = ", ".join(sorted(one.stem for one in folder.glob("*.yaml")))
-        raise ValueError(f"no recipe named {name!r}; there are {there}, or give the path of a YAML file")
-    return path
