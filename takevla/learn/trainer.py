@@ -129,7 +129,7 @@ class Trainer:
         with _progress(show) as progress:
             task = progress.add_task("training", total=self.steps, completed=self.step, loss="")
             while self.step < last:
-                window.append(self._advance())
+                window.append(self.advance())
                 progress.update(task, completed=self.step)
                 if self.step % self.config.log_every == 0 or self.step == self.steps:
                     point = self._point(window)
@@ -145,8 +145,8 @@ class Trainer:
         self.model.train(False)
         return self.curves
 
-    def _advance(self) -> Losses:
-        """One step."""
+    def advance(self) -> Losses:
+        """One step of the optimizer."""
         config = self.config
         generator = torch.Generator().manual_seed(_step_seed(config.seed, self.step))
         torch.manual_seed(_step_seed(config.seed, self.step))  # dropout of adapters

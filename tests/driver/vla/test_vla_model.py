@@ -1,11 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from tiny_vla import GO, STOP, observations, tiny_model, tiny_tokenizer
+from tiny_vla import GO, SIZE, STOP, observations, tiny_model, tiny_tokenizer
+from transformers import InternVLConfig, InternVLVisionConfig
 
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
+from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words, tiny_config
 from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
@@ -101,8 +105,6 @@ def test_every_input_reaches_the_plan():
     seen = observations(1)[0]
     driver = VlaDriver(model, tiny_tokenizer(), commentary=False, half_precision=False)
     base = driver.plan([seen])[0].waypoints_ego
-    from dataclasses import replace
-
     for change in (
         {"speed_mps": seen.speed_mps + 5.0},
         {"option": seen.option % 6 + 1},
@@ -164,9 +166,30 @@ def test_forced_commentary_is_what_the_plan_carries():
     assert [plan.commentary for plan in driver.plan(observations(2))] == [STOP, GO]
 
 
-def test_a_driver_without_picture_says_so():
-    from dataclasses import replace
+def test_a_backbone_with_its_own_vision_transformer_serves_as_well():
+    tokenizer = tiny_tokenizer()
+    config = tiny_config(tokenizer, size=SIZE)
+    config.attention = "sdpa"
+    config.backbone_config = InternVLConfig(
+        vision_config=InternVLVisionConfig(
+            image_size=32,
+            patch_size=16,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+        ),
+        text_config=config.backbone_config.text_config,
+        image_token_id=config.image_token_id,
+    )
+    model = TakeVLA(config)
+    model.train(False)
+    plans = VlaDriver(model, tokenizer).plan(observations(2))
+    assert np.isfinite(plans[0].waypoints_ego).all()
+    assert any("vision_tower.encoder" in name for name in model.state_dict())
 
+
+def test_a_driver_without_picture_says_so():
     blind = replace(observations(1)[0], image=None)
     with pytest.raises(ValueError, match="no image"):
         VlaDriver(tiny_model(), tiny_tokenizer()).plan([blind])
