@@ -17,27 +17,11 @@ from takevla.world.camera.look import OVERSAMPLING, Look, develop, is_night, mak
 from takevla.world.camera.models import models
 from takevla.world.camera.renderer import Renderer
 from takevla.world.camera.rig import FOV_DEG, HEIGHT_PX, LENS_YAWS_DEG, MOUNT_M, WIDTH_PX, Rig
-from takevla.world.camera.town import Town, build_town
+from takevla.world.camera.town import town_of
 
 BATCH_QUADS = 24_000  # the greatest number of quads of each batch in one picture
 GROUND_QUADS = BATCH_QUADS - 1_000  # leaves room for shadows
-TOWNS_KEPT = 64  # towns whose geometry stays in memory, about 1 to 3 MB each
 LOOKS_KEPT = 256
-
-_towns: OrderedDict[int, tuple[RoadMap, Town]] = OrderedDict()
-
-
-def _town(road_map: RoadMap) -> Town:
-    """The geometry of `road_map`, built when first seen.  Keeping the map keeps its `id` its own."""
-    key = id(road_map)
-    if key in _towns:
-        _towns.move_to_end(key)
-        return _towns[key][1]
-    town = build_town(road_map)
-    _towns[key] = (road_map, town)
-    if len(_towns) > TOWNS_KEPT:
-        _towns.popitem(last=False)
-    return town
 
 
 class Camera:
@@ -82,7 +66,7 @@ class Camera:
                 f"scene of {scene.town!r} has {len(scene.lights)} light states, "
                 f"road map {road_map.name!r} has {len(road_map.signals)} signals: pass the scene's own map"
             )
-        town = _town(road_map)
+        town = town_of(road_map)
         look = self._look(scene.weather)
         night = is_night(scene.weather)
         ego = scene.ego

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,8 @@ from takevla.world.camera.models import BUILDING_FLOORS, FLOOR_HEIGHT_M, model_i
 from takevla.world.camera.street import GREEN_LIT, HEAD_HEIGHT_M, RED_LIT, YELLOW_LIT
 from takevla.world.camera.vehicles import NIGHT
 
+TOWNS_KEPT = 64  # towns whose geometry stays in memory, about 1 to 3 MB each
 PLATE_HEIGHT_M = 2.3  # of a sign's plate where the map gives its foot
-ARM_REACH_M = 9.0  # heads over the road hang without a post of their own
 
 BUILDING_PAINT = np.array(
     [
@@ -131,3 +132,19 @@ def build_town(road_map: RoadMap) -> Town:
         fixed=fixed,
         head_signal=np.array(head_signal, np.int32),
     )
+
+
+_towns: OrderedDict[int, tuple[RoadMap, Town]] = OrderedDict()
+
+
+def town_of(road_map: RoadMap) -> Town:
+    """The town of `road_map`, built when first asked for and kept; keeping the map keeps its `id` its own."""
+    key = id(road_map)
+    if key in _towns:
+        _towns.move_to_end(key)
+        return _towns[key][1]
+    town = build_town(road_map)
+    _towns[key] = (road_map, town)
+    if len(_towns) > TOWNS_KEPT:
+        _towns.popitem(last=False)
+    return town
