@@ -154,13 +154,14 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     top = min(course.top_mps, LIFTED_TOP_MPS) if scene.time_us < memory.lifted_until_us else course.top_mps
     allowed = np.minimum(limit, top / LIMIT_SHARE)
     speed_caps(allowed, path.curvature[window], bend, path.turning[window], caps)
-    constraints = rule_constraints(
-        memory.rules, path, scene.lights, front, 2 * half_length, speed, scene.time_us, elapsed_us
-    )
-    constraints += course.constraints
     leaders, led = following.leader_constraints(view, shift)
-    constraints += leaders
+    constraints = leaders + course.constraints
     travelled, speeds = np.empty(ROLL_STEPS + 1), np.empty(ROLL_STEPS + 1)
+    _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
+    constraints += rule_constraints(
+        memory.rules, path, scene.lights, front, 2 * half_length, speed, scene.time_us, elapsed_us, leaders,
+        travelled,
+    )  # fmt: skip
     _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
     patience = yielding.patience(memory.waiting_us)
     met = yielding.meeting_constraints(truth, view, shift, travelled, led, patience, ego_x, ego_y)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.driver.expert.path import RoutePath
-from takevla.driver.expert.speed import Constraint
+from takevla.driver.expert.speed import ROLL_STEP_S, Constraint
 from takevla.scene.plan import Cause
 from takevla.scene.road_map import Control, LightState
 
@@ -17,8 +17,12 @@ SIGNAL_S0_M = 1.5  # where to stand before the line of a light, from the bumper
 STOP_S0_M = 0.8
 HEADWAY_S = 0.1  # (PDM-Lite)
 YELLOW_S = 3.0  # how long a yellow lasts, as everyone knows
+YELLOW_RESERVE_S = 0.3
 COMFORT_MPS2 = 3.2  # braking for a yellow beyond this is not comfortable
 CANNOT_MPS2 = 7.5  # braking beyond this is not possible
+KEEP_CLEAR_LOOK_M = 25.0
+KEEP_CLEAR_M = 3.5  # room wanted behind the line on top of the ego's length
+KEEP_CLEAR_MPS = 1.0  # a leader slower than this keeps the room taken
 OVER_LINE_M = 1.0  # a bumper so far over the line has passed it
 STAND_US = 1_250_000  # (PDM-Lite: 25 ticks)
 STAND_MPS = 0.1
@@ -44,28 +48,37 @@ def rule_constraints(
     speed: float,
     time_us: int,
     elapsed_us: int,
+    leaders: list[Constraint],
+    travelled: NDArray[np.float64],
 ) -> list[Constraint]:
-    """Where the ego must stand: one constraint for each line ahead that does not let it pass."""
-    found = []
+    """Where the ego must stand: one constraint for each line ahead that does not let it pass.
+
+    `travelled` is how far it would get, at multiples of `ROLL_STEP_S`, if there were no rules.
+    """
+    found: list[Constraint] = []
     for k, point in enumerate(path.stop_points):
         gap = point.s_m - front_s
-        if gap < -OVER_LINE_M or gap > LOOK_M:
+        # A car that stands over the line of a red light, its tail not yet across, stays there.
+        over = length_m - 0.5 if speed < STAND_MPS else OVER_LINE_M
+        if gap < -over or gap > LOOK_M:
             continue
         if point.control == Control.SIGNAL:
             state = int(lights[point.signal])
             if state in (LightState.GREEN, LightState.OFF):
                 memory.yellow_since_us.pop(k, None)
                 memory.through.discard(k)
+                found += _keep_clear(gap, length_m, leaders)
                 continue
             braking = speed * speed / (2.0 * max(gap - 0.3, 0.05))
             if state == LightState.YELLOW:
-                first = k not in memory.yellow_since_us
                 since = memory.yellow_since_us.setdefault(k, time_us)
-                if first and _reaches(gap + length_m + 1.0, speed, YELLOW_S) and braking > COMFORT_MPS2:
+                left_s = YELLOW_S - (time_us - since) * 1e-6 - YELLOW_RESERVE_S
+                step = min(max(int(left_s / ROLL_STEP_S), 0), len(travelled) - 1)
+                in_time = bool(travelled[step] > gap + length_m)
+                if in_time and (k in memory.through or braking > COMFORT_MPS2):
                     memory.through.add(k)
-                late = (time_us - since) * 1e-6 > YELLOW_S
-                if k in memory.through and not late:
                     continue
+                memory.through.discard(k)
                 cause = Cause.YELLOW_LIGHT
             else:
                 memory.through.discard(k)
@@ -90,6 +103,16 @@ def rule_constraints(
     return found
 
 
-def _reaches(distance: float, speed: float, seconds: float) -> bool:
-    """Whether the ego covers a distance in time without picking up speed."""
-    return distance <= speed * seconds
+def _keep_clear(gap: float, length_m: float, leaders: list[Constraint]) -> list[Constraint]:
+    """Wait at a green light's line while there is no room behind it: its tail would stay in the way."""
+    for leader in leaders:
+        room = leader.gap_m - gap
+        if 0.0 < gap < KEEP_CLEAR_LOOK_M and 0.0 < room < length_m + KEEP_CLEAR_M:
+            if leader.speed_mps < KEEP_CLEAR_MPS:
+                return [
+                    Constraint(
+                        gap, 0.0, SIGNAL_S0_M, HEADWAY_S, leader.cause, leader.actor, distance_m=leader.gap_m
+                    )
+                ]
+            return []
+    return []
