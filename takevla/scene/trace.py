@@ -145,23 +145,24 @@ def _shortest_paths(
     lanes = road_map.lanes
     found: list[tuple[float, list[Stretch]] | None] = [None] * len(targets)
     wanted = {target.lane for target in targets}
-    # Entries: cost, order, lane, entry arc length, key of the parent, where that was left, by change.
+    # Entries: cost, order, lane, whether beyond the origin's section, entry arc length, key of the
+    # parent, where that was left, whether by a lane change.
     parents: dict[tuple[int, bool], tuple[tuple[int, bool] | None, float, float, bool]] = {}
-    heap: list[tuple[float, int, int, float, tuple[int, bool] | None, float, bool]] = []
-    heap.append((0.0, 0, origin.lane, origin.s_m, None, 0.0, False))
+    heap: list[tuple[float, int, int, bool, float, tuple[int, bool] | None, float, bool]] = []
+    heap.append((0.0, 0, origin.lane, False, origin.s_m, None, 0.0, False))
     order = 1
     while heap:
-        cost, _, lane, entry, parent, left_at, by_change = heapq.heappop(heap)
-        first = parent is None
-        # The origin's lane may be visited once more, from its start, when the target lies behind.
-        key = (lane, first)
+        cost, _, lane, away, entry, parent, left_at, by_change = heapq.heappop(heap)
+        # The origin's section may be visited once more, from its start, when the target lies behind.
+        key = (lane, away)
         if key in parents:
             continue
         parents[key] = (parent, left_at, entry, by_change)
         length = float(lengths[lane])
         if lane in wanted:
             for j, target in enumerate(targets):
-                if target.lane != lane or target.s_m < entry - BACKWARD_SLACK_M:
+                slack = BACKWARD_SLACK_M + (LANE_CHANGE_LEAST_M if by_change else 0.0)
+                if target.lane != lane or target.s_m < entry - slack:
                     continue
                 total = cost + max(0.0, target.s_m - entry)
                 known = found[j]
@@ -171,13 +172,13 @@ def _shortest_paths(
                 break
         for following in lanes[lane].successors:
             if lanes[following].kind == LaneKind.DRIVING:
-                heapq.heappush(heap, (cost + length - entry, order, following, 0.0, key, length, False))
+                heapq.heappush(heap, (cost + length - entry, order, following, True, 0.0, key, length, False))
                 order += 1
         for beside, price in _sideways(road_map, lane):
             scaled = entry * float(lengths[beside]) / length
             arrival = scaled + LANE_CHANGE_LEAST_M
             if arrival < float(lengths[beside]):
-                heapq.heappush(heap, (cost + price, order, beside, arrival, key, entry, True))
+                heapq.heappush(heap, (cost + price, order, beside, away, arrival, key, entry, True))
                 order += 1
     return found
 
@@ -202,7 +203,8 @@ def _merge(stretches: list[Stretch]) -> list[Stretch]:
     for stretch in stretches:
         if merged and merged[-1].lane == stretch.lane and not stretch.by_change:
             last = merged[-1]
-            if stretch.end_m >= last.start_m and stretch.start_m >= last.start_m - BACKWARD_SLACK_M:
+            slack = BACKWARD_SLACK_M + (LANE_CHANGE_LEAST_M if last.by_change else 0.0)
+            if stretch.start_m >= last.start_m - slack:
                 end = max(last.end_m, stretch.end_m)
                 merged[-1] = Stretch(last.lane, last.start_m, end, last.by_change)
                 continue

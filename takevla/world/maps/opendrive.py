@@ -354,12 +354,12 @@ def _make_junctions(context: _Context) -> dict[str, int]:
         for lane in lanes:
             draft.lanes[lane].junction = junction_of[name]
     for built in draft.junctions:
-        for index in built.connectors:
-            first, last = _chain_ends(draft, index)
-            lane = draft.lanes[index]
-            lane.turn = turn_of(float(draft.lanes[first].heading[0]), float(draft.lanes[last].heading[-1]))
-            if lane.turn in (Turn.LEFT, Turn.RIGHT):
-                lane.speed_limit_mps = min(lane.speed_limit_mps, TURN_SPEED_MPS)
+        for connector in built.connectors:
+            first, last = _chain_ends(draft, connector)
+            own = draft.lanes[connector]
+            own.turn = turn_of(float(draft.lanes[first].heading[0]), float(draft.lanes[last].heading[-1]))
+            if own.turn in (Turn.LEFT, Turn.RIGHT):
+                own.speed_limit_mps = min(own.speed_limit_mps, TURN_SPEED_MPS)
     return junction_of
 
 

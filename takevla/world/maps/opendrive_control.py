@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from takevla.scene.road_map import (
-    NO_LANE,
     Control,
     Crosswalk,
     LaneKind,
@@ -23,18 +22,19 @@ from takevla.scene.road_map import (
     StopSign,
 )
 from takevla.world.maps.draft import MapDraft
-from takevla.world.maps.opendrive_file import Double, OpenDriveFile, RoadRecord, SignalRecord
+from takevla.world.maps.opendrive_file import OpenDriveFile, RoadRecord, SignalRecord
 from takevla.world.maps.opendrive_line import cubic_profile, reference_pose
 from takevla.world.maps.right_of_way import mark_conflicts, mark_priorities
 from takevla.world.maps.roadside import (
     ALL_RED_S,
-    ROADSIDE_M,
     SIGN_HEIGHT_M,
     YELLOW_S,
+    approach_edge,
     between,
     end_stop_line,
     light_heads,
     opposing_groups,
+    to_right,
 )
 
 CONTROL_OF_TYPE = {
@@ -205,7 +205,7 @@ def _control_junction(draft: MapDraft, index: int, rulings: _Ruling) -> None:
     signal_of = {}
     for key in lit:
         signal_of[key] = len(draft.signals)
-        heads = _heads(draft, junction.connectors, sorted(approaches[key]))
+        heads = light_heads(draft, junction.connectors, sorted(approaches[key]))
         draft.signals.append(Signal(signal_of[key], index, heads))
         for lane in sorted(approaches[key]):
             end_stop_line(draft, lane, Control.SIGNAL, signal_of[key])
@@ -238,62 +238,11 @@ def _control_junction(draft: MapDraft, index: int, rulings: _Ruling) -> None:
 
 def _add_sign(draft: MapDraft, lanes: list[int], control: Control, rulings: _Ruling) -> None:
     lines = tuple(end_stop_line(draft, lane, control) for lane in lanes)
-    end, heading, edge = _right_edge(draft, lanes)
-    place = end + edge * _right(heading)
+    end, heading, edge = approach_edge(draft, lanes)
+    place = end + edge * to_right(heading)
     ground = float(draft.lanes[lanes[0]].points[-1, 2])
     plate = next((rulings.plates[lane] for lane in lanes if lane in rulings.plates), None)
     if plate is not None and math.hypot(plate[0] - end[0], plate[1] - end[1]) < SIGN_REACH_M:
         place = np.array(plate[:2])
     pose = [place[0], place[1], ground + SIGN_HEIGHT_M, between(0.0, heading + math.pi)]
     draft.stop_signs.append(StopSign(np.array(pose, np.float32), lines, control))
-
-
-def _right(heading: float) -> Double:
-    return np.array([math.sin(heading), -math.cos(heading)])
-
-
-def _outer_edge(draft: MapDraft, lane: int, at_end: bool) -> float:
-    """From a lane's centre line to beyond the carriageway's right edge, where posts stand."""
-    at = -1 if at_end else 0
-    edge = 0.5 * float(draft.lanes[lane].width[at])
-    while draft.lanes[lane].right != NO_LANE:
-        lane = draft.lanes[lane].right
-        if draft.lanes[lane].kind == LaneKind.SIDEWALK:
-            break
-        edge += float(draft.lanes[lane].width[at])
-    return edge + ROADSIDE_M
-
-
-def _right_edge(draft: MapDraft, lanes: list[int]) -> tuple[Double, float, float]:
-    """End point and heading of an approach's rightmost lane, and the distance to its roadside."""
-    heading = float(draft.lanes[lanes[0]].heading[-1])
-    lane = max(lanes, key=lambda index: float(np.dot(draft.lanes[index].points[-1, :2], _right(heading))))
-    return draft.lanes[lane].points[-1, :2], heading, _outer_edge(draft, lane, True)
-
-
-def _heads(draft: MapDraft, connectors: list[int], lanes: list[int]) -> np.ndarray:
-    """Lamps at the near right corner and across the junction, clear of every lane there."""
-    end, heading, edge = _right_edge(draft, lanes)
-    ahead = np.array([math.cos(heading), math.sin(heading)])
-    near = end + ahead + edge * _right(heading)
-    reach, lateral = 0.0, edge
-    for connector in connectors:
-        lane = draft.lanes[connector]
-        along = float(np.dot(lane.points[-1, :2] - end, ahead))
-        straight = abs(between(heading, float(lane.heading[-1]))) < math.pi / 4
-        if straight and lane.successors and along > reach:
-            aside = float(np.dot(lane.points[-1, :2] - end, _right(heading)))
-            reach = along
-            lateral = max(edge, aside + _outer_edge(draft, lane.successors[0], False))
-        elif not straight:
-            farthest = float(np.max((lane.points[:, :2] - end) @ ahead)) + 0.5 * float(lane.width[-1])
-            if farthest + ROADSIDE_M > reach:
-                reach = max(reach, farthest + ROADSIDE_M)
-    far = end + reach * ahead + lateral * _right(heading)
-    used = np.concatenate([draft.lanes[connector].points[:, :2] for connector in connectors])
-    half = np.concatenate([0.5 * draft.lanes[connector].width for connector in connectors])
-    for step in range(12):
-        for place in (far + step * ahead, far + step * _right(heading)):
-            if np.all(np.hypot(*(used - place).T) > half + 0.4):
-                return light_heads(near, place, heading, float(draft.lanes[lanes[0]].points[-1, 2]))
-    return light_heads(near, far, heading, float(draft.lanes[lanes[0]].points[-1, 2]))

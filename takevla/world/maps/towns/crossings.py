@@ -24,13 +24,14 @@ from takevla.world.maps.draft import JunctionDraft, MapDraft, turn_of
 from takevla.world.maps.right_of_way import mark_conflicts, mark_priorities
 from takevla.world.maps.roadside import (
     ALL_RED_S,
-    ROADSIDE_M,
     SIGN_HEIGHT_M,
     YELLOW_S,
+    approach_edge,
     between,
     end_stop_line,
     light_heads,
     opposing_groups,
+    to_right,
 )
 from takevla.world.maps.towns.sections import KMH, Section
 
@@ -138,7 +139,7 @@ def build_junction(
         together=lambda a, b: not groups or group_of[origin[a]] == group_of[origin[b]],
     )
     if groups:
-        _signals(draft, index, node_xy, legs, groups, rng)
+        _signals(draft, index, legs, groups, rng)
     else:
         _signs(draft, legs, rule, major)
     for leg in legs:
@@ -224,7 +225,6 @@ def _phase_groups(legs: list[Leg], rule: Rule) -> list[list[int]]:
 def _signals(
     draft: MapDraft,
     index: int,
-    node_xy: NDArray[np.float64],
     legs: list[Leg],
     groups: list[list[int]],
     rng: Generator,
@@ -234,7 +234,8 @@ def _signals(
         if not leg.arriving:
             continue
         signal_of[k] = len(draft.signals)
-        draft.signals.append(Signal(signal_of[k], index, _heads(node_xy, legs, k)))
+        heads = light_heads(draft, draft.junctions[index].connectors, leg.arriving)
+        draft.signals.append(Signal(signal_of[k], index, heads))
         for lane in (*leg.arriving, leg.arriving_bike):
             if lane >= 0:
                 end_stop_line(draft, lane, Control.SIGNAL, signal_of[k])
@@ -252,28 +253,6 @@ def _signals(
     draft.junctions[index].offset_s = float(np.round(rng.uniform(0.0, cycle)))
 
 
-def _heads(node_xy: NDArray[np.float64], legs: list[Leg], own: int) -> NDArray[np.float32]:
-    """A lamp box at the near right corner and one across the junction, both facing the approach."""
-    leg = legs[own]
-    heading = leg.outward_rad + math.pi
-    ahead = np.array([math.cos(heading), math.sin(heading)])
-    right = np.array([ahead[1], -ahead[0]])
-    facing = (leg.outward_rad + math.pi) % (2 * math.pi) - math.pi
-    near = leg.end_xy + right * (leg.arriving_half_m + ROADSIDE_M) + ahead * 1.0
-    across, lateral = 0.0, leg.arriving_half_m + ROADSIDE_M
-    for k, other in enumerate(legs):
-        if k == own:
-            continue
-        if turn_of(facing, other.outward_rad) == Turn.STRAIGHT:
-            across = float(np.dot(other.end_xy - node_xy, ahead))
-            lateral = max(lateral, other.leaving_half_m + ROADSIDE_M)
-            break
-        across = max(across, max(other.arriving_half_m, other.leaving_half_m) + 2.0)
-    # Measured from the approach's own line, so that the far head is seen over the same lane edge.
-    reach = float(np.dot(node_xy - leg.end_xy, ahead)) + across
-    return light_heads(near, leg.end_xy + ahead * reach + right * lateral, heading)
-
-
 def _signs(draft: MapDraft, legs: list[Leg], rule: Rule, major: set[int]) -> None:
     if rule == Rule.NONE:
         return
@@ -282,11 +261,9 @@ def _signs(draft: MapDraft, legs: list[Leg], rule: Rule, major: set[int]) -> Non
         if not leg.arriving or (rule != Rule.ALL_STOP and k in major):
             continue
         lines = tuple(end_stop_line(draft, lane, control) for lane in leg.arriving)
-        heading = leg.outward_rad + math.pi
-        ahead = np.array([math.cos(heading), math.sin(heading)])
-        right = np.array([ahead[1], -ahead[0]])
-        place = leg.end_xy + right * (leg.arriving_half_m + ROADSIDE_M)
-        pose = np.array([place[0], place[1], SIGN_HEIGHT_M, math.atan2(-ahead[1], -ahead[0])], np.float32)
+        end, heading, edge = approach_edge(draft, leg.arriving)
+        place = end + edge * to_right(heading)
+        pose = np.array([place[0], place[1], SIGN_HEIGHT_M, between(0.0, heading + math.pi)], np.float32)
         draft.stop_signs.append(StopSign(pose, lines, control))
 
 
