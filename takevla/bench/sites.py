@@ -38,6 +38,7 @@ class Way(Enum):
     """What kind of way the route takes past the hazard."""
 
     ROAD = "plain road"
+    STRAIGHT = "straight on at a junction"
     LEFT = "left turn"
     RIGHT = "right turn"
     TURN = "left or right turn"
@@ -166,6 +167,7 @@ def _entries(road_map: RoadMap, turns: tuple[Turn, ...]) -> list[int]:
 
 def _junction_drafts(road_map: RoadMap, rule: Rule, rng: Generator) -> Iterator[_Draft]:
     turns = {
+        Way.STRAIGHT: (Turn.STRAIGHT,),
         Way.LEFT: (Turn.LEFT,),
         Way.RIGHT: (Turn.RIGHT,),
         Way.TURN: (Turn.LEFT, Turn.RIGHT),
@@ -273,6 +275,7 @@ _EMPTY = _Draft(np.zeros((0, 3), np.float32), math.nan)
 
 _DRAFTS: Mapping[Way, Callable[[RoadMap, Rule, Generator], Iterator[_Draft]]] = {
     Way.ROAD: _road_drafts,
+    Way.STRAIGHT: _junction_drafts,
     Way.LEFT: _junction_drafts,
     Way.RIGHT: _junction_drafts,
     Way.TURN: _junction_drafts,

@@ -19,6 +19,7 @@ from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorSpec,
     After,
+    AllOf,
     CannotStart,
     Command,
     EgoArrives,
@@ -32,6 +33,7 @@ from takevla.world.staging import (
 )
 
 NOTICE_S = 0.7
+EARLY_S = 0.3  # how much earlier than a careful driver's timing they may set out
 STEP_MPS2 = 4.0  # how briskly a pedestrian reaches walking speed
 BEYOND_M = 5.0  # how far crossers go on behind the far kerb
 SIDEWALK_M = 1.0  # how far behind the kerb they stand
@@ -45,6 +47,7 @@ GROUP_WALK_MPS = 1.3
 GROUP_REACTION_S = 3.5
 GROUP_MIN_M = 12.0
 GROUP_SIZE = 3
+GROUP_GAP_M = 0.9  # each walks so far behind the one before
 TURNING_MPS = 1.8
 BICYCLE_REACTION_S = 1.8
 WALKER_REACTION_S = 2.2
@@ -67,14 +70,22 @@ def _crosser(name: str, kind: ActorKind, path: Points) -> ActorSpec:
 
 
 def _notice_then_go(
-    names: tuple[str, ...], s_m: float, speed_mps: float, reaction_s: float, min_m: float
+    place: Place, names: tuple[str, ...], s_m: float, speed_mps: float, reaction_s: float, min_m: float
 ) -> tuple[Stage, ...]:
     """Show the intent when the ego is `NOTICE_S` short of the reaction time, then go."""
-    # The distance trigger is widened alike: it is what fires for a slow ego.
+    # An ego that will still slow down for a turn is farther away in time than its speed says.
     notice: tuple[Command, ...] = tuple(SetCue(name, Cue.CROSSING) for name in names)
     go: tuple[Command, ...] = tuple(SetCruise(name, speed_mps) for name in names)
     return (
-        Stage(EgoArrives(s_m, reaction_s + NOTICE_S, min_m + 1.0), notice),
+        Stage(
+            AllOf(
+                (
+                    EgoArrives(s_m, reaction_s + NOTICE_S, min_m + 1.0),
+                    EgoPast(place.before(s_m, reaction_s + NOTICE_S + EARLY_S)),
+                )
+            ),
+            notice,
+        ),
         Stage(After(NOTICE_S), go),
     )
 
@@ -107,7 +118,7 @@ def _crossing_from(
         _crosser("pedestrian", ActorKind.PEDESTRIAN, path),
     )
     stages = (
-        *_notice_then_go(("pedestrian",), s_m, WALK_MPS, reaction_s, MIN_M),
+        *_notice_then_go(place, ("pedestrian",), s_m, WALK_MPS, reaction_s, MIN_M),
         Stage(EgoPast(min(s_m + EGO_END_M, place.end_s_m))),
     )
     return Scenario(name, place.trigger_s_m, actors, stages=stages)
@@ -131,12 +142,12 @@ def pedestrian_crossing(place: Place) -> Scenario:
     from_m = max(kerb + SIDEWALK_M, _reach_m(GROUP_WALK_MPS, GROUP_REACTION_S) - 0.6)
     actors = []
     for i in range(GROUP_SIZE):
-        path = _across(place, s_m + 1.1 * i, -LEFT, from_m + 0.8 * (i % 2))
+        path = _across(place, s_m + 1.1 * i, -LEFT, from_m + GROUP_GAP_M * i)
         actors.append(_crosser(f"pedestrian_{i}", ActorKind.PEDESTRIAN, path))
     names = tuple(actor.name for actor in actors)
     stages = (
         Stage(Now(), light_plan(place.road_map, crossing, LightState.GREEN)),
-        *_notice_then_go(names, s_m, GROUP_WALK_MPS, GROUP_REACTION_S, GROUP_MIN_M),
+        *_notice_then_go(place, names, s_m, GROUP_WALK_MPS, GROUP_REACTION_S, GROUP_MIN_M),
         Stage(EgoPast(min(s_m + EGO_END_M, place.end_s_m))),
     )
     return Scenario("PedestrianCrossing", place.trigger_s_m, tuple(actors), stages=stages)
@@ -156,7 +167,7 @@ def _while_turning(place: Place, name: str, kind: ActorKind, reaction_s: float, 
     actor = _crosser("crosser", kind, path)
     stages = (
         Stage(Now(), light_plan(place.road_map, crossing, LightState.GREEN)),
-        *_notice_then_go(("crosser",), s_m, TURNING_MPS, reaction_s + late_s, TURNING_MIN_M),
+        *_notice_then_go(place, ("crosser",), s_m, TURNING_MPS, reaction_s + late_s, TURNING_MIN_M),
         Stage(EgoPast(min(s_m + EGO_END_M, place.end_s_m))),
     )
     return Scenario(name, place.trigger_s_m, (actor,), stages=stages, timeout_s=SCENARIO_TIMEOUT_S)

@@ -13,8 +13,9 @@ import numpy as np
 
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import NO_LANE, LaneKind
+from takevla.world.scenarios.flows import CARS, timed_flow
 from takevla.world.scenarios.obstacles import standing
-from takevla.world.scenarios.place import Place, Points, cut, nearest, project, walk
+from takevla.world.scenarios.place import Place, Points, cut, meeting, nearest, project, walk
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorSpec,
@@ -29,17 +30,45 @@ from takevla.world.staging import (
 
 SINK_M = 2.0  # facts 1.2
 PARKING_EXIT_END_M = 50.0
-CARS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
 BICYCLES = (ActorKind.BICYCLE,)
 BICYCLE_SNAP_M = 3.0  # a flow of bicycles starts so near to a bicycle lane, or goes with the cars
 BAY_GAP_M = 9.0  # centre to centre (facts 1.2: front/behind_vehicle_distance)
 
 
-def _joined_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: float) -> Scenario:
+def _crossed_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: float) -> Scenario:
+    """A flow that the route meets at a junction."""
+    path = _given_path(place, kinds)
+    crossing = place.crossing()
+    met = meeting(place.path(crossing.enter_s_m - 2.0, place.route.length_m), path)
+    if met is None:
+        raise CannotStart("the flow does not meet the route")
+    meet_route_s = max(crossing.enter_s_m - 2.0, 0.0) + met[0]
+    gap = place.interval("source_dist_interval", 20.0, 40.0)
+    speed = max(place.number("flow_speed", speed), 0.5)
+    actors, flows, stages = timed_flow(place, path, met[1], meet_route_s, speed, gap, kinds)
+    end = Stage(EgoPast(min(max(crossing.exit_s_m, meet_route_s) + 10.0, place.end_s_m)))
+    return Scenario(
+        name,
+        place.trigger_s_m,
+        actors,
+        flows,
+        (*stages, end),
+        timeout_s=SCENARIO_TIMEOUT_S,
+        keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(0.0, crossing.exit_s_m)[:, :2])),
+    )
+
+
+def _given_path(place: Place, kinds: tuple[ActorKind, ...]) -> Points:
+    """The way from `start_actor_flow` to `end_actor_flow`."""
     start, end = place.point("start_actor_flow"), place.point("end_actor_flow")
     if start is None or end is None:
         raise CannotStart("parameters start_actor_flow and end_actor_flow are missing")
-    path = _bicycle_path(place, start, end) if kinds == BICYCLES else place.traced(start, end)
+    return _bicycle_path(place, start, end) if kinds == BICYCLES else place.traced(start, end)
+
+
+def _joined_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: float) -> Scenario:
+    """A flow that the route joins or leaves, on the road from the start."""
+    path = _given_path(place, kinds)
     flow = Flow(
         "traffic",
         path,
@@ -53,7 +82,7 @@ def _joined_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: f
     )
     # Done where the ego comes past the sink, or where its route leaves the flow for good.
     ahead = place.path(place.trigger_s_m, place.route.length_m)
-    sink_s, sink_gap = nearest(ahead, end)
+    sink_s, sink_gap = nearest(ahead, tuple(path[-1].tolist()))
     end_s = place.trigger_s_m + sink_s + SINK_M
     if sink_gap > 8.0:
         gaps = np.linalg.norm(ahead[:, None, :2] - path[None, :, :2], axis=2).min(axis=1)
@@ -96,7 +125,7 @@ def merger_into_slow_traffic_v2(place: Place) -> Scenario:
 
 def enter_actor_flow(place: Place) -> Scenario:
     """The ego enters a junction or ramp whose far side a fast flow uses."""
-    return _joined_flow(place, "EnterActorFlow", CARS, 12.0)
+    return _crossed_flow(place, "EnterActorFlow", CARS, 12.0)
 
 
 def highway_exit(place: Place) -> Scenario:
@@ -106,17 +135,17 @@ def highway_exit(place: Place) -> Scenario:
 
 def interurban_actor_flow(place: Place) -> Scenario:
     """The ego turns across or into a fast flow on a road between towns."""
-    return _joined_flow(place, "InterurbanActorFlow", CARS, 15.0)
+    return _crossed_flow(place, "InterurbanActorFlow", CARS, 15.0)
 
 
 def interurban_advanced_actor_flow(place: Place) -> Scenario:
     """The ego crosses one fast flow and enters another."""
-    return _joined_flow(place, "InterurbanAdvancedActorFlow", CARS, 15.0)
+    return _crossed_flow(place, "InterurbanAdvancedActorFlow", CARS, 15.0)
 
 
 def crossing_bicycle_flow(place: Place) -> Scenario:
     """Bicycles on their own lane cross the ego's way at a junction."""
-    return _joined_flow(place, "CrossingBicycleFlow", BICYCLES, 8.0)
+    return _crossed_flow(place, "CrossingBicycleFlow", BICYCLES, 8.0)
 
 
 def sequential_lane_change(place: Place) -> Scenario:

@@ -20,6 +20,8 @@ Points = NDArray[np.float32]  # (N, 3) m, world frame
 
 KMH = 1.0 / 3.6
 CRUISE_SHARE = 0.72  # of the speed limit: what the reference expert drives (benchmark facts 3)
+BEND_MPS2 = 2.5  # lateral acceleration that a careful driver accepts
+SLOWING_MPS2 = 2.5
 LEFT, RIGHT = 1.0, -1.0
 
 
@@ -178,6 +180,30 @@ class Place:
     def cruise_mps(self, s_m: float) -> float:
         """The speed a careful driver keeps at `s_m`."""
         return CRUISE_SHARE * self.limit_mps(s_m)
+
+    @cached_property
+    def _careful_clock(self) -> NDArray[np.float64]:
+        """Time at which a careful driver with a free way passes every route point, (N,)."""
+        route = self.route
+        bend = np.abs(np.diff(np.unwrap(route.heading_rad.astype(np.float64))))
+        step = np.maximum(np.diff(route.s_m.astype(np.float64)), 1e-3)
+        curvature = np.concatenate([bend / step, [0.0]])
+        smooth = np.convolve(curvature, np.ones(5) / 5.0, mode="same")
+        speed = np.minimum(
+            CRUISE_SHARE * route.speed_limit_mps, np.sqrt(BEND_MPS2 / np.maximum(smooth, 1e-4))
+        )
+        for i in range(len(speed) - 2, -1, -1):
+            speed[i] = min(speed[i], math.sqrt(speed[i + 1] ** 2 + 2.0 * SLOWING_MPS2 * step[i]))
+        return np.concatenate([[0.0], np.cumsum(step / np.maximum(speed[:-1], 1.0))])
+
+    def before(self, s_m: float, seconds: float) -> float:
+        """Route s at which a careful driver with a free way is so many seconds short of `s_m`.
+
+        A driver about to slow down for a bend takes longer than distance over present speed says.
+        """
+        clock = self._careful_clock
+        at = float(np.interp(s_m, self.route.s_m, clock))
+        return float(np.interp(max(at - seconds, 0.0), clock, self.route.s_m))
 
     def crossing(self, within_m: float = 150.0) -> Crossing:
         """The first junction that the route goes through beyond the trigger."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from takevla.scene.road_map import Control, LightState
+from takevla.world.scenarios.flows import timed_flow
 from takevla.world.scenarios.junctions import (
     FROM_LEFT,
     FROM_RIGHT,
     ONCOMING,
     arms,
     ego_signals,
-    encounters,
+    first_encounter,
     light_plan,
     signalised,
     stop_control,
@@ -22,9 +23,7 @@ from takevla.world.staging import (
     CannotStart,
     EgoArrives,
     EgoPast,
-    Flow,
     KeepClear,
-    Motion,
     Now,
     Scenario,
     Stage,
@@ -86,35 +85,22 @@ def non_signalized_turn(place: Place) -> Scenario:
     unsignalised(place.road_map, crossing)
     if stop_control(place.road_map, crossing) == Control.STOP_SIGN:
         raise CannotStart("a stop sign rules the approach")
-    return _with_cross_traffic(place, crossing, "VanillaNonSignalizedTurn", sides=1)
+    return _with_cross_traffic(place, crossing, "VanillaNonSignalizedTurn")
 
 
-def _with_cross_traffic(place: Place, crossing: Crossing, name: str, sides: int) -> Scenario:
-    flows: list[Flow] = []
-    for side in (FROM_LEFT, FROM_RIGHT, ONCOMING):
-        for met in encounters(place, crossing, side, 60.0, 40.0)[:1]:
-            flows.append(
-                Flow(
-                    f"traffic_{len(flows)}",
-                    met.path,
-                    speed_mps=CROSS_SPEED_MPS,
-                    gap_m=CROSS_GAP_M,
-                    motion=Motion.REACTIVE,
-                    from_start=True,
-                    prefilled=True,
-                )
-            )
-        if len(flows) >= sides:
-            break
-    if not flows:
-        raise CannotStart("no other approach of the junction meets the route")
+def _with_cross_traffic(place: Place, crossing: Crossing, name: str) -> Scenario:
+    met = first_encounter(place, crossing, (FROM_LEFT, FROM_RIGHT, ONCOMING), 60.0, 40.0)
+    actors, flows, stages = timed_flow(
+        place, met.path, met.meet_s_m, met.meet_route_s_m, CROSS_SPEED_MPS, CROSS_GAP_M
+    )
     return Scenario(
         name,
         place.trigger_s_m,
-        flows=tuple(flows),
-        stages=(_end(place, crossing),),
+        actors,
+        flows,
+        (*stages, _end(place, crossing)),
         timeout_s=SCENARIO_TIMEOUT_S,
-        keep_clear=tuple(KeepClear(flow.path_world[:, :2]) for flow in flows if flow.path_world is not None),
+        keep_clear=(KeepClear(met.path[:, :2]), KeepClear(place.path(0.0, crossing.exit_s_m)[:, :2])),
     )
 
 
@@ -126,4 +112,4 @@ def t_junction(place: Place) -> Scenario:
     if ego_signals(place.road_map, crossing):
         stages = (*_red_then_green(place, crossing), _end(place, crossing))
         return Scenario("T_Junction", place.trigger_s_m, stages=stages, timeout_s=SCENARIO_TIMEOUT_S)
-    return _with_cross_traffic(place, crossing, "T_Junction", sides=1)
+    return _with_cross_traffic(place, crossing, "T_Junction")

@@ -16,8 +16,11 @@ from takevla.world.scenarios.junctions import (
 from takevla.world.scenarios.place import KMH, Place, cut
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
+    ActorAt,
     ActorSpec,
     After,
+    AllOf,
+    AnyOf,
     EgoArrives,
     EgoPast,
     KeepClear,
@@ -36,6 +39,8 @@ REACTION_S = 2.2
 MIN_TRIGGER_M = 12.0
 SOURCE_M = 30.0  # least distance of its start from the junction
 SIGHT_S = 1.3  # it is on stage so long before the reaction time, so that it can be seen coming
+LAST_M = 15.0  # it keeps its timing until so far before the meeting point
+LAST_S = 0.9  # or until so long before
 END_M = 10.0
 
 SIDES = {
@@ -69,7 +74,12 @@ def _runner(place: Place, name: str, lights: bool) -> Scenario:
     stages = (
         Stage(Now(), lamps),
         Stage(
-            EgoArrives(met.meet_route_s_m, seconds, MIN_TRIGGER_M + 6.0),
+            AllOf(
+                (
+                    EgoArrives(met.meet_route_s_m, seconds, MIN_TRIGGER_M + 6.0),
+                    EgoPast(place.before(met.meet_route_s_m, seconds + 0.5)),
+                )
+            ),
             (
                 Show("adversary"),
                 SetSpeed("adversary", ADVERSARY_MPS),
@@ -77,7 +87,10 @@ def _runner(place: Place, name: str, lights: bool) -> Scenario:
             ),
         ),
         # From here on it only drives: a driver who brakes sees it pass in front.
-        Stage(After(max(seconds - REACTION_S, 0.3)), (SetCruise("adversary", ADVERSARY_MPS),)),
+        Stage(
+            AnyOf((ActorAt("adversary", meet_s - LAST_M), After(seconds - LAST_S))),
+            (SetCruise("adversary", ADVERSARY_MPS),),
+        ),
         Stage(EgoPast(min(crossing.exit_s_m + END_M, place.end_s_m))),
     )
     return Scenario(

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from takevla.scene.actors import ActorKind
 from takevla.scene.road_map import LightState, Turn
+from takevla.world.scenarios.flows import timed_flow
 from takevla.world.scenarios.junctions import (
     FROM_LEFT,
     FROM_RIGHT,
     ONCOMING,
-    Encounter,
     first_encounter,
     light_plan,
     signalised,
     turn_of,
     unsignalised,
 )
-from takevla.world.scenarios.place import Crossing, Place, cut
+from takevla.world.scenarios.place import Place, cut
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     CannotStart,
-    Command,
     EgoPast,
-    Flow,
     KeepClear,
-    Motion,
-    Now,
     Scenario,
     Stage,
 )
@@ -32,27 +27,7 @@ from takevla.world.staging import (
 LEFT_SOURCE, LEFT_SINK = 4.0, 2.5  # multiples of flow_speed, before and behind the junction (facts 1.2)
 RIGHT_SOURCE, RIGHT_SINK = 5.0, 3.0
 END_M = 10.0
-KINDS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
-
-
-def _flow(place: Place, crossing: Crossing, met: Encounter, source: float, sink: float) -> Flow:
-    speed = max(place.number("flow_speed", 8.0), 1.0)
-    inside_m = place.road_map.lanes[met.connector].length_m
-    path = cut(
-        met.path,
-        max(0.0, met.enter_s_m - source * speed),
-        max(met.enter_s_m + inside_m, met.meet_s_m) + sink * speed,
-    )
-    return Flow(
-        "traffic",
-        path,
-        speed_mps=speed,
-        gap_m=place.interval("source_dist_interval", 25.0, 50.0),
-        kinds=KINDS,
-        motion=Motion.REACTIVE,
-        from_start=True,
-        prefilled=True,
-    )
+LEAST_SOURCE_M = 45.0  # nothing appears nearer to the junction than this
 
 
 def _turn(
@@ -62,25 +37,28 @@ def _turn(
     (signalised if lights else unsignalised)(place.road_map, crossing)
     if turn_of(place.road_map, crossing) != turn:
         raise CannotStart(f"the route does not turn {turn.name.lower()} at the junction")
-    reach = max(place.number("flow_speed", 8.0), 1.0) * (max(source, sink) + 1.0) + 60.0
+    speed = max(place.number("flow_speed", 8.0), 1.0)
+    reach = speed * (max(source, sink) + 1.0) + 60.0
     met = first_encounter(place, crossing, sides, reach, reach)
-    flow = _flow(place, crossing, met, source, sink)
-    do: tuple[Command, ...] = ()
-    if lights:
-        # The ego and the flow meet on green; the flow itself goes by car-following alone.
-        do = light_plan(place.road_map, crossing, LightState.GREEN)
-    assert flow.path_world is not None
-    stages = (
-        Stage(Now(), do),
-        Stage(EgoPast(min(max(crossing.exit_s_m, met.meet_route_s_m) + END_M, place.end_s_m))),
+    start_s = max(0.0, met.enter_s_m - max(source * speed, LEAST_SOURCE_M))
+    inside_m = place.road_map.lanes[met.connector].length_m
+    end_s = max(met.enter_s_m + inside_m, met.meet_s_m) + sink * speed
+    path = cut(met.path, start_s, end_s)
+    # The ego and the flow meet on green; the flow itself goes by car-following alone.
+    lamps = light_plan(place.road_map, crossing, LightState.GREEN) if lights else ()
+    gap = place.interval("source_dist_interval", 25.0, 50.0)
+    actors, flows, stages = timed_flow(
+        place, path, met.meet_s_m - start_s, met.meet_route_s_m, speed, gap, at_trigger=lamps
     )
+    end = Stage(EgoPast(min(max(crossing.exit_s_m, met.meet_route_s_m) + END_M, place.end_s_m)))
     return Scenario(
         name,
         place.trigger_s_m,
-        flows=(flow,),
-        stages=stages,
+        actors,
+        flows,
+        (*stages, end),
         timeout_s=SCENARIO_TIMEOUT_S,
-        keep_clear=(KeepClear(flow.path_world[:, :2]),),
+        keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(0.0, crossing.exit_s_m)[:, :2])),
     )
 
 

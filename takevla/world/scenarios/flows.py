@@ -1,0 +1,94 @@
+"""A stream of vehicles whose first one meets the ego, if the ego does not give way.
+
+Flows of random gaps alone would let a careless driver through most of the time.  So the first
+vehicle is timed to be where the paths meet when the ego is; from a moment before that it only drives,
+so that a driver who waits sees it, and the flow behind it, go past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from takevla.scene.actors import ActorKind
+from takevla.world.scenarios.place import Place, Points
+from takevla.world.staging import (
+    ActorAt,
+    ActorSpec,
+    After,
+    AllOf,
+    AnyOf,
+    Command,
+    EgoArrives,
+    EgoPast,
+    Flow,
+    Motion,
+    Now,
+    SetCruise,
+    SetMotion,
+    SetSpeed,
+    Show,
+    Stage,
+    StartFlow,
+    SyncArrival,
+)
+
+CARS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
+LAST_M = 10.0  # the first vehicle keeps its timing until so far before the meeting point
+LAST_S = 1.2  # or until so long before
+FASTEST = 1.4  # times the flow's speed, to keep the timing
+PASSED_M = 7.0
+
+
+def timed_flow(
+    place: Place,
+    path: Points,
+    meet_s_m: float,
+    meet_route_s_m: float,
+    speed_mps: float,
+    gap_m: tuple[float, float],
+    kinds: Sequence[ActorKind] = CARS,
+    at_trigger: tuple[Command, ...] = (),
+) -> tuple[tuple[ActorSpec, ...], tuple[Flow, ...], tuple[Stage, ...]]:
+    """Actors, flows and stages of a stream along `path`; the caller adds the last stage.
+
+    Args:
+        place: where it happens.
+        path: from source to sink.
+        meet_s_m: arc length on the path where it meets the route.
+        meet_route_s_m: route s of that place.
+        speed_mps: of the stream.
+        gap_m: least and greatest gap between its vehicles.
+        kinds: what drives in it.
+        at_trigger: commands to run when the scenario starts.
+    """
+    start_s = 0.5
+    seconds = max((meet_s_m - start_s) / speed_mps, 0.5)
+    first = ActorSpec(
+        "first", kinds[0], path, start_s_m=start_s, motion=Motion.SCRIPTED, acceleration_mps2=3.0, hidden=True
+    )
+    flow = Flow("traffic", path, speed_mps=speed_mps, gap_m=gap_m, kinds=tuple(kinds), motion=Motion.REACTIVE)
+    length = 5.0
+    stages: tuple[Stage, ...] = (
+        Stage(
+            AllOf(
+                (
+                    EgoArrives(meet_route_s_m, seconds, 15.0),
+                    EgoPast(place.before(meet_route_s_m, seconds + 0.5)),
+                )
+            ),
+            (
+                Show("first"),
+                SetSpeed("first", speed_mps),
+                SyncArrival("first", meet_s_m, meet_route_s_m, FASTEST * speed_mps),
+            ),
+        ),
+        Stage(
+            AnyOf((ActorAt("first", meet_s_m - LAST_M), After(max(seconds - LAST_S, 0.2)))),
+            (SetCruise("first", speed_mps),),
+        ),
+        Stage(ActorAt("first", start_s + gap_m[0] + length), (StartFlow("traffic"),)),
+        Stage(ActorAt("first", meet_s_m + PASSED_M), (SetMotion("first", Motion.REACTIVE),)),
+    )
+    if at_trigger:
+        stages = (Stage(Now(), at_trigger), *stages)
+    return (first,), (flow,), stages
