@@ -267,7 +267,7 @@ def _attempts(job: _Job) -> dict[int, Attempt]:
 
 @lru_cache(maxsize=2)
 def _camera(rig: Rig) -> Camera:
-    return Camera(rig.width, rig.height, rig.fov_deg, rig.mount_m)
+    return Camera(**asdict(rig))
 
 
 def _commit(

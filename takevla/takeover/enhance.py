@@ -38,7 +38,7 @@ SOFT_BRAKING_MPS2: Final = 2.0  # what "slow to" assumes over the plan
 PLAN_S: Final = 2.5  # horizon of the speed waypoints
 RESTART_MPS: Final = 4.0  # what a car that stands reaches within the plan
 SEEN_M: Final = 60.0  # farther away an actor is a few pixels
-SEEN_RAD: Final = math.radians(45.0)  # half of what the camera sees, less a margin
+SEEN_RAD: Final = math.radians(60.0)  # half of what the camera sees, less a margin
 WALKING_MPS: Final = 0.3
 _ACTOR_CAUSES: Final = frozenset(
     {Cause.LEADER, Cause.CROSSING_VEHICLE, Cause.PEDESTRIAN, Cause.BICYCLE, Cause.MERGING_VEHICLE}
@@ -89,7 +89,8 @@ def urgent(reason: Reason, trigger: Trigger, speed_mps: float) -> Reason:
     hard = reason.time_to_collision_s < URGENT_IMPACT_S or stopping_mps2 > SOFT_BRAKING_MPS2
     braking = HARD_BRAKING_MPS2 if hard else SOFT_BRAKING_MPS2
     target = min(reason.target_speed_mps, max(0.0, speed_mps - braking * PLAN_S))
-    return replace(reason, action=Action.STOP if hard else Action.DECELERATE, target_speed_mps=target)
+    stops = hard or reason.action == Action.STOP or target < STANDSTILL_MPS
+    return replace(reason, action=Action.STOP if stops else Action.DECELERATE, target_speed_mps=target)
 
 
 def foreseen(alarm: Alarm, reason: Reason, scene: Scene, lead_s: float) -> Reason | None:
