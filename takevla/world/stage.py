@@ -317,12 +317,12 @@ class Stage:
             case staging.SetCue(actor, cue):
                 i = self.slots[actor]
                 state.actors["own_cue"][i] = state.actors["cue"][i] = int(cue)
-            case staging.SwitchPath(actor, _, _, seconds, lateral):
+            case staging.SwitchPath(actor, _, _, seconds, lateral, gone):
                 i = self.slots[actor]
                 track = self.tracks[id(command)]
                 self._nearest_of(state, paths, given, i, track, state.actors["x"][i], state.actors["y"][i])
-                blend_to = lateral
-                switch_path(state, paths, given, self.seed, i, int(state.queue[i, 0]), blend_to, seconds)
+                switch_path(state, paths, given, self.seed, i, int(state.queue[i, 0]), lateral, seconds)
+                state.actors["gone_at_path_end"][i] = int(gone)
             case staging.Shift(actor, lateral, seconds):
                 blend_lateral(state, self.slots[actor], lateral, seconds)
             case staging.Show(actor, from_ego):

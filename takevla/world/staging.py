@@ -295,6 +295,7 @@ class SwitchPath:
     lanes: tuple[int, ...] = ()
     seconds: float = 3.0
     lateral_m: float = 0.0  # offset it ends with
+    gone_at_path_end: bool = True  # leaves where the new path ends; else it stands there
 
 
 @dataclass(frozen=True)
