@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from takevla.dataset.buckets import COLUMNS, bucket_masks
 from takevla.dataset.mixture import Audit, Mixture
-from takevla.dataset.reader import Dataset
+from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
@@ -167,13 +167,20 @@ def _split(dataset: Dataset, held_out_every: int) -> tuple[NDArray[np.int64], ND
     """Frames to train on and frames of the episodes kept for validation."""
     usable = (dataset.column("role") == "pretrain") & ~dataset.column("steer_burst").astype(bool)
     usable &= np.isfinite(dataset.column("expert_waypoints_ego")).all(axis=1)
+    usable &= np.isin(dataset.column("episode"), successful_episodes(dataset))
     if not usable.any():
         raise ValueError(
-            f"{dataset.path}: no frame of role 'pretrain'; collect with the expert driving first"
+            f"{dataset.path}: no frame of role 'pretrain' in a successful episode; let the expert drive first"
         )
     _, episode = np.unique(dataset.column("episode").astype(str), return_inverse=True)
     kept_out = episode % held_out_every == held_out_every - 1
     return np.flatnonzero(usable & ~kept_out), np.flatnonzero(usable & kept_out)
+
+
+def successful_episodes(dataset: Dataset) -> NDArray[np.object_]:
+    """Episodes without a failure: where the expert itself went wrong there is nothing to imitate."""
+    good = numpy_column(dataset.episodes, "success").astype(bool)
+    return numpy_column(dataset.episodes, "episode")[good]
 
 
 def _spaced(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint, save_checkpoint
 from takevla.driver.vla.lora import Trainable, merge, prepare
-from takevla.learn.pretrain import MODEL_FOLDER
+from takevla.learn.pretrain import MODEL_FOLDER, successful_episodes
 from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 
@@ -77,6 +77,7 @@ def sft(
     for dataset in _open(pretraining):
         frames = _frames(dataset, "pretrain")
         frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
+        frames = frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
         add(PRETRAINING, frame_samples(dataset, frames, tokenizer, words))
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in _open(takeovers):
