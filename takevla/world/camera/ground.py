@@ -215,6 +215,8 @@ def _marks(quads: Quads, tracks: Sequence[_Track]) -> None:
         for side, kind in ((1, track.lane.left_mark), (-1, track.lane.right_mark)):
             if kind == MarkKind.NONE or _drawn_by_neighbour(tracks, track.lane, side):
                 continue
+            if track.lane.junction >= 0 and kind != MarkKind.KERB:
+                continue  # connectors cross each other: their paint would be a tangle
             if kind == MarkKind.KERB:
                 top, out = KERB_HEIGHT_M, KERB_WIDTH_M * side
                 quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, 0.0)), KERB_FACE, Layer.FACE)
