@@ -294,7 +294,9 @@ def rgb_of(colour: str) -> Rgb:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def birdseye_of_towns(maps_dir: Path | None = None, size_px: int = SIZE_PX) -> BirdsEye:
+def birdseye_of_towns(
+    maps_dir: Path | None = None, size_px: int = SIZE_PX, range_m: float = RANGE_M
+) -> BirdsEye:
     """What `report.page` draws scenes with: policy and expert in the report's colours."""
 
     def draw(scene: Scene, policy: Plan | None, expert: Plan | None) -> NDArray[np.uint8]:
@@ -303,6 +305,7 @@ def birdseye_of_towns(maps_dir: Path | None = None, size_px: int = SIZE_PX) -> B
             for plan, colour in ((policy, POLICY_COLOUR), (expert, EXPERT_COLOUR))
             if plan is not None
         ]
-        return draw_birdseye(load_town(scene.town, maps_dir), scene, plans=plans, size_px=size_px)
+        road_map = load_town(scene.town, maps_dir)
+        return draw_birdseye(road_map, scene, plans=plans, size_px=size_px, range_m=range_m)
 
     return draw

@@ -23,6 +23,7 @@ BEFORE, AFTER = "#9aa5b1", "#1b5e9b"  # base model, post-trained model
 ACCENT = "#c4622d"
 INK, FAINT = "#243240", "#d9dfe5"
 GROUP_COLOURS = ("#c3cad2", "#c4622d", "#1b5e9b", "#2f7d5b", "#7a5aa6")
+FIRST_CURVES = ("total", "loss", "reward")  # what a reader looks at first
 PX_PER_INCH = 104  # of a figure on the page
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -128,7 +129,9 @@ def curves(rows: Sequence[Mapping[str, Any]], description: str, most: int = 9) -
     names = sorted(
         {name for row in rows for name, value in row.items() if _numeric(value)} - {"step", "update", "epoch"}
     )
-    panels = [name for name in names if not (name.startswith("val_") and name[4:] in names)][:most]
+    panels = [name for name in names if not (name.startswith("val_") and name[4:] in names)]
+    panels.sort(key=lambda name: name not in FIRST_CURVES)
+    panels = panels[:most]
     columns = min(3, max(len(panels), 1))
     lines = math.ceil(len(panels) / columns)
     canvas, axes = _axes(2.9 * columns, 1.9 * lines, lines, columns)
@@ -148,6 +151,7 @@ def curves(rows: Sequence[Mapping[str, Any]], description: str, most: int = 9) -
         if f"val_{name}" in names:
             panel.legend(fontsize=7.5)
         panel.locator_params(nbins=5)
+        panel.ticklabel_format(axis="y", scilimits=(-2, 4))
     for panel in axes[len(panels) :]:
         panel.set_visible(False)
     for panel in axes[max(len(panels) - columns, 0) : len(panels)]:
@@ -189,7 +193,7 @@ def rewards(before: Sequence[float], after: Sequence[float]) -> str:
     left.set_ylabel("reward after")
     left.set_title("one point a scene; above the line is better")
     left.set_aspect("equal", adjustable="datalim")
-    edges = np.linspace(low - margin, high + margin, 25)
+    edges = np.linspace(low - margin, high + margin, 17)
     for values, colour, label in ((first, BEFORE, "before"), (second, AFTER, "after")):
         counts, _ = np.histogram(values, edges)
         right.stairs(counts, edges, color=colour, fill=True, alpha=0.22)

@@ -17,7 +17,8 @@ from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, Plan
 from takevla.scene.scene import Scene
 
 MOMENTS_S = (-1.0, 0.0, 1.0)  # from the start of the takeover
-CARDS = 12
+CARDS = 8
+SCENE_WITHIN_US = 50_000  # scenes are recorded at least at 10 Hz
 POLICY_COLOUR, EXPERT_COLOUR = "#c4622d", "#1b5e9b"
 
 # (scene, policy's plan or None, expert's plan) -> (H, W, 3) picture
@@ -77,6 +78,12 @@ def _plan(row: Mapping[str, Any], who: str) -> Plan | None:
     return Plan(route, waypoints) if np.isfinite(route).all() else None
 
 
+def _scene(dataset: Dataset, episode: str, time_us: int) -> Scene | None:
+    """The recorded scene nearest in time to a frame, None where none lies within `SCENE_WITHIN_US`."""
+    found = dataset.scenes(episode, time_us - SCENE_WITHIN_US, time_us + SCENE_WITHIN_US)
+    return min(found, key=lambda scene: abs(scene.time_us - time_us)) if found else None
+
+
 def _said(rows: list[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
     """What was said one second before and at the takeover, and what should have been."""
     before, moment = rows[0], rows[len(rows) // 2]
@@ -101,10 +108,10 @@ def gallery(dataset: Dataset, draw: BirdsEye | None, count: int = CARDS) -> list
             row = int(rows[np.argmin(np.abs(times[rows] - (start + shift * 1e6)))])
             moment = dataset.frames.slice(row, 1).to_pylist()[0]
             moments.append(moment)
-            scenes = dataset.scenes(takeover["episode"], moment["time_us"], moment["time_us"])
+            scene = _scene(dataset, takeover["episode"], moment["time_us"])
             seen = ""
-            if draw is not None and scenes:
-                seen = _picture(draw(scenes[0], _plan(moment, "policy"), _plan(moment, "expert")))
+            if draw is not None and scene is not None:
+                seen = _picture(draw(scene, _plan(moment, "policy"), _plan(moment, "expert")))
             offset = (moment["time_us"] - start) * 1e-6
             label = "at the takeover" if abs(offset) < 0.13 else f"{offset:+.2f} s"
             label += f", {moment['speed_mps']:.1f} m/s"

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from takevla.report import figures as draw
+from takevla.report.birdseye import birdseye_of_towns
 from takevla.report.compare import Figure, ability_figures, figures, regressions, route_changes
 from takevla.report.embedding import embed
 from takevla.report.gallery import EXPERT_COLOUR, POLICY_COLOUR, BirdsEye, gallery
@@ -22,6 +23,7 @@ from takevla.report.run_directory import Round, Run, Training, read_run
 from takevla.scene.ttc import CAP_S
 
 TILES = ("Driving score", "Success rate", "Average TTC", "Route completion")
+GALLERY_RANGE_M = 44.0  # side of its bird's-eye pictures: a plan of 20 m and what it runs into
 _WORDS = {
     "recall_collision": "Recall of COLLISION takeovers",
     "recall_follow": "Recall of FOLLOW takeovers",
@@ -32,13 +34,13 @@ _WORDS = {
 }
 
 
-def write_report(run_path: Path, out: Path | None = None, birdseye: BirdsEye | None = None) -> Path:
+def write_report(run_path: Path, out: Path | None = None, maps_dir: Path | None = None) -> Path:
     """Write the report of a run directory to `out` (default: `report.html` in it); gives back its path.
 
-    `birdseye` draws the scenes of the gallery; without it the gallery shows camera frames only.
+    `maps_dir` holds the OpenDRIVE files of towns that are not built in.
     """
     target = out or run_path / "report.html"
-    text = render(read_run(run_path), birdseye)
+    text = render(read_run(run_path), birdseye_of_towns(maps_dir, range_m=GALLERY_RANGE_M))
     beside = target.with_name(f".{target.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     beside.replace(target)
@@ -46,7 +48,7 @@ def write_report(run_path: Path, out: Path | None = None, birdseye: BirdsEye | N
 
 
 def render(run: Run, birdseye: BirdsEye | None = None) -> str:
-    """The page as text."""
+    """The page as text; without `birdseye` the gallery shows camera frames only."""
     folder = resources.files("takevla.report") / "page"
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((folder / "report.html").read_text(encoding="utf-8"))
