@@ -11,7 +11,7 @@ import shapely
 from numba import njit
 from numpy.typing import NDArray
 
-from takevla.scene.road_map import NO_LANE, Control, Lane, LaneKind, MarkKind, RoadMap
+from takevla.scene.road_map import NO_LANE, Control, Lane, LaneKind, MarkKind, RoadMap, Turn
 from takevla.world.camera.instances import GRASS, PAINT, PAVEMENT, ROAD
 
 Array = NDArray[np.float64]
@@ -207,16 +207,23 @@ def _drawn_by_neighbour(tracks: Sequence[_Track], lane: Lane, side: int) -> bool
     return False
 
 
-def _marks(quads: Quads, tracks: Sequence[_Track]) -> None:
+def _crossings(road_map: RoadMap) -> set[int]:
+    """Junctions where ways part: the paint of their connectors would be a tangle; at ramps it guides."""
+    turns = (Turn.LEFT, Turn.RIGHT)
+    return {lane.junction for lane in road_map.lanes if lane.junction >= 0 and lane.turn in turns}
+
+
+def _marks(quads: Quads, road_map: RoadMap, tracks: Sequence[_Track]) -> None:
     """Paint and kerbs along the lanes, each border once."""
+    crossings = _crossings(road_map)
     half = 0.5 * LINE_WIDTH_M
     z = PAINT_Z_M
     for track in tracks:
         for side, kind in ((1, track.lane.left_mark), (-1, track.lane.right_mark)):
             if kind == MarkKind.NONE or _drawn_by_neighbour(tracks, track.lane, side):
                 continue
-            if track.lane.junction >= 0 and kind != MarkKind.KERB:
-                continue  # connectors cross each other: their paint would be a tangle
+            if track.lane.junction in crossings and kind != MarkKind.KERB:
+                continue
             if kind == MarkKind.KERB:
                 top, out = KERB_HEIGHT_M, KERB_WIDTH_M * side
                 quads.add(track.strip(track.spans, (side, 0.0, top), (side, 0.0, 0.0)), KERB_FACE, Layer.FACE)
@@ -372,7 +379,7 @@ def build_ground(road_map: RoadMap) -> Ground:
             start = np.arange(0.0, track.s[-1], BAY_M)
             bays = np.stack([start, start + 0.18], axis=1)
             quads.add(track.strip(bays, (1, 0.0, PAINT_Z_M), (-1, 0.0, PAINT_Z_M)), WHITE, Layer.PAINT)
-    _marks(quads, tracks)
+    _marks(quads, road_map, tracks)
     _crosswalks(quads, road_map)
     _stop_lines(quads, road_map, tracks)
     return quads.ground(CHUNK_M)
