@@ -66,7 +66,7 @@ class Situation:
     weather: Weather = field(default_factory=Weather)
 
 
-def _scene(road_map: RoadMap, situation: Situation) -> Scene:
+def place(road_map: RoadMap, situation: Situation) -> Scene:
     """The situation as a scene."""
     lane = situation.lane
     spacing = lane.length_m / (len(lane.points_world) - 1)
@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     road_map = load_town(options.town)
     camera = Camera()
     shown = situations(road_map)
-    pictures = [camera.render(road_map, _scene(road_map, situation)) for situation in shown]
+    pictures = [camera.render(road_map, place(road_map, situation)) for situation in shown]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     compose(pictures, [situation.caption for situation in shown]).save(options.out, optimize=True)
     print(f"{options.out}: {len(shown)} pictures of {camera.rig.width}x{camera.rig.height}")
