@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,8 +156,11 @@ class EmbeddedWorld:
         seed: int,
         density: float = DENSITY_PER_KM,
         tick_limit: int = TICK_LIMIT,
+        staged: Sequence[Scenario] = (),
     ) -> None:
         """`density` is in background vehicles per km of driving lane; 0 leaves the scenario alone.
+
+        `staged` are ready scenarios to be executed besides those that the task calls for.
 
         Raises:
             ValueError: naming the route whose keypoints the map does not carry.
@@ -171,6 +175,9 @@ class EmbeddedWorld:
         self._route = trace_task(road_map, task)
         self._casts = [_cast(road_map, self._route, call, self._seed) for call in task.scenarios]
         scenarios = [cast.scenario for cast in self._casts if cast.scenario is not None]
+        for scenario in staged:
+            check_paths(road_map, scenario)
+            scenarios.append(scenario)
         self._paths, self._given, tracks = lay_paths(town_paths(road_map), scenarios)
         self._roads = road_map.arrays
         self._route_arrays = route_arrays(road_map, self._route)
