@@ -21,6 +21,7 @@ from takevla.dataset.scenes import scene_columns
 from takevla.dataset.schema import FRAME_COLUMNS
 from takevla.dataset.writer import Part, Writer
 from takevla.driver.closed_loop import BurstSchedule, Seat, SteeringBurst, drive
+from takevla.driver.closed_loop import Listener as DriveListener
 from takevla.driver.driver import Driver
 from takevla.driver.expert.expert import Expert
 from takevla.scale import Executor, JobFailure, Listener, Report, Silent, executor, groups
@@ -56,6 +57,7 @@ class CollectConfig:
 
     rig: Rig = field(default_factory=Rig)
     density: float = DENSITY_PER_KM  # background vehicles per km of lane
+    longest_s: float = 120.0  # an attempt is given up after this much world time
     part_size: int = 16  # attempts that are driven in one batch and committed together
     maps_dir: Path | None = None  # where OpenDRIVE towns are looked for
 
@@ -167,6 +169,7 @@ def _collect(
         | {
             "seed": seed,
             "density": config.density,
+            "longest_s": config.longest_s,
             "part_size": config.part_size,
             "tasks": len(tasks),
             "tasks_sha256": tasks_hash(tasks),
@@ -212,8 +215,11 @@ def _drive_policy(job: _Job, report: Report, make_policy: PolicyMaker, settings:
     seats = _seats(job, None)
     attempts = _attempts(job)
     driver = ShadowedDriver(policy, Expert(PLAN_PERIOD_US), attempts, settings)
-    recorder = TakeoverRecorder(driver, attempts, settings.scene_period_us)
-    drive(seats, driver, _camera(job.config.rig), [recorder, _Progress(report, len(seats))])
+    recorder = TakeoverRecorder(attempts, settings.scene_period_us)
+    listeners: list[DriveListener] = [recorder, _Progress(report, len(seats))]
+    drive(seats, driver, _camera(job.config.rig), listeners, _until_us(job))
+    for seat in seats:
+        driver.finish(seat.index, seat.world.time_us)
     _commit(writer, job, seats, attempts, policy.name, settings)
 
 
@@ -228,7 +234,7 @@ def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> N
     camera = _camera(job.config.rig)
     seeds = dict(enumerate(job.seeds))
     recorder = DemonstrationRecorder(camera, attempts, seeds, settings.offsets, mount_x_m)
-    drive(seats, expert, None, [recorder, _Progress(report, len(seats))])
+    drive(seats, expert, None, [recorder, _Progress(report, len(seats))], _until_us(job))
     _commit(writer, job, seats, attempts, expert.name, None)
 
 
@@ -263,6 +269,10 @@ def _seats(job: _Job, bursts: Bursts | None) -> list[Seat]:
 
 def _attempts(job: _Job) -> dict[int, Attempt]:
     return {k: Attempt(f"{job.part}-{k:03d}") for k in range(len(job.tasks))}
+
+
+def _until_us(job: _Job) -> int:
+    return round(job.config.longest_s * 1e6)
 
 
 @lru_cache(maxsize=2)

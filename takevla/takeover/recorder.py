@@ -13,7 +13,6 @@ from takevla.scene.plan import WAYPOINT_PERIOD_US, Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.attempt import Attempt, CameraOffset
 from takevla.takeover.monitor import Phase
-from takevla.takeover.shadow import ShadowedDriver
 
 _OFFSET_STREAM: Final = 0xCA3  # names the generator of camera offsets
 
@@ -31,8 +30,8 @@ class OffsetConfig:
 class TakeoverRecorder:
     """Records controls and scenes of attempts whose frames a `ShadowedDriver` records."""
 
-    def __init__(self, driver: ShadowedDriver, attempts: Mapping[int, Attempt], scene_period_us: int) -> None:
-        self._driver, self._attempts, self._period_us = driver, attempts, scene_period_us
+    def __init__(self, attempts: Mapping[int, Attempt], scene_period_us: int) -> None:
+        self._attempts, self._period_us = attempts, scene_period_us
 
     def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
         """Keep the scene that the first tick starts from."""
@@ -48,8 +47,7 @@ class TakeoverRecorder:
             attempt.scenes.append(seat.world.scene())
 
     def on_finish(self, seat: Seat) -> None:
-        """Close a takeover that is under way."""
-        self._driver.finish(seat.index, seat.world.time_us)
+        """Nothing is left to record."""
 
 
 class DemonstrationRecorder:
@@ -96,7 +94,7 @@ class DemonstrationRecorder:
         self._attempts[seat.index].add_controls(controls)
 
     def on_finish(self, seat: Seat) -> None:
-        """Nothing is left to close."""
+        """Nothing is left to record."""
 
     def _offset(self, seat: int) -> CameraOffset:
         random, config = self._random[seat], self._offsets

@@ -25,7 +25,7 @@ class TakeoverConfig:
     window_s: float = 3.0  # pre-takeover window
     scenes_before_s: float = 4.0  # scenes are kept from this long before a takeover begins
     scenes_after_s: float = 4.0  # and until this long after it has ended
-    scene_period_us: int = 100_000
+    scene_period_us: int = 50_000  # dreams may begin at any frame and step at any multiple of the tick
 
 
 @dataclass
@@ -75,9 +75,11 @@ class ShadowedDriver:
         return [self._choose(*row) for row in zip(observations, policy, expert, strict=True)]
 
     def finish(self, seat: int, time_us: int) -> None:
-        """The route of `seat` has ended: close a takeover that is under way."""
-        if self._seats[seat].takeover:
-            self._seats[seat].attempt.end_takeover(time_us, "finished")
+        """The attempt of `seat` has ended: close a takeover that is under way."""
+        here = self._seats[seat]
+        if here.takeover:
+            here.attempt.end_takeover(time_us, "finished")
+            here.takeover = ""
 
     def _choose(self, observation: Observation, policy: Plan, expert: Plan) -> Plan:
         seat, config, now = self._seats[observation.seat], self._config, observation.time_us
