@@ -57,6 +57,7 @@ PERIOD_US = 100_000
 STILL_MPS = 0.1
 LIFT_WAIT_US = 20_000_000  # after so long, waiting for others is given up (un-sticking) ...
 LIFTED_US = 5_000_000  # ... for so long
+LIFT_AGAIN_US = 15_000_000
 LIFTED_TOP_MPS = 4.0
 STANDING_MPS = 0.3
 STAY_M = 1.5
@@ -73,7 +74,7 @@ class Memory:
     time_us: int = -1
     still_us: int = 0  # how long the ego has stood
     waiting_us: int = 0  # how long it has stood to let others go
-    lifted_until_us: int = -1  # until when it no longer waits for them
+    lifted_until_us: int = -(10**12)  # until when it no longer waits for them
     blocker: int = -1  # id of the actor that bound it last while standing
     blocked_us: int = 0  # for how long
 
@@ -135,14 +136,14 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
         actors.valid, seen,
     )  # fmt: skip
     passing.widen_doors(actors, seen)
-    obstacle = passing.obstacle_mask(actors, seen)
+    obstacle = passing.obstacle_mask(actors, seen, ps, path.turning[window])
     if memory.blocked_us > passing.GIVE_UP_US:
         obstacle |= actors.valid & (actors.id == memory.blocker) & (actors.kind < ActorKind.PEDESTRIAN)
     limit = path.limit[window]
     view = passing.View(
         path, window, actors, seen, obstacle, actors.valid & (actors.kind < ActorKind.PEDESTRIAN),
         ego_s, ego_lateral, half_length, half_width, speed,
-        min(LIMIT_SHARE * float(limit[BEHIND]), TOP_SPEED_MPS),
+        min(LIMIT_SHARE * float(limit[BEHIND]), TOP_SPEED_MPS), float(limit[BEHIND]),
     )  # fmt: skip
     course = manoeuvres.steer_course(memory.course, view, scene.time_us, memory.waiting_us)
     shift = course.shift.at(ps) if course.shift is not None else np.zeros(len(ps))
@@ -153,6 +154,10 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     caps = np.empty(len(ps))
     top = min(course.top_mps, LIFTED_TOP_MPS) if scene.time_us < memory.lifted_until_us else course.top_mps
     allowed = np.minimum(limit, top / LIMIT_SHARE)
+    if course.shift is not None and course.shift.oncoming:
+        hurry = (ps > course.shift.knots_m[0]) & (ps < course.shift.knots_m[-2])
+        fast = passing.passing_speed(view, True) / LIMIT_SHARE
+        allowed = np.where(hurry, min(fast, course.shift.top_mps / LIMIT_SHARE), allowed)
     speed_caps(allowed, path.curvature[window], bend, path.turning[window], caps)
     leaders, led = following.leader_constraints(view, shift)
     constraints = leaders + course.constraints
@@ -165,9 +170,6 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
     patience = yielding.patience(memory.waiting_us)
     met = yielding.meeting_constraints(truth, view, shift, travelled, led, patience, ego_x, ego_y)
-    if memory.waiting_us > LIFT_WAIT_US:
-        memory.lifted_until_us = scene.time_us + LIFTED_US
-        memory.waiting_us = 0
     if scene.time_us < memory.lifted_until_us:
         met = [c for c in met if not c.waits]
     constraints += met
@@ -175,6 +177,8 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
 
     held = constraints[binding] if binding >= 0 else None
     waits = speed < STILL_MPS and held is not None and held.waits
+    if waits and memory.waiting_us > LIFT_WAIT_US and scene.time_us > memory.lifted_until_us + LIFT_AGAIN_US:
+        memory.lifted_until_us = scene.time_us + LIFTED_US
     memory.waiting_us = memory.waiting_us + elapsed_us if waits else (memory.waiting_us if speed < 1.0 else 0)
     _note_blocker(memory, held, actors.id, speed, elapsed_us)
     route_ego, waypoints_ego = _geometry(px, py, ps, shift, ego_s, ego_x, ego_y, ego.heading_rad, travelled)

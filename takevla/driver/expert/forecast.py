@@ -379,13 +379,15 @@ def meeting(
     before_steps: int,
     horizon: int,
     give_way: bool,
+    assert_steps: int,
 ) -> tuple[int, float, float, int]:
     """When a forecast meets the ego: (step or -1, s to stop before, s speed there, step of entry).
 
     `path` (T, 4) is one forecast with `steps` valid steps; `shift` (n,) the ego's sideways shift at `ps`;
     `ego_s`, `half_length`, `half_width` its box; `travelled` its rollout at `STEP_S`.  The ego may arrive
     no sooner than `behind_steps` after the other has left, and must be gone `before_steps` before the
-    other arrives.  With `give_way` it does not count on the other's braking hard for it.
+    other arrives.  With `give_way` it does not count on the other's braking hard for it, unless it is in
+    the other's way at least `assert_steps` before the other comes, so that this one sees it and can stop.
     """
     n = min(steps, horizon + 1)
     last = travelled.shape[0] - 1
@@ -420,6 +422,8 @@ def meeting(
         near = s - path[k, 2]
         if near < stop_s:
             stop_s = near
+        if k >= assert_steps and ego_s + travelled[min(k - assert_steps, last)] + half_length > stop_s + 0.5:
+            return -1, 0.0, 0.0, -1
         front = ego_s + travelled[min(k + behind_steps, last)] + half_length + 0.3
         rear = ego_s + travelled[min(max(k - before_steps, 0), last)] - half_length - 0.3
         if met < 0 and near < front and s + path[k, 2] > rear:

@@ -30,6 +30,7 @@ EDGE_M = 0.75  # how far over its lane's edge the ego's side may go to make room
 CHANGE_DECIDE_S = 1.2
 PULL_BACK_M = 0.45  # a shift less far advanced than this may still be given up
 WAIT_SPEED_MPS = 3.0
+PATIENCE_US = 35e6  # the gaps asked for beside an obstacle shrink to their least within this wait
 
 
 @dataclass
@@ -125,7 +126,7 @@ def _pass(course: Course, view: View, cluster: Cluster, waiting_us: int) -> None
             passing.prolong(view, shift, cluster)
             if view.ego_s < shift.knots_m[1]:
                 return
-    patience = max(1.0 - waiting_us / 20e6, 0.4)
+    patience = max(1.0 - waiting_us / PATIENCE_US, 0.0)
     verdict = passing.decide(view, cluster, patience)
     if verdict.shift is not None:
         course.shift = verdict.shift

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from takevla.driver.expert.forecast import HALF_LATERAL, HALF_S, LATERAL, SPEED_S, TURNED, S
 from takevla.driver.expert.path import RoutePath
-from takevla.driver.expert.shift import Shift, lane_gap, oncoming_gap, time_to_go
+from takevla.driver.expert.shift import ONCOMING_RESERVE_M, Shift, lane_gap, oncoming_gap, time_to_go
 from takevla.scene.actors import ActorKind, Actors, Cue
 from takevla.scene.plan import Manoeuvre
 
@@ -34,6 +34,8 @@ SWING_S = 1.9  # a shift takes about so long ...
 SWING_LEAST_M, SWING_MOST_M = 9.0, 32.0  # ... within these lengths
 TOP_ONCOMING_MPS = 50.0 / 3.6  # on the other direction's lane (PDM-Lite)
 TOP_DOOR_MPS = 40.0 / 3.6
+ONCOMING_BRAKES_M = 15.0  # what oncoming traffic is in the end asked to give way by braking
+SWING_BACK_MOST_M = 14.0  # out of the other direction's lane
 LANE_SLACK_M = 0.35  # how far the ego's side may reach over its lane's edge and count as inside
 _STANDS = int(Cue.HAZARD | Cue.PARKED | Cue.EMERGENCY | Cue.DOOR_LEFT | Cue.DOOR_RIGHT)
 _DOORS = int(Cue.DOOR_LEFT | Cue.DOOR_RIGHT)
@@ -70,6 +72,7 @@ class View:
     half_width: float
     speed: float
     target: float  # speed the ego would drive here
+    limit: float  # speed limit here
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,17 @@ class Verdict:
     oncoming: bool = False
 
 
-def obstacle_mask(actors: Actors, survey: F64) -> Mask:
-    """(A,) who will not drive on by itself, wherever it stands."""
+def obstacle_mask(actors: Actors, survey: F64, ps: F64, turning: Mask) -> Mask:
+    """(A,) who will not drive on by itself, wherever it stands.
+
+    Bicycles are none where the path turns: there they cross it.
+    """
     kind, cue, speed = actors.kind, actors.cue, np.abs(actors.speed_mps)
     still = speed < STANDING_MPS
     thing = (kind >= ActorKind.CONE) & still
     parked = (kind < ActorKind.BICYCLE) & still & ((cue & _STANDS) != 0)
-    along = np.abs(survey[:, TURNED]) < 0.6
+    at = np.clip(np.searchsorted(ps, survey[:, S]), 0, len(ps) - 1)
+    along = (np.abs(survey[:, TURNED]) < 0.6) & ~turning[at] & ~turning[np.maximum(at - 12, 0)]
     bicycle = (kind == ActorKind.BICYCLE) & (speed < BICYCLE_SLOW_MPS) & along
     bicycle &= (cue & int(Cue.CROSSING)) == 0
     return np.asarray(actors.valid & (thing | parked | bicycle))
@@ -185,6 +192,11 @@ def _options(view: View, cluster: Cluster) -> list[tuple[float, Manoeuvre, bool]
     return found
 
 
+def passing_speed(view: View, oncoming: bool) -> float:
+    """Speed driven beside what is passed; in the other direction's lane the limit is used up."""
+    return min(view.limit, TOP_ONCOMING_MPS) if oncoming else view.target
+
+
 def swing_length(speed: float, offset: float) -> float:
     """Metres that a smooth sideways move takes."""
     wish = max(SWING_LEAST_M, SWING_S * speed) * (0.5 + 0.5 * min(abs(offset) / 3.0, 1.3))
@@ -194,7 +206,7 @@ def swing_length(speed: float, offset: float) -> float:
 def _shape(view: View, cluster: Cluster, offset: float, manoeuvre: Manoeuvre, oncoming: bool) -> Shift | None:
     """The course around a cluster; None where the ego stands too close to swing out."""
     top = TOP_DOOR_MPS if cluster.doors else TOP_ONCOMING_MPS if oncoming else 1e9
-    passing = min(view.target, top)
+    passing = min(passing_speed(view, oncoming), top)
     now = view.ego_lateral
     full = cluster.start_m - view.half_length - 1.5
     length = swing_length(max(view.speed, min(passing, 6.0)), offset - now)
@@ -210,7 +222,7 @@ def _shape(view: View, cluster: Cluster, offset: float, manoeuvre: Manoeuvre, on
         closing = max(passing - cluster.speed_mps, 1.0)
         end += cluster.speed_mps * (end - view.ego_s + 2.0 * view.half_length + 6.0) / closing
     back = max(end + view.half_length + 1.5, full + 1.0)
-    home = back + swing_length(passing, offset)
+    home = back + min(swing_length(passing, offset), SWING_BACK_MOST_M if oncoming else SWING_MOST_M)
     return Shift(
         manoeuvre,
         [start, full, back, home],
@@ -241,13 +253,15 @@ def _blocker(view: View, cluster: Cluster, shift: Shift, offset: float, patience
     half_lane = float(view.path.half_width[view.window.start + 60])
     if abs(offset) + view.half_width <= half_lane + LANE_SLACK_M + 0.05:
         return -1  # stays in its lane
-    passing = min(view.target, shift.top_mps)
+    passing = min(passing_speed(view, shift.oncoming), shift.top_mps)
     if shift.oncoming:
         clear = shift.knots_m[2] + 0.6 * (shift.knots_m[3] - shift.knots_m[2])
-        seconds = time_to_go(clear + view.half_length - view.ego_s, view.speed, min(passing, 8.0))
+        seconds = time_to_go(clear - view.ego_s, view.speed, passing_speed(view, True))
+        reserve = ONCOMING_RESERVE_M * patience - ONCOMING_BRAKES_M * (1.0 - patience)
         row = oncoming_gap(
-            survey, view.moving, skip, offset, view.ego_s, view.half_width, clear + view.half_length, seconds
-        )
+            survey, view.moving, skip, offset, view.ego_s, view.half_width, view.half_length,
+            clear + view.half_length, seconds, reserve,
+        )  # fmt: skip
         if row >= 0:
             return row
         return lane_gap(
@@ -256,7 +270,7 @@ def _blocker(view: View, cluster: Cluster, shift: Shift, offset: float, patience
         )  # fmt: skip
     return lane_gap(
         survey, view.moving, skip, np.full(len(s), offset), s[0], 1.0,
-        view.ego_s, view.half_length, view.half_width, view.speed, passing, patience,
+        view.ego_s, view.half_length, view.half_width, view.speed, passing, max(patience, 0.4),
     )  # fmt: skip
 
 

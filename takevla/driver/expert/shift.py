@@ -17,7 +17,9 @@ ENTER_ACCELERATION_MPS2 = 2.0  # what the ego is counted on when it picks up spe
 OTHERS_BRAKING_MPS2 = 1.5  # what a follower in the lane entered may be asked for
 OTHERS_REACTION_S = 1.0
 GAP_LEAST_M = 2.5
-ONCOMING_RESERVE_M = 10.0  # left to an oncoming car when the ego is back (PDM-Lite)
+PASS_ACCELERATION_MPS2 = 4.0  # and when it passes with the other direction's lane free: the car gives 6
+ONCOMING_RESERVE_M = 10.0  # left to an oncoming car when the ego is back (PDM-Lite), scaled by patience
+SWING_OUT_S = 0.8  # who is past the ego's nose within this time is not in its way
 BAND_MARGIN_M = 0.3
 
 
@@ -142,7 +144,7 @@ def time_to_go(distance: float, speed: float, top: float) -> float:
     """Seconds for a distance when picking up speed towards `top`."""
     v, d, t = speed, 0.0, 0.0
     while d < distance and t < 60.0:
-        v = min(v + ENTER_ACCELERATION_MPS2 * 0.1, max(top, 1.0))
+        v = min(v + PASS_ACCELERATION_MPS2 * 0.1, max(top, 1.0))
         d += v * 0.1
         t += 0.1
     return t
@@ -156,12 +158,14 @@ def oncoming_gap(
     offset: float,
     ego_s: float,
     half_width: float,
+    half_length: float,
     clear_s: float,
     seconds: float,
+    reserve: float,
 ) -> int:
     """Row of the actor whose coming forbids to use the other direction's lane, -1 if it is free.
 
-    The ego is back in its lane, at `clear_s`, after `seconds`.
+    The ego is back in its lane, at `clear_s`, after `seconds`, and wants `reserve` metres left then.
     """
     for a in range(survey.shape[0]):
         if skip[a] or not moving[a] or survey[a, S] > 1e5 or survey[a, S] < ego_s - 4.0:
@@ -171,7 +175,9 @@ def oncoming_gap(
         v = survey[a, SPEED_S]
         if v > 0.5 and survey[a, S] > ego_s:
             continue  # drives on ahead
+        if v < -2.0 and survey[a, S] + survey[a, HALF_S] + v * SWING_OUT_S < ego_s + half_length:
+            continue  # gone before the ego is out
         then = survey[a, S] + min(v, 0.0) * (seconds + 0.3) - survey[a, HALF_S]
-        if then < clear_s + ONCOMING_RESERVE_M:
+        if then < clear_s + reserve:
             return a
     return -1

@@ -11,6 +11,7 @@ from takevla.driver.expert.forecast import (
     HALF_S,
     MOTION_STEPS,
     SPEED_S,
+    STEP_S,
     STEPS,
     TURNED,
     WALK,
@@ -36,6 +37,8 @@ WALK_BEFORE_STEPS, WALK_BEHIND_STEPS = 8, 3
 JUNCTION_LOOK_M = 45.0
 LINE_KEEP_M = 8.0  # a meeting so near behind the line is awaited at the line
 STOP_SHORT_M = 1.2  # stand so far before the other's corridor
+ASSERT_BELOW = 0.8  # patience below which the ego takes a gap that makes others brake ...
+ASSERT_SEEN_S, ASSERT_BRAKING_MPS2 = 0.9, 2.5  # ... this gently, after so long
 IMPATIENCE_FROM_US, IMPATIENCE_TO_US = 6_000_000, 16_000_000
 
 
@@ -73,6 +76,11 @@ def meeting_constraints(
     found: list[Constraint] = []
     for h in range(count):
         a, sort, first, steps = (int(value) for value in who[h])
+        assertive = STEPS + 1
+        if sort != WALK and patient < ASSERT_BELOW:
+            assertive = int(
+                (ASSERT_SEEN_S + abs(float(actors.speed_mps[a])) / (2.0 * ASSERT_BRAKING_MPS2)) * 10.0
+            )
         if sort == WALK:
             margin, behind, before, horizon = WALK_MARGIN_M, WALK_BEHIND_STEPS, WALK_BEFORE_STEPS, WALK_STEPS
         elif first == EGO_FIRST:
@@ -82,7 +90,7 @@ def meeting_constraints(
             margin, behind, horizon = LATERAL_MARGIN_M, GIVE_WAY_BEHIND_STEPS, STEPS
         step, stop_s, speed_s, _ = meeting(
             rows[h], steps, shift, ps, view.ego_s, view.half_length, view.half_width, travelled,
-            margin, behind, before, horizon, first != EGO_FIRST,
+            margin, behind, before, horizon, first != EGO_FIRST, assertive,
         )  # fmt: skip
         if step >= 0:
             constraint = _constraint(view, a, sort, first, stop_s, speed_s, front, entry)
