@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from takevla.scene.lane_query import project_lane
-from takevla.scene.road_map import NO_LANE, LaneKind, MarkKind, RoadMap, Turn
+from takevla.scene.lane_query import lane_pose, project_lane
+from takevla.scene.road_map import GRID_CELL_M, NO_LANE, LaneKind, MarkKind, RoadMap, Turn
 from takevla.scene.route import ROUTE_SPACING_M, Route, RouteOption
 
 SNAP_M = 4.0  # a keypoint farther than this from every driving lane is off the map
 SNAP_SLACK_M = 1.2  # lanes this much farther than the nearest stay candidates (overlapping connectors)
 SNAP_COST = 12.0  # metres of path that one metre of lateral error is worth
+LEVEL_M = 3.0  # lanes farther above or below a keypoint belong to another level
+DETOUR_M = 150.0  # candidates this much dearer than three times the cheapest are not waited for
 BACKWARD_SLACK_M = 3.0  # a keypoint may lie this far behind the one before it on the same lane
 LANE_CHANGE_COST_M = 30.0  # a lane change must save this much to be worth it
 SOLID_MARK_COST_M = 300.0  # crossing a solid mark is for maps that leave no other way
@@ -48,6 +50,7 @@ class _Snap:
     lane: int
     s_m: float
     lateral_m: float
+    height_m: float
 
 
 def trace_route(road_map: RoadMap, keypoints_world: NDArray[np.float32]) -> Route:
@@ -94,28 +97,19 @@ def plan_stretches(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[St
 
 def _snap_candidates(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[list[_Snap]]:
     arrays = road_map.arrays
-    driving = np.flatnonzero(arrays.lane_kind[arrays.point_lane] == LaneKind.DRIVING)
-    xy = np.column_stack([arrays.point_x[driving], arrays.point_y[driving]])
+    uneven = bool(np.ptp(arrays.point_z) > LEVEL_M)
     result = []
     for k, keypoint in enumerate(keypoints):
-        distance = np.hypot(xy[:, 0] - keypoint[0], xy[:, 1] - keypoint[1])
-        if keypoints.shape[1] == 3 and len(np.unique(arrays.point_z)) > 1:
-            # Bridges: lanes far above or below the keypoint are not meant, unless nothing else is near.
-            level = np.abs(arrays.point_z[driving] - keypoint[2]) < 3.0
-            if np.any(distance[level] < SNAP_M):
-                distance = np.where(level, distance, np.inf)
-        near = distance < SNAP_M + 1.0
         snaps = []
-        for lane in np.unique(arrays.point_lane[driving[near]]):
-            s = project_lane(arrays, int(lane), keypoint[0], keypoint[1])[0]
-            first = arrays.lane_start[lane]
-            points = road_map.lanes[lane].points_world
-            i = min(int(s / max(float(arrays.lane_length[lane]), 1e-6) * (len(points) - 1)), len(points) - 2)
-            step = float(arrays.point_s[first + i + 1] - arrays.point_s[first + i])
-            foot = points[i] + (s - float(arrays.point_s[first + i])) / step * (points[i + 1] - points[i])
-            away = float(np.hypot(foot[0] - keypoint[0], foot[1] - keypoint[1]))
+        for lane in _lanes_near(road_map, keypoint[0], keypoint[1]):
+            s = project_lane(arrays, lane, keypoint[0], keypoint[1])[0]
+            x, y, z, *_ = lane_pose(arrays, lane, s)
+            away = math.hypot(x - keypoint[0], y - keypoint[1])
             if away <= SNAP_M:
-                snaps.append(_Snap(int(lane), float(s), away))
+                snaps.append(_Snap(lane, float(s), away, abs(z - keypoint[-1])))
+        if uneven and keypoints.shape[1] == 3:
+            # Bridges: lanes far above or below the keypoint are not meant, unless nothing else is near.
+            snaps = [snap for snap in snaps if snap.height_m < LEVEL_M] or snaps
         if not snaps:
             raise ValueError(
                 f"keypoint {k} at ({keypoint[0]:.1f}, {keypoint[1]:.1f}) is off the map: "
@@ -124,6 +118,21 @@ def _snap_candidates(road_map: RoadMap, keypoints: NDArray[np.float64]) -> list[
         nearest = min(snap.lateral_m for snap in snaps)
         result.append([snap for snap in snaps if snap.lateral_m <= nearest + SNAP_SLACK_M])
     return result
+
+
+def _lanes_near(road_map: RoadMap, x: float, y: float) -> list[int]:
+    """Driving lanes with a point in the grid cells that lie within reach of (x, y)."""
+    arrays = road_map.arrays
+    low = np.floor((np.array([x, y]) - SNAP_M - 1.0 - arrays.grid_origin) / GRID_CELL_M)
+    high = np.floor((np.array([x, y]) + SNAP_M + 1.0 - arrays.grid_origin) / GRID_CELL_M)
+    columns, rows = (int(count) for count in arrays.grid_shape)
+    found: set[int] = set()
+    for row in range(int(max(0, low[1])), int(min(rows - 1, high[1])) + 1):
+        for column in range(int(max(0, low[0])), int(min(columns - 1, high[0])) + 1):
+            cell = row * columns + column
+            items = arrays.grid_items[arrays.grid_index[cell] : arrays.grid_index[cell + 1]]
+            found.update(np.unique(arrays.point_lane[items]).tolist())
+    return [lane for lane in sorted(found) if road_map.lanes[lane].kind == LaneKind.DRIVING]
 
 
 def _sideways(road_map: RoadMap, lane: int) -> list[tuple[int, float]]:
@@ -157,6 +166,9 @@ def _shortest_paths(
         key = (lane, away)
         if key in parents:
             continue
+        best = min((item[0] for item in found if item is not None), default=math.inf)
+        if cost > 3.0 * best + DETOUR_M or all(item is not None and item[0] <= cost for item in found):
+            break
         parents[key] = (parent, left_at, entry, by_change)
         length = float(lengths[lane])
         if lane in wanted:
@@ -168,8 +180,6 @@ def _shortest_paths(
                 known = found[j]
                 if known is None or total < known[0]:
                     found[j] = (total, _walk_back(parents, key, max(entry, target.s_m)))
-            if all(item is not None and item[0] <= cost for item in found):
-                break
         for following in lanes[lane].successors:
             if lanes[following].kind == LaneKind.DRIVING:
                 heapq.heappush(heap, (cost + length - entry, order, following, True, 0.0, key, length, False))
@@ -212,28 +222,91 @@ def _merge(stretches: list[Stretch]) -> list[Stretch]:
     return merged
 
 
+@dataclass(frozen=True, slots=True)
+class _Jump:
+    """A lane change in a list of path rows: row `at` is the first on the new lane."""
+
+    at: int
+    lanes: int  # how many lanes are crossed, positive to the left
+
+
 def route_along(road_map: RoadMap, stretches: list[Stretch]) -> Route:
     """The dense route along planned stretches; sideways entries become smooth lane changes.
 
-    A lane change takes `LANE_CHANGE_S` at the speed limit where the lanes leave room for it.
+    A lane change takes `LANE_CHANGE_S` at the speed limit where the road leaves room for it.
     """
-    lanes = road_map.lanes
     pieces: list[NDArray[np.float64]] = []  # rows of x, y, z, lane, option, speed limit
-    groups: list[list[Stretch]] = []
-    for stretch in stretches:
-        if stretch.by_change and groups:
-            groups[-1].append(stretch)
-        else:
-            groups.append([stretch])
-    for group in groups:
-        if len(group) == 1:
-            lane = lanes[group[0].lane]
-            option = _option_on(road_map, group[0].lane)
-            pieces.append(_rows(road_map, lane.index, group[0].start_m, group[0].end_m, int(option)))
-        else:
-            pieces.append(_changing(road_map, group))
+    jumps: list[_Jump] = []
+    crossed = 0
+    for k, stretch in enumerate(stretches):
+        start = stretch.start_m
+        if stretch.by_change and k:
+            crossed += 1 if road_map.lanes[stretches[k - 1].lane].left == stretch.lane else -1
+            passing = k + 1 < len(stretches) and stretches[k + 1].by_change
+            if passing and stretch.end_m - stretch.start_m < 1.0:
+                continue  # crossed on the way to the lane beyond
+            start = max(0.0, start - abs(crossed) * LANE_CHANGE_LEAST_M)
+            jumps.append(_Jump(sum(len(piece) for piece in pieces), crossed))
+            crossed = 0
+        pieces.append(_rows(road_map, stretch.lane, start, stretch.end_m))
     rows = np.concatenate(pieces)
+    for k, jump in enumerate(jumps):
+        first = jumps[k - 1].at if k else 0
+        last = jumps[k + 1].at if k + 1 < len(jumps) else len(rows)
+        _blend(road_map, rows, jump, first, last)
     return _equidistant(rows)
+
+
+def _blend(road_map: RoadMap, rows: NDArray[np.float64], jump: _Jump, first: int, last: int) -> None:
+    """Turn a jump sideways into a smooth shift, within rows [first, last)."""
+    at = jump.at
+    junction = np.array([road_map.lanes[int(lane)].junction >= 0 for lane in rows[first:last, 3]])
+    after = np.flatnonzero(junction[at - first :])
+    before = np.flatnonzero(junction[: at - first])
+    end = at + int(after[0]) if len(after) and after[0] > 0 else last
+    begin = first + int(before[-1]) + 1 if len(before) else first
+    wanted = max(LANE_CHANGE_LEAST_M, min(LANE_CHANGE_MOST_M, rows[at, 5] * LANE_CHANGE_S)) * abs(jump.lanes)
+    # Begin at the jump where there is room behind it, else as far before it as need be.
+    ahead = min(int(wanted / ROUTE_SPACING_M), end - at - 1)
+    back = min(max(0, int(wanted / ROUTE_SPACING_M) - ahead), at - begin)
+    window = np.arange(at - back, at + ahead + 1)
+    t = (np.arange(len(window)) + 0.5) / len(window)
+    share = t * t * t * (10.0 - 15.0 * t + 6.0 * t * t)  # no jerk at either end
+    heading = _headings_of(rows, at, begin, end)
+    left = np.column_stack([-np.sin(heading[window - begin]), np.cos(heading[window - begin])])
+    gap = rows[at - 1, :2] - rows[at, :2]
+    aside = float(gap @ left[back])
+    moved = np.where(window < at, -share * aside, (1.0 - share) * aside)
+    rows[window, :2] += moved[:, None] * left
+    option = RouteOption.CHANGE_LANE_LEFT if jump.lanes > 0 else RouteOption.CHANGE_LANE_RIGHT
+    rows[window, 4] = option
+    for row, done in zip(window, share):
+        steps = round(abs(jump.lanes) * (float(done) if row < at else 1.0 - float(done)))
+        forward = (jump.lanes > 0) == (row < at)
+        lane = int(rows[row, 3])
+        for _ in range(steps):
+            beside = road_map.lanes[lane].left if forward else road_map.lanes[lane].right
+            lane = beside if beside != NO_LANE else lane
+        rows[row, 3] = lane
+
+
+def _headings_of(rows: NDArray[np.float64], at: int, begin: int, end: int) -> NDArray[np.float64]:
+    """Headings of rows [begin, end), whose two parts meet sideways at row `at`."""
+    parts = []
+    for low, high in ((begin, at), (at, end)):
+        steps = np.diff(rows[low:high, :2], axis=0)
+        if len(steps):
+            angles = np.arctan2(steps[:, 1], steps[:, 0])
+            parts.append(np.concatenate([angles, angles[-1:]]))
+        elif high > low:
+            parts.append(np.full(high - low, np.nan))
+    heading = np.concatenate(parts)
+    known = np.flatnonzero(np.isfinite(heading))
+    if not len(known):
+        return np.zeros_like(heading)
+    nearest = known[np.argmin(np.abs(np.arange(len(heading))[:, None] - known[None, :]), axis=1)]
+    filled: NDArray[np.float64] = heading[nearest]
+    return filled
 
 
 def _option_on(road_map: RoadMap, lane: int) -> RouteOption:
@@ -261,58 +334,13 @@ def _sample(road_map: RoadMap, lane: int, s: NDArray[np.float64]) -> NDArray[np.
     return np.column_stack([np.interp(s, known, points[:, k]) for k in range(3)])
 
 
-def _rows(road_map: RoadMap, lane: int, start_m: float, end_m: float, option: int) -> NDArray[np.float64]:
+def _rows(road_map: RoadMap, lane: int, start_m: float, end_m: float) -> NDArray[np.float64]:
+    """Path rows about `ROUTE_SPACING_M` apart on one lane."""
+    own = road_map.lanes[lane]
     count = max(1, math.ceil((end_m - start_m) / ROUTE_SPACING_M))
-    xyz = _sample(road_map, lane, np.linspace(start_m, end_m, count + 1))
-    return _labelled(road_map, xyz, lane, option)
-
-
-def _labelled(road_map: RoadMap, xyz: NDArray[np.float64], lane: int, option: int) -> NDArray[np.float64]:
-    labels = np.array([lane, option, road_map.lanes[lane].speed_limit_mps], np.float64)
+    xyz = _sample(road_map, lane, np.linspace(start_m, max(end_m, start_m), count + 1))
+    labels = np.array([lane, _option_on(road_map, lane), own.speed_limit_mps], np.float64)
     return np.column_stack([xyz, np.broadcast_to(labels, (len(xyz), 3))])
-
-
-def _changing(road_map: RoadMap, group: list[Stretch]) -> NDArray[np.float64]:
-    """Rows of a group of side-by-side lanes that are changed through one after the other."""
-    lengths = road_map.arrays.lane_length.astype(np.float64)
-    # Everything is measured as a fraction of the (nearly parallel) lanes.
-    scale = float(lengths[group[0].lane])
-    start = group[0].start_m / scale
-    end = group[-1].end_m / float(lengths[group[-1].lane])
-    end = min(1.0, max(end, start + LANE_CHANGE_LEAST_M / scale))
-    changes = [
-        min(stretch.start_m / float(lengths[stretch.lane]), end) - LANE_CHANGE_LEAST_M / scale
-        for stretch in group[1:]
-    ]
-    speed = road_map.lanes[group[0].lane].speed_limit_mps
-    wanted = min(LANE_CHANGE_MOST_M, max(LANE_CHANGE_LEAST_M, speed * LANE_CHANGE_S)) / scale
-    blend_starts, blend_ends = [], []
-    free_from = start
-    for k, change in enumerate(changes):
-        rest = (end - free_from) / (len(changes) - k)
-        length = min(wanted, rest)
-        begin = min(max(free_from, change), end - length * (len(changes) - k))
-        blend_starts.append(begin)
-        blend_ends.append(begin + length)
-        free_from = begin + length
-    count = max(2, math.ceil((end - start) * scale / ROUTE_SPACING_M))
-    fraction = np.linspace(start, end, count + 1)
-    xyz = _sample(road_map, group[0].lane, fraction * scale)
-    rows = _labelled(road_map, xyz, group[0].lane, int(_option_on(road_map, group[0].lane)))
-    for k, stretch in enumerate(group[1:]):
-        beside = _sample(road_map, stretch.lane, fraction * float(lengths[stretch.lane]))
-        t = np.clip((fraction - blend_starts[k]) / max(blend_ends[k] - blend_starts[k], 1e-9), 0.0, 1.0)
-        share = t * t * t * (10.0 - 15.0 * t + 6.0 * t * t)  # no jerk at either end
-        rows[:, :3] += share[:, None] * (beside - rows[:, :3])
-        to_left = road_map.lanes[group[k].lane].left == stretch.lane
-        option = RouteOption.CHANGE_LANE_LEFT if to_left else RouteOption.CHANGE_LANE_RIGHT
-        moving = (t > 0.0) & (t < 1.0)
-        rows[moving, 4] = option
-        rows[t >= 1.0, 4] = _option_on(road_map, stretch.lane)
-        over = t >= 0.5
-        rows[over, 3] = stretch.lane
-        rows[over, 5] = road_map.lanes[stretch.lane].speed_limit_mps
-    return rows
 
 
 def _equidistant(rows: NDArray[np.float64]) -> Route:
