@@ -533,7 +533,7 @@ class Stage:
         )
         room = np.where(others == EGO, EGO_ROOM_M, SOURCE_ROOM_M)
         pavement = state.actors["kind"][others] == int(ActorKind.PEDESTRIAN)
-        parked = (state.actors["motion"][others] == int(Motion.STATIC)) & (away > 2.6)
+        parked = (state.actors["motion"][others] == int(Motion.STATIC)) & (away > 2.6) & (others != EGO)
         if (away < room)[~pavement & ~parked].any():
             state.actors["stage"][i] = EMPTY
             return False
