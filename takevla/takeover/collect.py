@@ -68,6 +68,7 @@ class DemonstrationConfig:
 
     offsets: OffsetConfig = field(default_factory=OffsetConfig)
     bursts: Bursts = field(default_factory=Bursts)
+    standing_every: int = 4  # of the instants at which the ego stands and stays, one in so many is kept
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,9 @@ def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> N
     mount_x_m = job.config.rig.mount_m[0]
     camera = _camera(job.config.rig)
     seeds = dict(enumerate(job.seeds))
-    recorder = DemonstrationRecorder(camera, attempts, seeds, settings.offsets, mount_x_m)
+    recorder = DemonstrationRecorder(
+        camera, attempts, seeds, settings.offsets, mount_x_m, settings.standing_every
+    )
     drive(seats, expert, None, [recorder, _Progress(report, len(seats))], _until_us(job))
     _commit(writer, job, seats, attempts, expert.name, None)
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from takevla.driver.closed_loop import Camera, Seat
-from takevla.scene.plan import WAYPOINT_PERIOD_US, Observation, Plan
+from takevla.scene.plan import WAYPOINT_PERIOD_US, Action, Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.attempt import Attempt, CameraOffset
 from takevla.takeover.monitor import Phase
@@ -54,7 +54,8 @@ class DemonstrationRecorder:
     """Records attempts that an expert drives from start to end, through a camera that wanders.
 
     `seeds` gives each seat the seed of its camera offsets; `mount_x_m` is where the camera sits ahead
-    of the ego's centre.
+    of the ego's centre.  While the ego stands and stays, one instant in `standing_every` is recorded:
+    the others show the same.
     """
 
     def __init__(
@@ -64,8 +65,11 @@ class DemonstrationRecorder:
         seeds: Mapping[int, int],
         offsets: OffsetConfig,
         mount_x_m: float,
+        standing_every: int,
     ) -> None:
         self._camera, self._attempts, self._offsets, self._mount_x_m = camera, attempts, offsets, mount_x_m
+        self._standing_every = standing_every
+        self._stood = dict.fromkeys(seeds, 0)  # instants in a row
         self._random = {
             seat: np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _OFFSET_STREAM])))
             for seat, seed in seeds.items()
@@ -76,6 +80,11 @@ class DemonstrationRecorder:
         truth = observation.privileged
         if truth is None:
             raise ValueError("demonstrations need privileged observations")
+        stays = plan.reason is not None and plan.reason.action == Action.REMAIN_STOPPED
+        stood = self._stood[seat.index] + 1 if stays else 0
+        self._stood[seat.index] = stood
+        if stood and stood % self._standing_every != 1 % self._standing_every:
+            return
         offset = self._offset(seat.index)
         picture = self._camera.render(truth.road_map, truth.scene, offset.y_m, offset.yaw_rad)
         self._attempts[seat.index].add_frame(
