@@ -17,6 +17,7 @@ from takevla.bench.sites import Generator, Parameters, Rule, Sampler, Way
 from takevla.scene.road_map import LaneKind
 from takevla.world.maps.route_xml import point_attributes
 from takevla.world.scenarios.junctions import FROM_LEFT, FROM_RIGHT, ONCOMING, first_encounter
+from takevla.world.scenarios.obstacles import ONCOMING_SPEED_SHARE
 from takevla.world.scenarios.place import LEFT, RIGHT, Place, Points, cut, project, walk
 from takevla.world.staging import CannotStart
 
@@ -42,6 +43,12 @@ def _none(place: Place, rng: Generator) -> Parameters:
     return {}
 
 
+def _gaps(place: Place, rng: Generator) -> dict[str, str]:
+    """Gaps of an oncoming flow: some too short to overtake in, some long enough, at any speed limit."""
+    speed = ONCOMING_SPEED_SHARE * place.limit_mps(place.trigger_s_m)
+    return _interval(_round(rng, 4.5 * speed, 6.5 * speed, 5), _round(rng, 12 * speed, 15 * speed, 5))
+
+
 def _ahead(low: float, high: float, *names: str) -> Sampler:
     """`distance`, and with it `direction`, `frequency` or what else is named."""
 
@@ -50,7 +57,7 @@ def _ahead(low: float, high: float, *names: str) -> Sampler:
         if "direction" in names:
             drawn["direction"] = _value("right")
         if "frequency" in names:
-            drawn["frequency"] = _interval(_round(rng, 55, 80, 5), _round(rng, 120, 170, 5))
+            drawn["frequency"] = _gaps(place, rng)
         if "speed" in names:
             drawn["speed"] = _value(_round(rng, 50, 60))
         if "crossing_angle" in names:
@@ -175,7 +182,7 @@ def _bicycles(place: Place, rng: Generator) -> Parameters:
     path = walk(place.road_map, lane.index, lane.length_m, 45.0, 45.0)
     if math.dist(path[-1], lane.points_world[-1]) < 20.0:
         raise CannotStart("the bicycle lane ends at the junction")
-    return _given_flow(path, rng, (4, 6), (6, 10))
+    return _given_flow(path, rng, (4, 6), (12, 18))
 
 
 WALKING_MPS = 51.0 / 3.6  # people walk along roads with limits up to this

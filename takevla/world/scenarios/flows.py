@@ -20,6 +20,7 @@ from takevla.world.staging import (
     Command,
     EgoArrives,
     EgoPast,
+    EgoStopped,
     Flow,
     Motion,
     Now,
@@ -34,7 +35,8 @@ from takevla.world.staging import (
 
 CARS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
 LAST_M = 10.0  # the first vehicle keeps its timing until so far before the meeting point
-LAST_S = 1.2  # or until so long before
+PATIENCE_S = 2.0  # or until so long after it should have arrived, if the ego waits for it
+GENTLE_MPS2 = 1.0  # then it returns to the speed of the stream
 FASTEST = 1.4  # times the flow's speed, to keep the timing
 PASSED_M = 7.0
 
@@ -83,8 +85,8 @@ def timed_flow(
             ),
         ),
         Stage(
-            AnyOf((ActorAt("first", meet_s_m - LAST_M), After(max(seconds - LAST_S, 0.2)))),
-            (SetCruise("first", speed_mps),),
+            AnyOf((ActorAt("first", meet_s_m - LAST_M), EgoStopped(0.2), After(seconds + PATIENCE_S))),
+            (SetCruise("first", speed_mps, GENTLE_MPS2),),
         ),
         Stage(ActorAt("first", start_s + gap_m[0] + length), (StartFlow("traffic"),)),
         Stage(ActorAt("first", meet_s_m + PASSED_M), (SetMotion("first", Motion.REACTIVE),)),

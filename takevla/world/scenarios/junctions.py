@@ -24,6 +24,7 @@ class Encounter(NamedTuple):
     meet_s_m: float  # on the path
     meet_route_s_m: float  # on the route
     connector: int
+    bend_rad: float  # change of heading inside the junction, positive to the left
 
 
 def _entry_heading(road_map: RoadMap, connector: int) -> float:
@@ -64,8 +65,9 @@ def encounters(
         met = meeting(route_part, cut(path, enter, math.inf))
         if met is None:
             continue
-        bend = abs(math.remainder(float(lane.heading_rad[-1] - lane.heading_rad[0]), math.tau))
-        found.append((bend, Encounter(path, enter, enter + met[1], crossing.enter_s_m + met[0], connector)))
+        bend = math.remainder(float(lane.heading_rad[-1] - lane.heading_rad[0]), math.tau)
+        meet_route_s = crossing.enter_s_m + met[0]
+        found.append((abs(bend), Encounter(path, enter, enter + met[1], meet_route_s, connector, bend)))
     found.sort(key=lambda item: (round(item[0], 1), item[1].connector))
     return [encounter for _, encounter in found]
 

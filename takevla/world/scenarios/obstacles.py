@@ -37,7 +37,7 @@ DOOR_REACTION_S = 3.0
 DOOR_MIN_M = 10.0
 ONCOMING_AHEAD_M = 140.0  # length of the oncoming flow's way before and behind the obstacle
 ONCOMING_BEHIND_M = 70.0
-ONCOMING_SPEED_SHARE = 0.8  # of the speed limit
+ONCOMING_SPEED_SHARE = 0.7  # of the speed limit
 DETOUR_M = 25.0  # plain road needed before the obstacle to change lanes
 RETURN_M = 15.0  # and behind it
 

@@ -390,7 +390,7 @@ def join(road_map: RoadMap, chain: tuple[int, ...]) -> Points:
     return points[keep].astype(np.float32)
 
 
-def meeting(first: Points, second: Points, within_m: float = 2.5) -> tuple[float, float] | None:
+def meeting(first: Points, second: Points, within_m: float = 1.5) -> tuple[float, float] | None:
     """Arc lengths on both polylines of the first place on `first` where they come within `within_m`."""
     gap = np.linalg.norm(first[:, None, :2] - second[None, :, :2], axis=2)
     close = np.flatnonzero(gap.min(axis=1) < within_m)

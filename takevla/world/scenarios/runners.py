@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from takevla.scene.actors import ActorKind
+import math
+
+from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import LightState
 from takevla.world.scenarios.junctions import (
     FROM_LEFT,
     FROM_RIGHT,
     ONCOMING,
-    first_encounter,
+    Encounter,
+    encounters,
     light_plan,
     signalised,
     unsignalised,
 )
-from takevla.world.scenarios.place import KMH, Place, cut
+from takevla.world.scenarios.place import KMH, Crossing, Place, cut
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorAt,
@@ -21,8 +24,10 @@ from takevla.world.staging import (
     After,
     AllOf,
     AnyOf,
+    CannotStart,
     EgoArrives,
     EgoPast,
+    EgoStopped,
     KeepClear,
     Motion,
     Now,
@@ -35,12 +40,14 @@ from takevla.world.staging import (
 )
 
 ADVERSARY_MPS = 60.0 * KMH  # facts 1.2, likewise below
+STRAIGHT_RAD = math.radians(30.0)
+TURNING_MPS = 8.0  # of one that turns, with its indicator on
 REACTION_S = 2.2
 MIN_TRIGGER_M = 12.0
 SOURCE_M = 30.0  # least distance of its start from the junction
 SIGHT_S = 1.3  # it is on stage so long before the reaction time, so that it can be seen coming
 LAST_M = 15.0  # it keeps its timing until so far before the meeting point
-LAST_S = 0.9  # or until so long before
+PATIENCE_S = 0.5  # or until so long after it should have arrived, if the ego waits for it
 END_M = 10.0
 
 SIDES = {
@@ -50,17 +57,28 @@ SIDES = {
 }
 
 
+def _fastest_encounter(place: Place, crossing: Crossing, sides: tuple[float, ...]) -> Encounter:
+    """A vehicle that goes straight on, from the side asked for if there is one; else one that turns."""
+    found = [met for side in sides for met in encounters(place, crossing, side, 120.0, 60.0)]
+    if not found:
+        raise CannotStart("no other approach of the junction meets the route")
+    return next((met for met in found if abs(met.bend_rad) < STRAIGHT_RAD), found[0])
+
+
 def _runner(place: Place, name: str, lights: bool) -> Scenario:
     crossing = place.crossing()
     (signalised if lights else unsignalised)(place.road_map, crossing)
     sides = SIDES.get(place.word("direction", "right"), SIDES["right"])
-    met = first_encounter(place, crossing, sides, 120.0, 60.0)
+    met = _fastest_encounter(place, crossing, sides)
+    straight = abs(met.bend_rad) < STRAIGHT_RAD
+    speed = ADVERSARY_MPS if straight else TURNING_MPS
+    cue = Cue.NONE if straight else Cue.INDICATOR_LEFT if met.bend_rad > 0 else Cue.INDICATOR_RIGHT
     inside_m = met.meet_s_m - met.enter_s_m
-    before_m = max(SOURCE_M + inside_m, ADVERSARY_MPS * (REACTION_S + SIGHT_S))
+    before_m = max(SOURCE_M + inside_m, speed * (REACTION_S + SIGHT_S))
     start_s = max(0.0, met.meet_s_m - before_m)
     path = cut(met.path, start_s, met.meet_s_m + 60.0)
     meet_s = met.meet_s_m - start_s
-    seconds = max(meet_s / ADVERSARY_MPS, 1.0)
+    seconds = max(meet_s / speed, 1.0)
     adversary = ActorSpec(
         "adversary",
         ActorKind.CAR,
@@ -68,6 +86,7 @@ def _runner(place: Place, name: str, lights: bool) -> Scenario:
         start_s_m=0.1,
         motion=Motion.SCRIPTED,
         acceleration_mps2=5.0,
+        cue=cue,
         hidden=True,
     )
     lamps = light_plan(place.road_map, crossing, LightState.GREEN) if lights else ()
@@ -82,14 +101,14 @@ def _runner(place: Place, name: str, lights: bool) -> Scenario:
             ),
             (
                 Show("adversary"),
-                SetSpeed("adversary", ADVERSARY_MPS),
-                SyncArrival("adversary", meet_s, met.meet_route_s_m, 1.2 * ADVERSARY_MPS),
+                SetSpeed("adversary", speed),
+                SyncArrival("adversary", meet_s, met.meet_route_s_m, 1.2 * speed),
             ),
         ),
         # From here on it only drives: a driver who brakes sees it pass in front.
         Stage(
-            AnyOf((ActorAt("adversary", meet_s - LAST_M), After(seconds - LAST_S))),
-            (SetCruise("adversary", ADVERSARY_MPS),),
+            AnyOf((ActorAt("adversary", meet_s - LAST_M), EgoStopped(), After(seconds + PATIENCE_S))),
+            (SetCruise("adversary", speed),),
         ),
         Stage(EgoPast(min(crossing.exit_s_m + END_M, place.end_s_m))),
     )
