@@ -22,9 +22,14 @@ BACKWARD_SLACK_M = 3.0  # a keypoint may lie this far behind the one before it o
 LANE_CHANGE_COST_M = 30.0  # a lane change must save this much to be worth it
 SOLID_MARK_COST_M = 300.0  # crossing a solid mark is for maps that leave no other way
 LANE_CHANGE_LEAST_M = 5.0  # shortest stretch that a lane change needs (CARLA's planner uses 5 hops)
+LANE_CHANGE_ROOM_M = 16  # shorter stretches between junctions do not confine a lane change
 LANE_CHANGE_S = 2.5  # planned duration at the speed limit
 LANE_CHANGE_MOST_M = 40.0
 TARGET_SPACING_M = 50.0  # Bench2Drive's down-sampling of the plan (benchmark facts 1.8)
+
+# Columns of path rows, of which a route is made.
+X, Y, Z, HEADING, LANE, OPTION, LIMIT = range(7)
+COLUMNS = 7
 
 _CROSSABLE = (MarkKind.NONE, MarkKind.BROKEN_WHITE, MarkKind.BROKEN_YELLOW)
 _OPTION_OF_TURN = {
@@ -235,7 +240,7 @@ def route_along(road_map: RoadMap, stretches: list[Stretch]) -> Route:
 
     A lane change takes `LANE_CHANGE_S` at the speed limit where the road leaves room for it.
     """
-    pieces: list[NDArray[np.float64]] = []  # rows of x, y, z, lane, option, speed limit
+    pieces: list[NDArray[np.float64]] = []
     jumps: list[_Jump] = []
     crossed = 0
     for k, stretch in enumerate(stretches):
@@ -245,10 +250,12 @@ def route_along(road_map: RoadMap, stretches: list[Stretch]) -> Route:
             passing = k + 1 < len(stretches) and stretches[k + 1].by_change
             if passing and stretch.end_m - stretch.start_m < 1.0:
                 continue  # crossed on the way to the lane beyond
-            start = max(0.0, start - abs(crossed) * LANE_CHANGE_LEAST_M)
+            # Straight across from where the other lane is left.
+            x, y = pieces[-1][-1, :2]
+            start = project_lane(road_map.arrays, stretch.lane, x, y)[0]
             jumps.append(_Jump(sum(len(piece) for piece in pieces), crossed))
             crossed = 0
-        pieces.append(_rows(road_map, stretch.lane, start, stretch.end_m))
+        pieces.append(_rows(road_map, stretch.lane, start, max(start, stretch.end_m)))
     rows = np.concatenate(pieces)
     for k, jump in enumerate(jumps):
         first = jumps[k - 1].at if k else 0
@@ -260,53 +267,38 @@ def route_along(road_map: RoadMap, stretches: list[Stretch]) -> Route:
 def _blend(road_map: RoadMap, rows: NDArray[np.float64], jump: _Jump, first: int, last: int) -> None:
     """Turn a jump sideways into a smooth shift, within rows [first, last)."""
     at = jump.at
-    junction = np.array([road_map.lanes[int(lane)].junction >= 0 for lane in rows[first:last, 3]])
+    junction = np.array([road_map.lanes[int(lane)].junction >= 0 for lane in rows[first:last, LANE]])
     after = np.flatnonzero(junction[at - first :])
     before = np.flatnonzero(junction[: at - first])
     end = at + int(after[0]) if len(after) and after[0] > 0 else last
     begin = first + int(before[-1]) + 1 if len(before) else first
-    wanted = max(LANE_CHANGE_LEAST_M, min(LANE_CHANGE_MOST_M, rows[at, 5] * LANE_CHANGE_S)) * abs(jump.lanes)
+    if end - begin < LANE_CHANGE_ROOM_M:  # too short between junctions: reach into them
+        begin = max(first, at - LANE_CHANGE_ROOM_M // 2)
+        end = min(last, begin + LANE_CHANGE_ROOM_M)
+    wanted = max(LANE_CHANGE_LEAST_M, min(LANE_CHANGE_MOST_M, rows[at, LIMIT] * LANE_CHANGE_S)) * abs(
+        jump.lanes
+    )
     # Begin at the jump where there is room behind it, else as far before it as need be.
     ahead = min(int(wanted / ROUTE_SPACING_M), end - at - 1)
     back = min(max(0, int(wanted / ROUTE_SPACING_M) - ahead), at - begin)
     window = np.arange(at - back, at + ahead + 1)
     t = (np.arange(len(window)) + 0.5) / len(window)
     share = t * t * t * (10.0 - 15.0 * t + 6.0 * t * t)  # no jerk at either end
-    heading = _headings_of(rows, at, begin, end)
-    left = np.column_stack([-np.sin(heading[window - begin]), np.cos(heading[window - begin])])
+    left = np.column_stack([-np.sin(rows[window, HEADING]), np.cos(rows[window, HEADING])])
     gap = rows[at - 1, :2] - rows[at, :2]
     aside = float(gap @ left[back])
     moved = np.where(window < at, -share * aside, (1.0 - share) * aside)
     rows[window, :2] += moved[:, None] * left
     option = RouteOption.CHANGE_LANE_LEFT if jump.lanes > 0 else RouteOption.CHANGE_LANE_RIGHT
-    rows[window, 4] = option
+    rows[window, OPTION] = option
     for row, done in zip(window, share):
         steps = round(abs(jump.lanes) * (float(done) if row < at else 1.0 - float(done)))
         forward = (jump.lanes > 0) == (row < at)
-        lane = int(rows[row, 3])
+        lane = int(rows[row, LANE])
         for _ in range(steps):
             beside = road_map.lanes[lane].left if forward else road_map.lanes[lane].right
             lane = beside if beside != NO_LANE else lane
-        rows[row, 3] = lane
-
-
-def _headings_of(rows: NDArray[np.float64], at: int, begin: int, end: int) -> NDArray[np.float64]:
-    """Headings of rows [begin, end), whose two parts meet sideways at row `at`."""
-    parts = []
-    for low, high in ((begin, at), (at, end)):
-        steps = np.diff(rows[low:high, :2], axis=0)
-        if len(steps):
-            angles = np.arctan2(steps[:, 1], steps[:, 0])
-            parts.append(np.concatenate([angles, angles[-1:]]))
-        elif high > low:
-            parts.append(np.full(high - low, np.nan))
-    heading = np.concatenate(parts)
-    known = np.flatnonzero(np.isfinite(heading))
-    if not len(known):
-        return np.zeros_like(heading)
-    nearest = known[np.argmin(np.abs(np.arange(len(heading))[:, None] - known[None, :]), axis=1)]
-    filled: NDArray[np.float64] = heading[nearest]
-    return filled
+        rows[row, LANE] = lane
 
 
 def _option_on(road_map: RoadMap, lane: int) -> RouteOption:
@@ -326,21 +318,18 @@ def _option_on(road_map: RoadMap, lane: int) -> RouteOption:
     return RouteOption.LANE_FOLLOW
 
 
-def _sample(road_map: RoadMap, lane: int, s: NDArray[np.float64]) -> NDArray[np.float64]:
-    arrays = road_map.arrays
-    window = slice(int(arrays.lane_start[lane]), int(arrays.lane_start[lane + 1]))
-    known = arrays.point_s[window].astype(np.float64)
-    points = road_map.lanes[lane].points_world.astype(np.float64)
-    return np.column_stack([np.interp(s, known, points[:, k]) for k in range(3)])
-
-
 def _rows(road_map: RoadMap, lane: int, start_m: float, end_m: float) -> NDArray[np.float64]:
     """Path rows about `ROUTE_SPACING_M` apart on one lane."""
-    own = road_map.lanes[lane]
-    count = max(1, math.ceil((end_m - start_m) / ROUTE_SPACING_M))
-    xyz = _sample(road_map, lane, np.linspace(start_m, max(end_m, start_m), count + 1))
-    labels = np.array([lane, _option_on(road_map, lane), own.speed_limit_mps], np.float64)
-    return np.column_stack([xyz, np.broadcast_to(labels, (len(xyz), 3))])
+    arrays, own = road_map.arrays, road_map.lanes[lane]
+    window = slice(int(arrays.lane_start[lane]), int(arrays.lane_start[lane + 1]))
+    known = arrays.point_s[window].astype(np.float64)
+    s = np.linspace(start_m, end_m, max(1, math.ceil((end_m - start_m) / ROUTE_SPACING_M)) + 1)
+    rows = np.empty((len(s), COLUMNS))
+    for column in (X, Y, Z):
+        rows[:, column] = np.interp(s, known, own.points_world[:, column].astype(np.float64))
+    rows[:, HEADING] = np.interp(s, known, np.unwrap(own.heading_rad.astype(np.float64)))
+    rows[:, LANE], rows[:, OPTION], rows[:, LIMIT] = lane, _option_on(road_map, lane), own.speed_limit_mps
+    return rows
 
 
 def _equidistant(rows: NDArray[np.float64]) -> Route:
@@ -359,9 +348,9 @@ def _equidistant(rows: NDArray[np.float64]) -> Route:
         points_world=xyz.astype(np.float32),
         heading_rad=tangent_headings(xyz, s).astype(np.float32),
         s_m=s.astype(np.float32),
-        lane=rows[label, 3].astype(np.int32),
-        option=rows[label, 4].astype(np.int8),
-        speed_limit_mps=rows[label, 5].astype(np.float32),
+        lane=rows[label, LANE].astype(np.int32),
+        option=rows[label, OPTION].astype(np.int8),
+        speed_limit_mps=rows[label, LIMIT].astype(np.float32),
     )
 
 
