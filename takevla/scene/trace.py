@@ -22,7 +22,6 @@ BACKWARD_SLACK_M = 3.0  # a keypoint may lie this far behind the one before it o
 LANE_CHANGE_COST_M = 30.0  # a lane change must save this much to be worth it
 SOLID_MARK_COST_M = 300.0  # crossing a solid mark is for maps that leave no other way
 LANE_CHANGE_LEAST_M = 5.0  # shortest stretch that a lane change needs (CARLA's planner uses 5 hops)
-LANE_CHANGE_ROOM_M = 16  # shorter stretches between junctions do not confine a lane change
 LANE_CHANGE_S = 2.5  # planned duration at the speed limit
 LANE_CHANGE_MOST_M = 40.0
 TARGET_SPACING_M = 50.0  # Bench2Drive's down-sampling of the plan (benchmark facts 1.8)
@@ -272,9 +271,6 @@ def _blend(road_map: RoadMap, rows: NDArray[np.float64], jump: _Jump, first: int
     before = np.flatnonzero(junction[: at - first])
     end = at + int(after[0]) if len(after) and after[0] > 0 else last
     begin = first + int(before[-1]) + 1 if len(before) else first
-    if end - begin < LANE_CHANGE_ROOM_M:  # too short between junctions: reach into them
-        begin = max(first, at - LANE_CHANGE_ROOM_M // 2)
-        end = min(last, begin + LANE_CHANGE_ROOM_M)
     wanted = max(LANE_CHANGE_LEAST_M, min(LANE_CHANGE_MOST_M, rows[at, LIMIT] * LANE_CHANGE_S)) * abs(
         jump.lanes
     )
