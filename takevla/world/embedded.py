@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from takevla.scene.actors import ActorKind, Actors
 from takevla.scene.lane_query import ANY_KIND, nearest_lane
 from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route
 from takevla.scene.scene import TICK_US, Controls, Ego, Scene, Weather
-from takevla.world import staging
+from takevla.world.casting import cast
 from takevla.world.criteria import Event, Outcome, route_arrays, start_marks
 from takevla.world.dynamics import EGO_EXTENT_M
 from takevla.world.lights import light_program, set_lights
-from takevla.world.maps.route_xml import RouteTask, ScenarioCall, trace_task
-from takevla.world.paths import Paths, town_paths, with_free_paths
+from takevla.world.maps.route_xml import RouteTask, trace_task
+from takevla.world.paths import town_paths
 from takevla.world.population import (
     PARKED,
     Crowd,
@@ -31,9 +29,8 @@ from takevla.world.population import (
     populate,
 )
 from takevla.world.record import RouteRecord, make_record
-from takevla.world.scenarios import build_scenario
-from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage, Track, check_paths
-from takevla.world.staging import CannotStart, Scenario, Site
+from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage
+from takevla.world.staging import Scenario
 from takevla.world.state import (
     BRAKE,
     EGO,
@@ -52,11 +49,10 @@ from takevla.world.state import (
     restore,
 )
 from takevla.world.step import foresee_ego, step_world
+from takevla.world.tracks import check_paths, lay_ground
 
 TICK_LIMIT = 4000  # Bench2Drive (benchmark facts 1.4)
 DENSITY_PER_KM = 8.0  # background vehicles per km of driving lane around the ego; our own choice
-TRIGGER_NEAR_M = 2.0  # a trigger point further from the route does not start (benchmark facts 1.2)
-TRIGGER_TURN_RAD = math.radians(10.0)
 FIRST_BACKGROUND_ID = 1000
 EGO_CLEAR_M = 2.2  # no parked car stands this near to the ego's route
 MOST_PER_DENSITY = 2.0  # slots for vehicles at a density of 1 per km
@@ -77,73 +73,6 @@ def crowd_of(density: float) -> Crowd:
         most_walkers=8 if some else 0,
         most_cyclists=3 if some else 0,
     )
-
-
-@dataclass(frozen=True)
-class _Cast:
-    """A scenario of the route, or why there is none."""
-
-    call: ScenarioCall
-    scenario: Scenario | None
-    reason: str
-
-
-def _site_of(road_map: RoadMap, route: Route, call: ScenarioCall, seed: int) -> Site:
-    x, y, _, yaw = call.trigger_world
-    away = np.hypot(route.points_world[:, 0] - x, route.points_world[:, 1] - y)
-    nearest = int(away.argmin())
-    close = np.flatnonzero(away < away[nearest] + 0.75)
-    turn = np.abs((route.heading_rad[close] - yaw + math.pi) % (2 * math.pi) - math.pi)
-    nearest = int(close[turn.argmin()])
-    if away[nearest] > TRIGGER_NEAR_M:
-        raise CannotStart(f"its trigger point lies {away[nearest]:.1f} m off the route (limit 2 m)")
-    if turn.min() > TRIGGER_TURN_RAD:
-        raise CannotStart(
-            f"its trigger is turned {math.degrees(turn.min()):.0f} deg off the route (limit 10)"
-        )
-    return Site(
-        road_map=road_map,
-        route=route,
-        type=call.type,
-        trigger_world=call.trigger_world,
-        trigger_s_m=float(route.s_m[nearest]),
-        parameters=call.parameters,
-        seed=seed,
-    )
-
-
-def _cast(road_map: RoadMap, route: Route, call: ScenarioCall, seed: int) -> _Cast:
-    try:
-        scenario = build_scenario(_site_of(road_map, route, call, seed))
-        check_paths(road_map, scenario)
-    except CannotStart as error:
-        return _Cast(call, None, str(error))
-    return _Cast(call, scenario, "")
-
-
-def lay_paths(paths: Paths, scenarios: list[Scenario]) -> tuple[Paths, NDArray[np.int64], dict[int, Track]]:
-    """Add the scenarios' free paths to the pool and their lane chains to `given`.
-
-    Returns the pool, the chains, and the track of every actor, flow and `SwitchPath` by `id`.
-    """
-    lines: list[NDArray[np.float32]] = []
-    given: list[int] = []
-    tracks: dict[int, Track] = {}
-    for scenario in scenarios:
-        switches = [c for s in scenario.stages for c in s.do if isinstance(c, staging.SwitchPath)]
-        records: list[staging.ActorSpec | staging.Flow | staging.SwitchPath] = []
-        records += scenario.actors
-        records += scenario.flows
-        records += switches
-        for record in records:
-            if record.path_world is not None:
-                tracks[id(record)] = Track(len(paths.lanes) + len(lines), -1, -1)
-                lines.append(record.path_world)
-            else:
-                first = len(given) + 1
-                given.extend(record.lanes)
-                tracks[id(record)] = Track(record.lanes[0], first, len(given))
-    return with_free_paths(paths, lines), np.array(given, np.int64), tracks
 
 
 class EmbeddedWorld:
@@ -173,12 +102,13 @@ class EmbeddedWorld:
         words = np.random.SeedSequence([seed, zlib.crc32(task.id.encode())]).generate_state(2, np.uint32)
         self._seed = int(words[0]) << 30 ^ int(words[1])
         self._route = trace_task(road_map, task)
-        self._casts = [_cast(road_map, self._route, call, self._seed) for call in task.scenarios]
-        scenarios = [cast.scenario for cast in self._casts if cast.scenario is not None]
+        self._casts = [cast(road_map, self._route, call, self._seed) for call in task.scenarios]
+        scenarios = [each.scenario for each in self._casts if each.scenario is not None]
         for scenario in staged:
             check_paths(road_map, scenario)
             scenarios.append(scenario)
-        self._paths, self._given, tracks = lay_paths(town_paths(road_map), scenarios)
+        self._ground = lay_ground(town_paths(road_map), scenarios, self._seed)
+        self._paths, self._given = self._ground.paths, self._ground.given
         self._roads = road_map.arrays
         self._route_arrays = route_arrays(road_map, self._route)
         self._program = light_program(road_map)
@@ -189,7 +119,7 @@ class EmbeddedWorld:
         self._stages: list[Stage] = []
         slot = 1
         for scenario in scenarios:
-            stage = Stage(scenario, self._route, slot, tracks, self._seed)
+            stage = Stage(scenario, self._route, self._ground, slot)
             slot = stage.end_slot
             self._stages.append(stage)
         self._first_background = slot
@@ -229,7 +159,7 @@ class EmbeddedWorld:
         set_lights(self._program, 0, state.light, state.forced, state.forced_until)
         foresee_ego(state, self._paths, self._route_arrays, 70.0)
         for stage in self._stages:
-            stage.set_up(state, self._paths, self._given)
+            stage.set_up(state)
         populate(
             state,
             self._paths,
@@ -366,7 +296,7 @@ class EmbeddedWorld:
         for number, stage in enumerate(self._stages):
             phase = stage.course.phase
             if phase in (WAITING, RUNNING):
-                stage.run(state, self._paths, self._given)
+                stage.run(state)
                 now = stage.course.phase
                 if now == TIMED_OUT:
                     self._note(Event.SCENARIO_TIMEOUT, number)
@@ -428,21 +358,23 @@ class EmbeddedWorld:
 
     def record(self) -> RouteRecord:
         """The outcome so far; final once `finished`."""
-        cast = self._casts[0] if self._casts else None
+        first = self._casts[0] if self._casts else None
         started = False
         reason = "the route has no scenario"
-        if cast is not None:
-            reason = cast.reason
-            if cast.scenario is not None:
-                started = any(s.scenario is cast.scenario and s.course.phase != WAITING for s in self._stages)
+        if first is not None:
+            reason = first.reason
+            if first.scenario is not None:
+                started = any(
+                    s.scenario is first.scenario and s.course.phase != WAITING for s in self._stages
+                )
                 reason = "" if started else "the ego has not reached its trigger point"
         return make_record(
             self._state,
             self._route,
             route_id=self._task.id,
             town=self._road_map.name,
-            scenario_type=cast.call.type if cast else "",
-            scenario_name=cast.call.name if cast else "",
+            scenario_type=first.call.type if first else "",
+            scenario_name=first.call.name if first else "",
             scenario_started=started,
             scenario_reason=reason,
             weather=self._task.weathers[0][1] if self._task.weathers else Weather(),

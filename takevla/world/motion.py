@@ -183,12 +183,14 @@ def advance(
         state.actors[i].s = paths.lanes[path].length
         if state.actors[i].kind == PEDESTRIAN and state.actors[i].goes_on:
             state.actors[i].direction = -1
+            blend_lateral(state, i, -state.actors[i].lateral, 2.0)
         else:
             state.actors[i].speed = 0.0
             state.actors[i].cruise = 0.0
     elif state.actors[i].s < 0.0 and state.actors[i].direction < 0:
         state.actors[i].s = 0.0
         state.actors[i].direction = 1
+        blend_lateral(state, i, -state.actors[i].lateral, 2.0)
     put_on_path(state, paths, i)
     if sideways != 0.0:
         heading = state.actors[i].heading + state.actors[i].direction * math.atan(sideways)

@@ -254,7 +254,9 @@ def put_background(
         state.actors[i].speed = state.actors[i].cruise
         state.actors[i].gone_at_path_end = 0
         state.actors[i].direction = 1 if draw(seed, number, 3) < 0.5 else -1
-        state.actors[i].lateral = 0.5 * paths.lanes[path].width * (draw(seed, number, 6) - 0.5)
+        # Walkers keep to the right, so that those who meet pass each other.
+        aside = 0.5 * paths.lanes[path].width * (0.15 + 0.45 * draw(seed, number, 6))
+        state.actors[i].lateral = -aside * state.actors[i].direction
         state.actors[i].lateral_from = state.actors[i].lateral
         state.actors[i].lateral_to = state.actors[i].lateral
     set_extent(state, extents, i)

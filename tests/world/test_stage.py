@@ -242,13 +242,13 @@ def test_a_flow_keeps_its_gaps_and_drains_at_the_sink() -> None:
 
 def test_a_prefilled_flow_is_there_at_once() -> None:
     flow = Flow(
-        "flow", lanes=(1,), speed_mps=10.0, gap_m=(20.0, 30.0), from_start=True, prefilled=True, most=20
+        "flow", lanes=(0,), speed_mps=10.0, gap_m=(20.0, 30.0), from_start=True, prefilled=True, most=20
     )
     world = _world(NEVER, flows=(flow,), lanes=2)
     x = world.scene().actors.position_world[:, 0]
     assert len(x) > 15
     assert float(x.max()) > 500.0
-    assert np.abs(x - 5.0).min() > 10.0  # none beside the ego
+    assert np.abs(x - 5.0).min() > 10.0  # none where the ego stands
 
 
 def test_a_cleared_flow_leaves() -> None:
