@@ -28,6 +28,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from threadpoolctl import threadpool_limits
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -140,7 +141,8 @@ def one_thread() -> Iterator[None]:
     if loaded:
         loaded.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(limits=1):  # libraries that are loaded already
+            yield
     finally:
         for name, value in before.items():
             if value is None:

@@ -21,6 +21,7 @@ from takevla.dataset.schema import EPISODE_COLUMNS, FRAME_COLUMNS, TAKEOVER_COLU
 from takevla.dataset.writer import Part, Writer
 from takevla.scene.actors import Actors
 from takevla.scene.scene import Controls, Ego, Scene, Weather
+from takevla.world.maps.atlas import load_town
 
 TYPES = sorted(frozenset().union(*ABILITIES.values()))
 TRIGGERS = (
@@ -37,7 +38,7 @@ Paint = Callable[[Scene], np.ndarray]
 
 def stripes(scene: Scene) -> np.ndarray:
     """A picture that needs no renderer."""
-    rows = np.linspace(200, 60, 16, dtype=np.uint8)[:, None, None]
+    rows = np.linspace(200, 20 + 8 * (scene.time_us // PERIOD_US), 16).astype(np.uint8)[:, None, None]
     return np.broadcast_to(rows, (16, 32, 3)).copy()
 
 
@@ -69,7 +70,8 @@ def scene_at(index: int, step: int, origin: tuple[float, float, float] = (0.0, 0
         np.array([0, -1], np.int32),
         np.ones(2, np.bool_),
     )
-    return Scene(step * PERIOD_US, "Alder01", ego, actors, np.zeros(0, np.int8), Weather())
+    lights = np.zeros(len(load_town("Alder01").signals), np.int8)
+    return Scene(step * PERIOD_US, "Alder01", ego, actors, lights, Weather())
 
 
 def _blank(column: Column) -> Any:

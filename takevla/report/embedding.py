@@ -13,8 +13,10 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream.dreaming import read_frames
+from takevla.scale import one_thread
 
-FRAMES_PER_ROLE = 160  # drawn at random; enough to see clusters, seconds to compute
+FRAMES_PER_ROLE = 120  # drawn at random; enough to see clusters, seconds to compute
+ITERATIONS = 500
 PERPLEXITY = 30.0
 ROLES = {
     "pretrain": "pre-training",
@@ -45,15 +47,20 @@ def chosen_rows(roles: NDArray[np.object_], seed: int) -> list[int]:
 def embed(checkpoint: Path, dataset: Dataset, seed: int) -> Embedding | None:
     """t-SNE of the features that the model at `checkpoint` has of frames of each role.
 
-    None when there are too few frames to place (t-SNE needs three times its perplexity).
+    None when there are too few frames to place (t-SNE needs three times its perplexity) or all are alike.
     """
     roles = dataset.column("role")
     rows = chosen_rows(roles, seed)
     if len(rows) < 3 * PERPLEXITY:
         return None
     loaded = load_checkpoint(checkpoint)
-    features = read_frames(VlaDriver(loaded.model, loaded.tokenizer), dataset, rows).features.float().numpy()
-    spread = features.std(axis=0)
-    scaled = (features - features.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
-    points = TSNE(perplexity=PERPLEXITY, init="pca", random_state=seed).fit_transform(scaled)
+    driver = VlaDriver(loaded.model, loaded.tokenizer)
+    with one_thread():  # threads that spin for each other crawl when the machine is busy
+        features = read_frames(driver, dataset, rows).features.float().numpy()
+        spread = features.std(axis=0)
+        if not spread.max() > 0.0:  # also when not a number; scikit-learn's tree crashes on such input
+            return None
+        scaled = (features - features.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
+        placed = TSNE(perplexity=PERPLEXITY, init="pca", max_iter=ITERATIONS, random_state=seed)
+        points = placed.fit_transform(scaled)
     return Embedding(points.astype(np.float64), tuple(ROLES[str(roles[row])] for row in rows))
