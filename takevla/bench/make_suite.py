@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from takevla.bench.sites import Generator, Rule, Way, find_site
 from takevla.bench.suites import DEV_TOWNS, INDEX, SUITES_DIR
 from takevla.scene.scene import Weather
 from takevla.world.maps.atlas import ALDER_TOWNS, BIRCH_TOWNS, load_town
-from takevla.world.maps.route_xml import RouteTask, ScenarioCall, write_routes
+from takevla.world.maps.route_xml import RouteTask, ScenarioCall, read_routes, write_routes
 
 SUITE_SEED = 2603
 DENSITY = 8.0  # background vehicles per km of driving lane
@@ -76,11 +76,22 @@ def draw_weather(rng: Generator) -> Weather:
     return Weather(**drawn, sun_azimuth_deg=round(float(rng.uniform(0.0, 360.0)), 1))
 
 
-def make_suite(plan: Plan) -> tuple[list[RouteTask], dict[str, int]]:
-    """Routes of a suite, grouped by type, and how many were found of each."""
+def make_suite(
+    plan: Plan, types: Collection[str] = (), kept: Sequence[RouteTask] = ()
+) -> tuple[list[RouteTask], dict[str, int]]:
+    """Routes of a suite, grouped by type, and how many there are of each.
+
+    With `types`, only routes of these are drawn; those of the others are taken from `kept`.
+    A type's routes do not depend on the other types.
+    """
     tasks: list[RouteTask] = []
     found: dict[str, int] = {}
     for number, (name, rule) in enumerate(RULES.items()):
+        if types and name not in types:
+            old = [task for task in kept if task.scenarios[0].type == name]
+            tasks += old
+            found[name] = len(old)
+            continue
         entropy = np.random.SeedSequence([SUITE_SEED, plan.first_id, number])
         rng = np.random.Generator(np.random.PCG64(entropy))
         made = _routes_of_type(plan, name, rule, plan.first_id + 100 * number, rng)
@@ -145,19 +156,21 @@ def select_mini(tasks: Sequence[RouteTask], size: int = MINI_ROUTES) -> list[str
     return sorted(ordered[:size], key=int)
 
 
-def write_suites(folder: Path = SUITES_DIR) -> dict[str, dict[str, int]]:
-    """Write all suites; returns how many routes of each type each suite has."""
+def write_suites(folder: Path = SUITES_DIR, types: Collection[str] = ()) -> dict[str, dict[str, int]]:
+    """Write all suites, or draw again only `types`; returns how many routes of each type each suite has."""
     folder.mkdir(exist_ok=True)
     counts: dict[str, dict[str, int]] = {}
     index: dict[str, dict[str, object]] = {}
     for plan in PLANS:
-        tasks, counts[plan.name] = make_suite(plan)
+        kept = read_routes(folder / f"{plan.name}.xml") if types else []
+        tasks, counts[plan.name] = make_suite(plan, types, kept)
         write_routes(folder / f"{plan.name}.xml", tasks)
         index[plan.name] = {"training": plan.training, "density": DENSITY, "seed": SUITE_SEED}
         if plan.name == "val220":
             mini: dict[str, object] = {"of": plan.name, "routes": select_mini(tasks)}
             index["mini44"] = {**mini, "training": False, "density": DENSITY, "seed": SUITE_SEED}
-    write_routes(folder / f"{FREE.name}.xml", make_free_suite(FREE))
+    if not types:
+        write_routes(folder / f"{FREE.name}.xml", make_free_suite(FREE))
     index[FREE.name] = {"training": True, "density": DENSITY, "seed": SUITE_SEED}
     text = json.dumps(index, indent=1, sort_keys=True)
     (folder / INDEX.name).write_text(text + "\n", encoding="utf-8")
@@ -168,8 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write all suites and print the number of routes of each type."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SUITES_DIR, help="folder to write to")
-    folder: Path = parser.parse_args(arguments).out
-    for suite, found in write_suites(folder).items():
+    parser.add_argument("--types", nargs="*", default=[], choices=sorted(RULES), help="draw only these again")
+    chosen = parser.parse_args(arguments)
+    for suite, found in write_suites(chosen.out, chosen.types).items():
         print(suite, sum(found.values()), {name: n for name, n in found.items() if n == 0} or "all types")
     return 0
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from takevla.bench.sites import Generator, Parameters, Rule, Sampler, Way
 from takevla.scene.road_map import LaneKind
 from takevla.world.maps.route_xml import point_attributes
-from takevla.world.scenarios.junctions import FROM_LEFT, FROM_RIGHT, ONCOMING, first_encounter
+from takevla.world.scenarios.junctions import FROM_LEFT, FROM_RIGHT, ONCOMING, first_encounter, unsignalised
 from takevla.world.scenarios.obstacles import ONCOMING_SPEED_SHARE
 from takevla.world.scenarios.place import LEFT, RIGHT, Place, Points, cut, project, walk
 from takevla.world.staging import CannotStart
@@ -102,14 +102,18 @@ def _turn_flow(speed: tuple[float, float], gap: tuple[float, float]) -> Sampler:
 
 
 def _given_flow(
-    path: Points, rng: Generator, speed: tuple[float, float], gap: tuple[float, float]
+    path: Points,
+    rng: Generator,
+    speed: tuple[float, float],
+    gap: tuple[float, float],
+    wider_m: float = 10.0,
 ) -> Parameters:
     low = _round(rng, *gap)
     return {
         "start_actor_flow": _location(path[0]),
         "end_actor_flow": _location(path[-1]),
         "flow_speed": _value(_round(rng, *speed)),
-        "source_dist_interval": _interval(low, low + _round(rng, 8, 14)),
+        "source_dist_interval": _interval(low, low + _round(rng, 0.8 * wider_m, 1.4 * wider_m)),
     }
 
 
@@ -117,7 +121,9 @@ def _junction_flow(side: float, speed: tuple[float, float], gap: tuple[float, fl
     """A flow through the junction ahead from one side, its ends given as locations."""
 
     def sample(place: Place, rng: Generator) -> Parameters:
-        met = first_encounter(place, place.crossing(), (side,), 70.0, 70.0)
+        crossing = place.crossing()
+        unsignalised(place.road_map, crossing)
+        met = first_encounter(place, crossing, (side,), 70.0, 70.0)
         path = cut(met.path, met.enter_s_m - 55.0, met.meet_s_m + 45.0)
         return _given_flow(path, rng, speed, gap)
 
@@ -182,7 +188,7 @@ def _bicycles(place: Place, rng: Generator) -> Parameters:
     path = walk(place.road_map, lane.index, lane.length_m, 45.0, 45.0)
     if math.dist(path[-1], lane.points_world[-1]) < 20.0:
         raise CannotStart("the bicycle lane ends at the junction")
-    return _given_flow(path, rng, (4, 6), (12, 18))
+    return _given_flow(path, rng, (4, 6), (16, 20), 20.0)
 
 
 WALKING_MPS = 51.0 / 3.6  # people walk along roads with limits up to this

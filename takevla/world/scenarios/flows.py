@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from takevla.scene.actors import ActorKind
-from takevla.world.scenarios.place import Place, Points
+from takevla.world.scenarios.place import Place, Points, cut
 from takevla.world.staging import (
     ActorAt,
     ActorSpec,
     After,
     AllOf,
     AnyOf,
+    ClearTraffic,
     Command,
     EgoArrives,
     EgoPast,
@@ -30,6 +31,7 @@ from takevla.world.staging import (
     Show,
     Stage,
     StartFlow,
+    StopFlow,
     SyncArrival,
 )
 
@@ -39,6 +41,9 @@ PATIENCE_S = 2.0  # or until so long after it should have arrived, if the ego wa
 GENTLE_MPS2 = 1.0  # then it returns to the speed of the stream
 FASTEST = 1.4  # times the flow's speed, to keep the timing
 PASSED_M = 7.0
+STREAM_S = 60.0  # after so long no more vehicles come: a jam must have a chance to clear
+CLEAR_M = 18.0
+CLEAR_RADIUS_M = 3.0
 
 
 def timed_flow(
@@ -46,18 +51,20 @@ def timed_flow(
     path: Points,
     meet_s_m: float,
     meet_route_s_m: float,
+    end_s_m: float,
     speed_mps: float,
     gap_m: tuple[float, float],
     kinds: Sequence[ActorKind] = CARS,
     at_trigger: tuple[Command, ...] = (),
 ) -> tuple[tuple[ActorSpec, ...], tuple[Flow, ...], tuple[Stage, ...]]:
-    """Actors, flows and stages of a stream along `path`; the caller adds the last stage.
+    """Actors, flows and stages of a stream along `path`.
 
     Args:
         place: where it happens.
         path: from source to sink.
         meet_s_m: arc length on the path where it meets the route.
         meet_route_s_m: route s of that place.
+        end_s_m: route s at which the scenario ends.
         speed_mps: of the stream.
         gap_m: least and greatest gap between its vehicles.
         kinds: what drives in it.
@@ -90,7 +97,9 @@ def timed_flow(
         ),
         Stage(ActorAt("first", start_s + gap_m[0] + length), (StartFlow("traffic"),)),
         Stage(ActorAt("first", meet_s_m + PASSED_M), (SetMotion("first", Motion.REACTIVE),)),
+        Stage(AnyOf((EgoPast(end_s_m), After(STREAM_S))), (StopFlow("traffic"),)),
+        Stage(EgoPast(end_s_m)),
     )
-    if at_trigger:
-        stages = (Stage(Now(), at_trigger), *stages)
-    return (first,), (flow,), stages
+    # Others who already stand where the stream will pass would hold it up for good.
+    clear = ClearTraffic(cut(path, meet_s_m - CLEAR_M, meet_s_m + CLEAR_M)[:, :2], CLEAR_RADIUS_M)
+    return (first,), (flow,), (Stage(Now(), (*at_trigger, clear)), *stages)

@@ -12,8 +12,9 @@ from itertools import pairwise
 import numpy as np
 
 from takevla.scene.actors import ActorKind, Cue
-from takevla.scene.road_map import NO_LANE, LaneKind
+from takevla.scene.road_map import NO_LANE, LaneKind, LightState
 from takevla.world.scenarios.flows import CARS, timed_flow
+from takevla.world.scenarios.junctions import light_plan
 from takevla.world.scenarios.obstacles import standing
 from takevla.world.scenarios.place import Place, Points, cut, meeting, nearest, project, walk
 from takevla.world.staging import (
@@ -45,14 +46,17 @@ def _crossed_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: 
     meet_route_s = max(crossing.enter_s_m - 2.0, 0.0) + met[0]
     gap = place.interval("source_dist_interval", 20.0, 40.0)
     speed = max(place.number("flow_speed", speed), 0.5)
-    actors, flows, stages = timed_flow(place, path, met[1], meet_route_s, speed, gap, kinds)
-    end = Stage(EgoPast(min(max(crossing.exit_s_m, meet_route_s) + 10.0, place.end_s_m)))
+    end = min(max(crossing.exit_s_m, meet_route_s) + 10.0, place.end_s_m)
+    lamps = light_plan(place.road_map, crossing, LightState.GREEN)
+    actors, flows, stages = timed_flow(
+        place, path, met[1], meet_route_s, end, speed, gap, kinds, at_trigger=lamps
+    )
     return Scenario(
         name,
         place.trigger_s_m,
         actors,
         flows,
-        (*stages, end),
+        stages,
         timeout_s=SCENARIO_TIMEOUT_S,
         keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(0.0, crossing.exit_s_m)[:, :2])),
     )

@@ -90,15 +90,16 @@ def non_signalized_turn(place: Place) -> Scenario:
 
 def _with_cross_traffic(place: Place, crossing: Crossing, name: str) -> Scenario:
     met = first_encounter(place, crossing, (FROM_LEFT, FROM_RIGHT, ONCOMING), 60.0, 40.0)
+    end = min(crossing.exit_s_m + END_M, place.end_s_m)
     actors, flows, stages = timed_flow(
-        place, met.path, met.meet_s_m, met.meet_route_s_m, CROSS_SPEED_MPS, CROSS_GAP_M
+        place, met.path, met.meet_s_m, met.meet_route_s_m, end, CROSS_SPEED_MPS, CROSS_GAP_M
     )
     return Scenario(
         name,
         place.trigger_s_m,
         actors,
         flows,
-        (*stages, _end(place, crossing)),
+        stages,
         timeout_s=SCENARIO_TIMEOUT_S,
         keep_clear=(KeepClear(met.path[:, :2]), KeepClear(place.path(0.0, crossing.exit_s_m)[:, :2])),
     )

@@ -18,10 +18,8 @@ from takevla.world.scenarios.place import Place, cut
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     CannotStart,
-    EgoPast,
     KeepClear,
     Scenario,
-    Stage,
 )
 
 LEFT_SOURCE, LEFT_SINK = 4.0, 2.5  # multiples of flow_speed, before and behind the junction (facts 1.2)
@@ -47,16 +45,16 @@ def _turn(
     # The ego and the flow meet on green; the flow itself goes by car-following alone.
     lamps = light_plan(place.road_map, crossing, LightState.GREEN) if lights else ()
     gap = place.interval("source_dist_interval", 25.0, 50.0)
+    end = min(max(crossing.exit_s_m, met.meet_route_s_m) + END_M, place.end_s_m)
     actors, flows, stages = timed_flow(
-        place, path, met.meet_s_m - start_s, met.meet_route_s_m, speed, gap, at_trigger=lamps
+        place, path, met.meet_s_m - start_s, met.meet_route_s_m, end, speed, gap, at_trigger=lamps
     )
-    end = Stage(EgoPast(min(max(crossing.exit_s_m, met.meet_route_s_m) + END_M, place.end_s_m)))
     return Scenario(
         name,
         place.trigger_s_m,
         actors,
         flows,
-        (*stages, end),
+        stages,
         timeout_s=SCENARIO_TIMEOUT_S,
         keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(0.0, crossing.exit_s_m)[:, :2])),
     )
