@@ -29,6 +29,7 @@ from takevla.learn.dream.reconstruct import rebuild
 from takevla.learn.dream.reward import Reward, preset
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import measure, roll_out
+from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
 Float = NDArray[np.float32]
 READ_BATCH = 16  # frames per pass of the frozen model
@@ -83,7 +84,8 @@ def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> Bas
     """The frozen model's answer to frames of a dataset, in batches of `READ_BATCH`."""
     targets = dataset.column("target_points_ego").reshape(-1, 2, 2)
     speed, option, following = (dataset.column(name) for name in ("speed_mps", "option", "next_option"))
-    parts = []
+    width = 2 * driver.model.config.width
+    parts = [(torch.zeros(0, ROUTE_POINTS, 2), torch.zeros(0, SPEED_WAYPOINTS, 2), torch.zeros(0, width))]
     for start in range(0, len(rows), READ_BATCH):
         some = list(rows[start : start + READ_BATCH])
         navigation = NavigationInput(
@@ -157,8 +159,6 @@ def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
     rows = np.flatnonzero(
         (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
     )
-    if len(rows) == 0:
-        raise ValueError(f"{dataset.path}: no ordinary frames to anchor the policy; collect more routes")
     chosen = np.random.default_rng([seed, 0xA]).permutation(rows)[:count]
     return sorted(int(row) for row in chosen)
 
@@ -224,16 +224,16 @@ class Dreamer:
         divergence = torch.zeros(())
         for _ in range(config.passes):
             new = self.head(self.base.features)
-            held = residual.kl(self.head(self.anchor), self._anchor_start)
+            held = self._anchor_kl()
             moved = residual.kl(new, self._scene_start)
             loss = clipped_loss(
                 residual.log_prob(new, z), old_log_prob, advantages, moved,
                 clip=config.clip, kl_weight=config.kl_weight,
-            ) + self.anchor_weight * held.mean()  # fmt: skip
+            ) + self.anchor_weight * held  # fmt: skip
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
-            divergence = held.mean().detach()
+            divergence = held.detach()
         self.anchor_weight = adapt_kl_weight(self.anchor_weight, float(divergence), config.anchor_kl)
         self.update += 1
         self.curves.append(
@@ -249,6 +249,12 @@ class Dreamer:
                 "std": float(old.std.mean()),
             }
         )
+
+    def _anchor_kl(self) -> torch.Tensor:
+        """Mean KL on the ordinary frames; zero where the record has none."""
+        if len(self.anchor) == 0:
+            return torch.zeros(())
+        return residual.kl(self.head(self.anchor), self._anchor_start).mean()
 
     def before_after(self) -> dict[str, float]:
         """Reward and failure rate of the plan that drives: the frozen base, and the head's mode."""
