@@ -263,9 +263,15 @@ def _evaluate(arguments: Arguments) -> None:
         workers=arguments.workers, resume=arguments.resume, maps_dir=arguments.maps, suite=name,
     )  # fmt: skip
     OUT.print(metrics_table(done.metrics, f"{Path(driver).name} on {name}"))
-    for route, reason in done.unscored.items():
-        OUT.print(f"route {route} not scored: {reason}", highlight=False)
+    without = done.metrics["scenarios_not_started"]
+    if without:
+        OUT.print(f"{len(without)} of {len(tasks)} routes ran without their scenario:")
+    for route, note in without.items():
+        OUT.print(f"  route {route}: {note}", highlight=False, markup=False)
     OUT.print(f"results: {arguments.out / 'results.json'}, metrics: {arguments.out / 'metrics.json'}")
+    if done.unscored:
+        route, reason = next(iter(done.unscored.items()))
+        raise ValueError(f"{len(done.unscored)} of {len(tasks)} routes not driven, first {route}: {reason}")
 
 
 def _report_arguments(parser: ArgumentParser) -> None:
@@ -284,7 +290,7 @@ def _report(arguments: Arguments) -> None:
     if arguments.run is not None:
         OUT.print(f"report: {write_report(arguments.run, arguments.run / 'report.html')}")
     else:
-        print_results(arguments.results, console=OUT)
+        print_results(arguments.results, arguments.asked, arguments.metric_info, console=OUT)
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:

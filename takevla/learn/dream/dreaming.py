@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -238,7 +239,7 @@ class Dreamer:
         self.update += 1
         self.curves.append(
             {
-                "update": self.update,
+                "step": self.update,
                 "reward": float(rewards.mean()),
                 "reward_best": float(rewards.max(axis=1).mean()),
                 "failure_rate": float(failed.mean()),
@@ -256,7 +257,7 @@ class Dreamer:
             return torch.zeros(())
         return residual.kl(self.head(self.anchor), self._anchor_start).mean()
 
-    def before_after(self) -> dict[str, float]:
+    def before_after(self) -> dict[str, Any]:
         """Reward and failure rate of the plan that drives: the frozen base, and the head's mode."""
         with torch.no_grad():
             mode = residual.mode(self.head(self.base.features))
@@ -268,6 +269,8 @@ class Dreamer:
             "reward_after": float(after[0].mean()),
             "failure_rate_before": float(before[1].mean()),
             "failure_rate_after": float(after[1].mean()),
+            "rewards_before": [round(float(value), 4) for value in before[0][:, 0]],
+            "rewards_after": [round(float(value), 4) for value in after[0][:, 0]],
         }
 
     def save(self, path: Path) -> None:
