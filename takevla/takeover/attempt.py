@@ -14,7 +14,7 @@ from PIL import Image
 from takevla.dataset.buckets import COLUMNS as BUCKET_COLUMNS
 from takevla.dataset.buckets import bucket_names
 from takevla.dataset.schema import FRAME_COLUMNS
-from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, Observation, Plan, Reason
+from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, Observation, Plan, Privileged, Reason
 from takevla.scene.scene import Controls, Scene
 from takevla.takeover.commentary import commentary, planned_speed_mps
 from takevla.takeover.enhance import enhanced, foreseen, urgent
@@ -119,14 +119,13 @@ class Attempt:
         if self.rows:
             self.rows[-1]["applied_controls"] += [controls.steer, controls.throttle, controls.brake]
 
-    def begin_takeover(self, alarm: Alarm, observation: Observation, window_s: float) -> str:
+    def begin_takeover(self, alarm: Alarm, answer: Reason, truth: Privileged, window_s: float) -> str:
         """Record that the expert takes over now, and label the frames of the window before.
 
-        Call it before the frame of the takeover's first instant is added.  Returns the takeover's id.
+        `answer` is the expert's reason at this instant.  Call it before the instant's frame is added.
+        Returns the takeover's id.
         """
-        if observation.privileged is None:
-            raise ValueError("a takeover needs the truth")
-        scene, now = observation.privileged.scene, observation.time_us
+        scene, now = truth.scene, truth.scene.time_us
         takeover = f"{self.episode}-{len(self.takeovers)}"
         window_us = now - round(window_s * 1e6)
         window_start = now
@@ -135,7 +134,7 @@ class Attempt:
                 break
             window_start = row["time_us"]
             row |= {"role": "pre_takeover", "takeover": takeover}
-            row["enhanced_commentary"] = _enhanced(alarm, reason, then, row, (now - row["time_us"]) / 1e6)
+            row["enhanced_commentary"] = _enhanced(alarm, answer, reason, then, row, now)
         self.takeovers.append(
             {
                 "takeover": takeover,
@@ -153,7 +152,7 @@ class Attempt:
                 "speed_mps": scene.ego.speed_mps,
                 "position_world": scene.ego.position_world,
                 "heading_rad": scene.ego.heading_rad,
-                "route_index": observation.privileged.route_index,
+                "route_index": truth.route_index,
             }
         )
         return takeover
@@ -174,12 +173,12 @@ class Attempt:
         return [s for s in self.scenes if any(low <= s.time_us <= high for low, high in spans)]
 
 
-def _enhanced(alarm: Alarm, reason: Reason, scene: Scene, row: Row, lead_s: float) -> str:
-    known = foreseen(alarm, reason, scene, lead_s)
+def _enhanced(alarm: Alarm, answer: Reason, reason: Reason, scene: Scene, row: Row, now_us: int) -> str:
+    known = foreseen(alarm, reason, scene, (now_us - row["time_us"]) / 1e6)
     if known is None:
         return ""
     speed = float(row["speed_mps"])
-    return enhanced(urgent(known, alarm.trigger, speed), alarm.trigger, speed)
+    return enhanced(urgent(known, alarm, answer, speed), alarm, speed)
 
 
 def seen_from(points_ego: NDArray[Any], offset: CameraOffset, mount_x_m: float) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.geometry import to_ego
-from takevla.scene.plan import Action, Cause, Reason
+from takevla.scene.plan import Action, Cause, Manoeuvre, Reason
 from takevla.scene.scene import Scene
 from takevla.takeover.commentary import (
     MANOEUVRE_WORDS,
@@ -30,25 +30,25 @@ from takevla.takeover.commentary import (
     cause_words,
     impact_words,
 )
-from takevla.takeover.triggers import RULE_CAUSES, Alarm, Trigger
+from takevla.takeover.triggers import HEADWAY, RULE_CAUSES, Alarm, Trigger
 
-URGENT_IMPACT_S: Final = 2.0  # sooner than this the enhanced action is to brake
-HARD_BRAKING_MPS2: Final = 4.0  # what "brake to" assumes over the plan
-SOFT_BRAKING_MPS2: Final = 2.0  # what "slow to" assumes over the plan
-PLAN_S: Final = 2.5  # horizon of the speed waypoints
-RESTART_MPS: Final = 4.0  # what a car that stands reaches within the plan
+STOP_SHORT_M: Final = 4.0  # room that is left before an actor (PDM-Lite's gap, benchmark facts 3)
+LINE_SHORT_M: Final = 1.0  # and before a stop line
+SOFT_BRAKING_MPS2: Final = 1.0  # "slow to" means at least this
+HARD_BRAKING_MPS2: Final = 6.0  # and the brakes give no more than this
+PLAN_S: Final = 2.5  # horizon of the speed waypoints, whose last speed the words name
+STOPPED_MPS: Final = 0.5  # a plan that ends slower than this is to stop
 SEEN_M: Final = 60.0  # farther away an actor is a few pixels
 SEEN_RAD: Final = math.radians(60.0)  # half of what the camera sees, less a margin
 WALKING_MPS: Final = 0.3
-_ACTOR_CAUSES: Final = frozenset(
-    {Cause.LEADER, Cause.CROSSING_VEHICLE, Cause.PEDESTRIAN, Cause.BICYCLE, Cause.MERGING_VEHICLE}
-)
+_PASSING: Final = (Manoeuvre.GO_AROUND_LEFT, Manoeuvre.GO_AROUND_RIGHT)
+_PASSED: Final = (Cause.OBSTACLE, Cause.BICYCLE, Cause.LEADER)
 
 
-def enhanced(reason: Reason, trigger: Trigger, speed_mps: float) -> str:
-    """Say `reason` with the urgency of `trigger`.  At most 16 words.
+def enhanced(reason: Reason, alarm: Alarm, speed_mps: float) -> str:
+    """Say `reason`, the one that `urgent` gives for a frame, with what happens otherwise.
 
-    `reason` is the one `urgent` gives for the frame; its time to collision is named for COLLISION.
+    At most 16 words.
     """
     parts = [
         action_words(reason, speed_mps),
@@ -56,40 +56,42 @@ def enhanced(reason: Reason, trigger: Trigger, speed_mps: float) -> str:
         MANOEUVRE_WORDS[reason.manoeuvre],
         cause_words(reason),
         attention_words(reason),
-        warning_words(reason, trigger),
+        warning_words(reason, alarm),
     ]
     return " ".join(part for part in parts if part)
 
 
-def warning_words(reason: Reason, trigger: Trigger) -> str:
+def warning_words(reason: Reason, alarm: Alarm) -> str:
     """What happens otherwise."""
-    if trigger == Trigger.COLLISION:
+    if alarm.trigger == Trigger.COLLISION:
         return impact_words(reason.time_to_collision_s)
-    if trigger == Trigger.FOLLOW:
-        return TOO_CLOSE if reason.cause in _ACTOR_CAUSES else OFF_COURSE
-    return WAY_CLEAR if trigger == Trigger.RESTART else MUST_STOP
+    if alarm.trigger == Trigger.FOLLOW:
+        return TOO_CLOSE if alarm.detail == HEADWAY else OFF_COURSE
+    return WAY_CLEAR if alarm.trigger == Trigger.RESTART else MUST_STOP
 
 
-def urgent(reason: Reason, trigger: Trigger, speed_mps: float) -> Reason:
-    """`reason` with an action and a speed that answer `trigger`.
+def urgent(reason: Reason, alarm: Alarm, answer: Reason, speed_mps: float) -> Reason:
+    """`reason` with the action and the speed that answer `alarm`.
 
-    `reason` names the true cause, placed as it is seen in the frame.  COLLISION, RULE and FOLLOW
-    behind a leader ask for at least slowing, and for braking where the impact or the line is near;
-    an expert who already asks for more keeps his speed.  RESTART asks to set off.  Off course, the
-    expert's action stands.
+    `reason` is what the frame could have known (`foreseen`), `answer` the expert's reason as he takes
+    over.  Before a collision, a stop line or a leader the answer is to brake so as to stop short of
+    the cause, or to match the leader; an expert who asks for more already is left as he is.  Where he
+    passes the cause instead, off course, and at a restart, his own action stands.
     """
-    if trigger == Trigger.RESTART:
-        target = max(reason.target_speed_mps, RESTART_MPS)
-        return replace(reason, action=Action.ACCELERATE, target_speed_mps=target)
-    if trigger == Trigger.FOLLOW and reason.cause not in _ACTOR_CAUSES:
+    if alarm.trigger == Trigger.RESTART:
+        return replace(reason, action=Action.ACCELERATE)
+    if alarm.trigger == Trigger.FOLLOW and alarm.detail != HEADWAY:
         return reason
+    if alarm.cause in _PASSED and answer.manoeuvre in _PASSING:
+        return replace(reason, manoeuvre=answer.manoeuvre)
     if speed_mps < STANDSTILL_MPS:
         return replace(reason, action=Action.REMAIN_STOPPED, target_speed_mps=0.0)
-    stopping_mps2 = speed_mps**2 / (2.0 * max(reason.distance_m, 0.1))
-    hard = reason.time_to_collision_s < URGENT_IMPACT_S or stopping_mps2 > SOFT_BRAKING_MPS2
-    braking = HARD_BRAKING_MPS2 if hard else SOFT_BRAKING_MPS2
-    target = min(reason.target_speed_mps, max(0.0, speed_mps - braking * PLAN_S))
-    stops = hard or reason.action == Action.STOP or target < STANDSTILL_MPS
+    final = min(reason.actor_speed_mps, speed_mps) if alarm.cause == Cause.LEADER else 0.0
+    room = reason.distance_m - (LINE_SHORT_M if alarm.trigger == Trigger.RULE else STOP_SHORT_M)
+    braking = (speed_mps - final) ** 2 / (2.0 * max(room, 0.1))
+    braking = min(max(braking, SOFT_BRAKING_MPS2), HARD_BRAKING_MPS2)
+    target = min(reason.target_speed_mps, max(final, speed_mps - braking * PLAN_S))
+    stops = reason.action == Action.STOP or target < STOPPED_MPS
     return replace(reason, action=Action.STOP if stops else Action.DECELERATE, target_speed_mps=target)
 
 
@@ -104,7 +106,7 @@ def foreseen(alarm: Alarm, reason: Reason, scene: Scene, lead_s: float) -> Reaso
         return reason if reason.cause in RULE_CAUSES else None
     if alarm.trigger == Trigger.RESTART:
         return reason if reason.target_speed_mps > STANDSTILL_MPS else None
-    if alarm.trigger == Trigger.FOLLOW and alarm.detail != "headway":
+    if alarm.trigger == Trigger.FOLLOW and alarm.detail != HEADWAY:
         return reason
     actors, ego = scene.actors, scene.ego
     found = np.flatnonzero(actors.valid & (actors.id == alarm.actor_id))

@@ -13,7 +13,7 @@ from takevla.driver.driver import Driver
 from takevla.scene.plan import Observation, Plan
 from takevla.takeover.attempt import Attempt
 from takevla.takeover.monitor import Monitor, MonitorConfig, Phase, step
-from takevla.takeover.triggers import TriggerConfig, Verdict, Watch, look, watch
+from takevla.takeover.triggers import Sight, TriggerConfig, Verdict, Watch, look, watch
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ShadowedDriver:
         seat.watch, verdict = watch(seat.watch, sight, config.triggers)
         before = seat.monitor
         seat.monitor = step(before, now, verdict.alarm is not None, verdict.agreement, config.monitor)
-        self._note_change(seat, before, verdict, observation)
+        self._note_change(seat, before, verdict, sight)
         drives = seat.monitor.expert_drives
         seat.attempt.add_frame(
             observation,
@@ -101,11 +101,12 @@ class ShadowedDriver:
         )
         return expert if drives else policy
 
-    def _note_change(self, seat: _Seat, before: Monitor, verdict: Verdict, observation: Observation) -> None:
+    def _note_change(self, seat: _Seat, before: Monitor, verdict: Verdict, sight: Sight) -> None:
         if seat.monitor.expert_drives and not before.expert_drives and verdict.alarm is not None:
-            window_s = self._config.window_s
-            seat.takeover = seat.attempt.begin_takeover(verdict.alarm, observation, window_s)
+            seat.takeover = seat.attempt.begin_takeover(
+                verdict.alarm, sight.reason, sight.truth, self._config.window_s
+            )
         elif before.expert_drives and not seat.monitor.expert_drives:
             calm = before.phase == Phase.HANDING_BACK and verdict.agreement
-            seat.attempt.end_takeover(observation.time_us, "clear" if calm else "timeout")
+            seat.attempt.end_takeover(sight.scene.time_us, "clear" if calm else "timeout")
             seat.takeover = ""

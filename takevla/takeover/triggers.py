@@ -34,6 +34,7 @@ from takevla.takeover.forecast import F64, actors_ego, first_contact, plan_forec
 LINE_AHEAD_M: Final = 40.0  # stop lines farther along the route are out of reach of a forecast
 ALIGNED_RAD: Final = math.radians(35.0)  # heading error of a leader (PDM-Lite's bound, benchmark facts 3)
 ONCOMING_RAD: Final = math.radians(135.0)  # heading error above which a vehicle comes towards the ego
+HEADWAY: Final = "headway"  # the detail of FOLLOW that is about a leader and not about the course
 RULE_CAUSES: Final = (Cause.RED_LIGHT, Cause.YELLOW_LIGHT, Cause.STOP_SIGN)
 _STOPPING: Final = (Action.REMAIN_STOPPED, Action.STOP, Action.DECELERATE)
 
@@ -197,7 +198,7 @@ def headway(sight: Sight, config: TriggerConfig) -> Alarm | None:
     time_s = gap / ego.speed_mps
     if time_s >= config.headway_s or ego.speed_mps - float(actors.speed_mps[row]) < config.closing_mps:
         return None
-    return Alarm(Trigger.FOLLOW, "headway", time_s, Cause.LEADER, int(actors.id[row]), int(actors.kind[row]))
+    return Alarm(Trigger.FOLLOW, HEADWAY, time_s, Cause.LEADER, int(actors.id[row]), int(actors.kind[row]))
 
 
 def _off_course(sight: Sight, since: Watch, steer: float, config: TriggerConfig) -> Alarm | None:

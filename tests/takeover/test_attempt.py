@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from takevla.takeover.attempt import CameraOffset, seen_from, waypoints_seen_from
@@ -11,6 +11,7 @@ from takevla.world.camera.rig import Rig
 offsets = st.builds(CameraOffset, st.floats(-1.5, 1.5), st.floats(-0.4, 0.4))
 
 
+@settings(max_examples=80, deadline=None)
 @given(offsets, st.integers(0, 2**31))
 def test_labels_of_a_shifted_camera_lie_where_its_picture_shows_them(offset: CameraOffset, seed: int) -> None:
     rig = Rig()
@@ -22,6 +23,7 @@ def test_labels_of_a_shifted_camera_lie_where_its_picture_shows_them(offset: Cam
     np.testing.assert_allclose(here, there, atol=1e-2)
 
 
+@settings(max_examples=80, deadline=None)
 @given(offsets)
 def test_a_plan_to_stand_stands_and_a_far_plan_meets_the_path_whatever_the_camera_does(
     offset: CameraOffset,

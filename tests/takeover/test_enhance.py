@@ -7,8 +7,8 @@ import pytest
 from takevla.scene.actors import ActorKind, Actors, Cue
 from takevla.scene.plan import Action, Cause, Manoeuvre, Reason
 from takevla.scene.scene import Controls, Ego, Scene, Weather
-from takevla.takeover.enhance import foreseen
-from takevla.takeover.triggers import Alarm, Trigger
+from takevla.takeover.enhance import enhanced, foreseen, urgent
+from takevla.takeover.triggers import HEADWAY, Alarm, Trigger
 
 FREE = Reason(Action.MAINTAIN, Manoeuvre.FOLLOW_ROUTE, Cause.FREE_ROAD, 8.0)
 WALKER = Alarm(Trigger.COLLISION, "overlap", 1.2, Cause.PEDESTRIAN, 7, ActorKind.PEDESTRIAN)
@@ -70,3 +70,39 @@ def test_a_restart_is_foreseen_only_where_the_expert_goes() -> None:
     stays = replace(FREE, action=Action.REMAIN_STOPPED, target_speed_mps=0.0)
     assert foreseen(restart, stays, scene(9.0, 0.0), 1.0) is None
     assert foreseen(restart, FREE, scene(9.0, 0.0), 1.0) == FREE
+
+
+def said(reason: Reason, alarm: Alarm, speed: float, answer: Reason = FREE) -> str:
+    return enhanced(urgent(reason, alarm, answer, speed), alarm, speed)
+
+
+def test_slowing_is_as_hard_as_stopping_short_of_the_cause_takes() -> None:
+    alarm = Alarm(Trigger.COLLISION, "overlap", 3.0, Cause.OBSTACLE, 7, ActorKind.CAR)
+    far = replace(
+        FREE, cause=Cause.OBSTACLE, actor_kind=ActorKind.CAR, distance_m=40.0, time_to_collision_s=4.0
+    )
+    near = replace(far, distance_m=10.0, time_to_collision_s=1.0)
+    assert said(far, alarm, 8.0) == "slow to 6m/s now for the blocking car 40m ahead 3s to impact"
+    assert said(near, alarm, 8.0) == "brake to 0m/s now for the blocking car 10m ahead 1s to impact"
+
+
+def test_behind_a_leader_its_speed_is_enough() -> None:
+    alarm = Alarm(Trigger.FOLLOW, HEADWAY, 0.6, Cause.LEADER, 7, ActorKind.CAR)
+    leader = replace(FREE, cause=Cause.LEADER, actor_kind=ActorKind.CAR, distance_m=6.0, actor_speed_mps=6.0)
+    assert said(leader, alarm, 8.0) == "slow to 6m/s now behind the car 5m ahead too close"
+
+
+def test_where_the_expert_passes_the_words_do_not_brake() -> None:
+    alarm = Alarm(Trigger.COLLISION, "overlap", 2.0, Cause.OBSTACLE, 7, ActorKind.CAR)
+    blocked = replace(
+        FREE, cause=Cause.OBSTACLE, actor_kind=ActorKind.CAR, distance_m=12.0, time_to_collision_s=2.0
+    )
+    around = replace(FREE, manoeuvre=Manoeuvre.GO_AROUND_LEFT)
+    words = said(blocked, alarm, 8.0, around)
+    assert words == "hold 8m/s now passing left for the blocking car 10m ahead 2s to impact"
+
+
+def test_off_course_the_expert_keeps_his_words() -> None:
+    alarm = Alarm(Trigger.FOLLOW, "lateral", 1.2, Cause.LEADER, 7, ActorKind.CAR)
+    behind = replace(FREE, cause=Cause.LEADER, actor_kind=ActorKind.CAR, distance_m=12.0)
+    assert said(behind, alarm, 8.0) == "hold 8m/s now behind the car 10m ahead off course"

@@ -1,7 +1,7 @@
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from takevla.takeover.monitor import TRANSITIONS, Event, Monitor, MonitorConfig, Phase, event, step
@@ -22,6 +22,7 @@ def test_the_table_answers_every_event_in_every_phase() -> None:
     assert set(TRANSITIONS) == set(product(Phase, Event))
 
 
+@settings(max_examples=80, deadline=None)
 @given(instants)
 def test_takeovers_begin_with_an_alarm_and_only_then(sequence: list[tuple[bool, bool]]) -> None:
     states = drive(sequence)
@@ -30,6 +31,7 @@ def test_takeovers_begin_with_an_alarm_and_only_then(sequence: list[tuple[bool, 
             assert after.expert_drives == alarm
 
 
+@settings(max_examples=80, deadline=None)
 @given(instants)
 def test_takeovers_end_calm_after_their_least_time_or_at_their_greatest(
     sequence: list[tuple[bool, bool]],
