@@ -18,6 +18,7 @@ from takevla.world.maps.curves import curve_from_points, resample
 from takevla.world.maps.draft import JunctionDraft, LaneDraft, MapDraft, turn_of
 from takevla.world.maps.opendrive_control import place_control
 from takevla.world.maps.opendrive_file import (
+    LONGEST_ROAD_M,
     Double,
     LaneRecord,
     OpenDriveFile,
@@ -58,6 +59,9 @@ GUESS_GAP_M = 0.3  # undeclared successors must begin this near
 GUESS_ANGLE_RAD = math.radians(15.0)
 OPPOSITE_GAP_M = 1.0  # widest strip between a lane and the oncoming one that may be driven across
 
+FARTHEST_M = 100_000.0  # from the origin: beyond it float32 no longer tells centimetres
+WIDEST_MAP_M = 40_000.0  # CARLA's largest towns are about 10 km wide
+
 LaneKey = tuple[str, int, int]  # road id, section number, lane id
 
 
@@ -87,6 +91,12 @@ def read_opendrive(path: Path | str) -> RoadMap:
                 raise ValueError(f"{path}: road {road.id}: {error}") from None
     if not any(lane.kind == LaneKind.DRIVING for lane in context.draft.lanes):
         raise ValueError(f"{path}: the map has no driving lane")
+    lows, highs = zip(*((lane.points.min(axis=0), lane.points.max(axis=0)) for lane in context.draft.lanes))
+    extent = float((np.max(highs, axis=0) - np.min(lows, axis=0))[:2].max())
+    if extent > WIDEST_MAP_M:
+        raise ValueError(
+            f"{path}: the map is {extent / 1000:.0f} km wide, more than {WIDEST_MAP_M / 1000:.0f} km"
+        )
     _link_lanes(context)
     _guess_links(context.draft)
     junction_of = _make_junctions(context)
@@ -104,8 +114,6 @@ def _add_section(context: _Context, number: int, road: RoadRecord, section: int)
     spacing = JUNCTION_SAMPLING_M if road.junction != "-1" else SAMPLING_M
     s = np.linspace(start, end, max(3, math.ceil((end - start) / spacing) + 1))
     xy, heading = reference_pose(road, s)
-    if not (np.isfinite(xy).all() and np.abs(xy).max() < 1e7):
-        raise ValueError("its reference line leaves the finite plane")
     height = cubic_profile(road.elevations, s)
     centre = cubic_profile(road.offsets, s)
     normal = np.column_stack([-np.sin(heading), np.cos(heading)])
@@ -149,7 +157,11 @@ def _add_lane(
     keep = np.concatenate([[True], steps > 1e-6])
     if keep.sum() < 2 or steps.sum() < SHORTEST_LANE_M:
         return None
+    if not np.isfinite(points).all() or np.abs(points).max() > FARTHEST_M:
+        raise ValueError(f"it leads farther than {FARTHEST_M / 1000:.0f} km from the map's origin")
     fine = curve_from_points(points[keep])
+    if fine.length_m > LONGEST_ROAD_M:
+        raise ValueError(f"a lane is {fine.length_m / 1000:.0f} km long")
     even = resample(fine, POINT_SPACING_M)
     z = np.interp(even.s, fine.s, height[keep])
     draft.lanes.append(
