@@ -28,7 +28,7 @@ class Augmentation:
     speed_noise_mps: float = 0.3
     speed_noise_relative: float = 0.08
     target_noise_m: float = 0.3
-    unheard_share: float = 0.1  # samples whose plan is learnt without hearing the commentary
+    unheard_share: float = 0.2  # samples whose plan is learnt without hearing the commentary
 
 
 @dataclass

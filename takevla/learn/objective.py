@@ -17,7 +17,7 @@ IGNORED = -100  # torch's own mark of a target that does not count
 class Weights:
     """How much each part counts."""
 
-    words: float = 1.0
+    words: float = 2.0
     route: float = 3.0
     waypoints: float = 3.0
     smooth_l1_beta_m: float = 0.5

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from takevla.dataset.buckets import COLUMNS, bucket_masks
 from takevla.dataset.mixture import Audit, Mixture
 from takevla.dataset.reader import Dataset, numpy_column
-from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.lora import Trainable, prepare
@@ -28,27 +28,29 @@ from takevla.takeover.commentary import corpus
 MODEL_FOLDER = "model"
 
 # How often a frame of a bucket is drawn against a frame of none.  A frame in several buckets takes the
-# greatest.  Rare and decisive situations count more, plain following less: balance decides how well
-# imitation drives, more than size or steps.
+# greatest.  Chosen on what the expert's collection holds (one pedestrian frame in 160, one free-road
+# frame in 2), so that every situation that decides a route gets at least some two per cent of the draws:
+# balance decides how well imitation drives, more than size or steps.
 BUCKET_WEIGHTS: dict[str, float] = {
-    "pedestrian": 4.0,
-    "parked_obstacle": 4.0,
-    "emergency": 4.0,
-    "crossing_vehicle": 3.0,
-    "bicycle": 3.0,
-    "start_from_stop": 2.5,
-    "yellow_light": 2.5,
-    "stop_sign": 2.5,
-    "merging_vehicle": 2.5,
-    "oncoming": 2.5,
-    "yield": 2.5,
-    "brake_hard": 2.5,
-    "lane_change": 2.0,
-    "lateral_sharp": 1.5,
-    "junction": 1.3,
+    "pedestrian": 8.0,
+    "brake_hard": 8.0,
+    "crossing_vehicle": 6.0,
+    "emergency": 6.0,
+    "yellow_light": 5.0,
+    "merging_vehicle": 5.0,
+    "bicycle": 4.0,
+    "start_from_stop": 3.0,
+    "lane_change": 3.0,
+    "stop_sign": 2.3,
+    "brake": 2.0,
+    "oncoming": 2.0,
+    "parked_obstacle": 1.4,
+    "yield": 1.3,
     "red_light": 1.3,
-    "free_road": 1.0,
+    "junction": 1.2,
+    "lateral_sharp": 1.0,
     "leader": 0.7,
+    "free_road": 0.5,
 }
 STANDSTILL_WEIGHT = 0.4  # of frames that stand and stay, on top of the above
 
@@ -59,7 +61,8 @@ class PretrainConfig:
 
     Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above, at most
     `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
-    Model: the tiny InternVL with `max_words` commentary tokens.
+    Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the
+    checkpoint folder `start`, which is trained on.
     """
 
     draws: int = 128_000
@@ -70,30 +73,28 @@ class PretrainConfig:
     held_out_frames: int = 512
     max_words: int = 16
     size: TinySize = field(default_factory=TinySize)
+    start: Path | None = None
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
 def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, show: bool = True) -> Path:
-    """Train a tiny VLA from scratch on expert frames and return the folder of its checkpoint.
+    """Train a VLA on expert frames and return the folder of its checkpoint.
 
     `data` is one dataset or several; frames of role "pretrain" without a steering burst ahead count.
     Writes into `out`: the trainer's state and curves, `mixture.json` (the audit), `pretrain.json`
     (settings, data figures, validation) and `model/`.  A killed run continues where it was.
     """
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
-    tokenizer = build_tokenizer(corpus())
-    torch.manual_seed(config.train.seed)
-    model = TakeVLA(tiny_config(tokenizer, config.max_words, config.size))
+    checkpoint = _beginning(config)
+    model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
     prepare(model, Trainable())
     parts, held, strata = [], [], []
     for dataset in datasets:
         frames, kept_out = _split(dataset, config.held_out_every)
-        parts.append(frame_samples(dataset, frames, tokenizer, config.max_words))
+        parts.append(frame_samples(dataset, frames, tokenizer, words))
         strata.append(frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight))
         if len(kept_out):
-            held.append(
-                frame_samples(dataset, _spaced(kept_out, config.held_out_frames), tokenizer, config.max_words)
-            )
+            held.append(frame_samples(dataset, _spaced(kept_out, config.held_out_frames), tokenizer, words))
     samples = join_samples(parts)
     draws, audit = weighted_draws(strata, config.draws, config.max_repeats, config.train.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -104,6 +105,15 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     validation = validate(model, tokenizer, join_samples(held)) if held else None
     write_notes(out / "pretrain.json", _notes(config, datasets, samples, validation))
     return out / MODEL_FOLDER
+
+
+def _beginning(config: PretrainConfig) -> Checkpoint:
+    """The model that training starts with."""
+    if config.start is not None:
+        return load_checkpoint(config.start)
+    tokenizer = build_tokenizer(corpus())
+    torch.manual_seed(config.train.seed)
+    return Checkpoint(TakeVLA(tiny_config(tokenizer, config.max_words, config.size)), tokenizer)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset
-from takevla.driver.vla.checkpoint import load_checkpoint, save_checkpoint
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.learn.pretrain import MODEL_FOLDER, successful_episodes
 from takevla.learn.samples import Samples, frame_samples, join_samples
@@ -59,7 +59,8 @@ def sft(
     """Fine-tune the checkpoint `start` and return the folder of the new one.
 
     Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json` and `model/`.
-    A killed run continues where it was.
+    A killed run continues where it was.  A residual head of `start` is left behind: it was fitted to
+    plans that fine-tuning moves.
     """
     checkpoint = load_checkpoint(start)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
@@ -90,7 +91,7 @@ def sft(
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
     merge(model)
-    save_checkpoint(out / MODEL_FOLDER, checkpoint)
+    save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
     write_notes(
         out / "sft.json",
         {

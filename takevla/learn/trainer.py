@@ -278,5 +278,5 @@ def _progress(show: bool) -> Progress:
 def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
     """JSON beside a checkpoint, written whole."""
     beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(json.dumps(notes, indent=1, sort_keys=True) + "\n")
+    beside.write_text(json.dumps(notes, indent=1, sort_keys=True, default=str) + "\n")
     beside.replace(path)
