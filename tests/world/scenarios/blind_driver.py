@@ -33,7 +33,9 @@ class BlindDriver:
         points = np.concatenate([route.points_world[:, :2], tail]).astype(np.float64)
         delta = points - ego.position_world[:2]
         cos, sin = np.cos(ego.heading_rad), np.sin(ego.heading_rad)
-        local = np.stack([cos * delta[:, 0] + sin * delta[:, 1], cos * delta[:, 1] - sin * delta[:, 0]], axis=1)
+        local = np.stack(
+            [cos * delta[:, 0] + sin * delta[:, 1], cos * delta[:, 1] - sin * delta[:, 0]], axis=1
+        )
         start = float(route.s_m[at])
         ahead = local[at : at + 6]
         start += max(0.0, float(-ahead[0] @ (ahead[1] - ahead[0]) / np.linalg.norm(ahead[1] - ahead[0])))
