@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from takevla.scene.actors import ActorKind
 from takevla.scene.geometry import boxes_overlap
-from takevla.world.criteria import hit
+from takevla.scene.road_map import RoadMap
+from takevla.scene.route import Route
+from takevla.world.criteria import COLLISION_LAYOUT, KIND_FACTOR, WALL, count_collision, hit
 from takevla.world.dynamics import TICK_S, next_pose, next_speed
 from takevla.world.motion import put_on_path
 from takevla.world.paths import Paths
@@ -46,6 +48,8 @@ DOWN_TICKS = 40  # 2 s
 LIGHT_LOSS = 0.85  # share of its speed that the ego keeps when it runs into something light
 AT_REST_MPS = 0.1
 SAME_LEVEL_M = 3.0
+SOLID_PROP = "building"  # the kind of prop that stops a car; trees and lamps are thin and stand aside
+WALLS_WITHIN_M = 45.0  # of the route: further away it has ended by deviation
 
 
 @njit(cache=True)
@@ -158,4 +162,32 @@ def resolve_contacts(
                 moved_back = True
         if not moved_back:
             return
-    # What still touches now has touched before; the ego stays where it was.
+
+
+def find_walls(road_map: RoadMap, route: Route) -> NDArray[np.float64]:
+    """Buildings near a route: (K, 6) of x, y, heading, length, width and number on the map."""
+    rows = []
+    for number, prop in enumerate(road_map.props):
+        if prop.kind != SOLID_PROP:
+            continue
+        x, y, _, heading = (float(v) for v in prop.pose_world)
+        reach = 0.5 * math.hypot(float(prop.extent_m[0]), float(prop.extent_m[1])) + WALLS_WITHIN_M
+        if (np.hypot(route.points_world[:, 0] - x, route.points_world[:, 1] - y) < reach).any():
+            rows.append((x, y, heading, float(prop.extent_m[0]), float(prop.extent_m[1]), float(number)))
+    return np.array(rows, np.float64).reshape(-1, 6)
+
+
+@njit(cache=True)
+def resolve_walls(state: WorldState, walls: NDArray[np.float64], before: NDArray[np.float64]) -> None:
+    """A building stops the ego where it was a tick ago."""
+    ego = state.actors[EGO]
+    for k in range(walls.shape[0]):
+        x, y, heading, length, width, number = walls[k]
+        if boxes_overlap(ego.x, ego.y, ego.heading, ego.length, ego.width, x, y, heading, length, width):
+            if before[3] >= AT_REST_MPS:
+                count_collision(state, COLLISION_LAYOUT, WALL * KIND_FACTOR + number)
+            ego.x = before[0]
+            ego.y = before[1]
+            ego.heading = before[2]
+            ego.speed = 0.0
+            return

@@ -46,7 +46,7 @@ from takevla.world.state import (
 class Event(IntEnum):
     """Codes in `WorldState.events`; the detail column is named behind each."""
 
-    COLLISION_LAYOUT = 0  # slot * 1e6 + actor id
+    COLLISION_LAYOUT = 0  # kind * KIND_FACTOR + actor id
     COLLISION_PEDESTRIAN = 1
     COLLISION_VEHICLE = 2
     RED_LIGHT = 3  # signal
@@ -78,6 +78,9 @@ ROUTE_TIMEOUT, TICK_LIMIT = 7, 8
 HIT_X, HIT_Y, HAS_HIT, RED_SIGNAL, STOP_LINE, STOP_DONE = range(6)
 OUTSIDE_M, DRIVEN_M, WRONG_LANE, LAST_LANE, LAST_HEADING, LAST_IN_JUNCTION = range(6, 12)
 AWAY_M, BLOCKED_TICKS, TIMEOUT_S, LAST_X, LAST_Y, TRAFFIC_SPEED = range(12, 18)
+
+KIND_FACTOR = 10_000_000  # packs kind and id into the detail of a collision
+WALL = 99  # kind of a building in the detail of a collision; its id is its number on the map
 
 # benchmark facts 1.4
 SAME_ACTOR_TICKS = 100  # 5 s
@@ -168,6 +171,17 @@ def hit(state: WorldState, j: int) -> None:
     if again:
         return
     state.actors[j].hit_tick = tick
+    code = COLLISION_VEHICLE
+    if state.actors[j].kind == PEDESTRIAN:
+        code = COLLISION_PEDESTRIAN
+    elif state.actors[j].kind >= CONE:
+        code = COLLISION_LAYOUT
+    count_collision(state, code, state.actors[j].kind * KIND_FACTOR + state.actors[j].id)
+
+
+@njit(cache=True)
+def count_collision(state: WorldState, code: int, detail: float) -> None:
+    """Note a collision here, unless the last counted one was at the same place."""
     x, y = state.actors[EGO].x, state.actors[EGO].y
     marks = state.marks
     if marks[HAS_HIT] > 0.0 and math.hypot(x - marks[HIT_X], y - marks[HIT_Y]) <= SAME_PLACE_M:
@@ -175,12 +189,7 @@ def hit(state: WorldState, j: int) -> None:
     marks[HAS_HIT] = 1.0
     marks[HIT_X] = x
     marks[HIT_Y] = y
-    code = COLLISION_VEHICLE
-    if state.actors[j].kind == PEDESTRIAN:
-        code = COLLISION_PEDESTRIAN
-    elif state.actors[j].kind >= CONE:
-        code = COLLISION_LAYOUT
-    note_event(state, code, x, y, state.actors[EGO].z, state.actors[j].kind * 1e7 + state.actors[j].id)
+    note_event(state, code, x, y, state.actors[EGO].z, detail)
 
 
 @njit(cache=True)

@@ -14,20 +14,14 @@ from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route
 from takevla.scene.scene import TICK_US, Controls, Ego, Scene, Weather
 from takevla.world.casting import cast
+from takevla.world.contact import find_walls
 from takevla.world.criteria import Event, Outcome, route_arrays, start_marks
 from takevla.world.dynamics import EGO_EXTENT_M
 from takevla.world.lights import light_program, set_lights
 from takevla.world.maps.route_xml import RouteTask, trace_task
 from takevla.world.paths import town_paths
-from takevla.world.population import (
-    PARKED,
-    Crowd,
-    Places,
-    extent_table,
-    find_places,
-    near_polyline,
-    populate,
-)
+from takevla.world.places import places_for
+from takevla.world.population import Crowd, extent_table, populate
 from takevla.world.record import RouteRecord, make_record
 from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage
 from takevla.world.staging import Scenario
@@ -54,7 +48,6 @@ from takevla.world.tracks import check_paths, lay_ground
 TICK_LIMIT = 4000  # Bench2Drive (benchmark facts 1.4)
 DENSITY_PER_KM = 8.0  # background vehicles per km of driving lane around the ego; our own choice
 FIRST_BACKGROUND_ID = 1000
-EGO_CLEAR_M = 2.2  # no parked car stands this near to the ego's route
 MOST_PER_DENSITY = 2.0  # slots for vehicles at a density of 1 per km
 
 Snapshot = tuple[WorldState, tuple[Course, ...]]
@@ -115,7 +108,8 @@ class EmbeddedWorld:
         self._crowd = crowd_of(density)
         self._extents = extent_table()
         clear = [area for scenario in scenarios for area in scenario.keep_clear]
-        self._places = self._places_off_route(find_places(self._paths, clear))
+        self._places = places_for(road_map, self._route, clear)
+        self._walls = find_walls(road_map, self._route)
         self._stages: list[Stage] = []
         slot = 1
         for scenario in scenarios:
@@ -128,12 +122,6 @@ class EmbeddedWorld:
         self._state = empty_state(slot + room, len(road_map.signals), tick_limit + 2)
         self._put_ego(scenarios)
         self._set_stage()
-
-    def _places_off_route(self, places: Places) -> Places:
-        """Without parked cars in the ego's way."""
-        near = near_polyline(places.x, places.y, self._route.points_world, EGO_CLEAR_M)
-        keep = ~(near & (places.use == PARKED))
-        return Places(**{name: column[keep] for name, column in places._asdict().items()})
 
     def _put_ego(self, scenarios: list[Scenario]) -> None:
         state = self._state
@@ -311,6 +299,7 @@ class EmbeddedWorld:
             self._roads,
             self._route_arrays,
             self._program,
+            self._walls,
             self._places,
             self._crowd,
             self._extents,

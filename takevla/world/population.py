@@ -8,7 +8,6 @@ at places that the seed fixes for the whole town, so they are there again on the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,14 +15,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from takevla.scene.actors import ActorKind, Cue, Role
-from takevla.scene.road_map import LaneKind
 from takevla.world.motion import fill_queue, put_on_path
 from takevla.world.paths import Paths, point_at
-from takevla.world.staging import EXTENT_M, KeepClear, Motion
+from takevla.world.places import CYCLIST, PARKED, SPACING_M, VEHICLE, WALKER, Places
+from takevla.world.staging import EXTENT_M, Motion
 from takevla.world.state import EGO, EMPTY, NEXT_ID, ON_STAGE, TICK, WorldState, draw
 
-VEHICLE, PARKED, WALKER, CYCLIST = range(4)  # uses of a place
-SPACING_M = (8.0, 7.0, 10.0, 12.0)  # between places of each use
 INNER_M = 75.0  # nearer to the ego nothing that moves is put on stage during a route
 AT_START_M = 16.0  # nor nearer than this when the route starts
 OUTER_M = 120.0  # density holds within this distance
@@ -41,16 +38,6 @@ BICYCLE, PEDESTRIAN = int(ActorKind.BICYCLE), int(ActorKind.PEDESTRIAN)
 STATIC, TRAFFIC = int(Motion.STATIC), int(Motion.TRAFFIC)
 BACKGROUND = int(Role.BACKGROUND)
 CUE_PARKED = int(Cue.PARKED)
-
-
-class Places(NamedTuple):
-    """Q places where background actors can be put."""
-
-    path: NDArray[np.int64]
-    s: NDArray[np.float64]
-    x: NDArray[np.float64]
-    y: NDArray[np.float64]
-    use: NDArray[np.int64]
 
 
 class Crowd(NamedTuple):
@@ -72,49 +59,6 @@ def extent_table() -> NDArray[np.float64]:
     for kind, extent in EXTENT_M.items():
         table[int(kind)] = extent
     return table
-
-
-def near_polyline(
-    x: NDArray[np.float64], y: NDArray[np.float64], line: NDArray[np.floating], radius: float
-) -> NDArray[np.bool_]:
-    """Which points lie within `radius` of a polyline (M, 2|3)."""
-    near = np.zeros(len(x), np.bool_)
-    line = np.asarray(line, np.float64)
-    for a, b in zip(line[:-1, :2], line[1:, :2], strict=True):
-        d = b - a
-        share = np.clip(((x - a[0]) * d[0] + (y - a[1]) * d[1]) / max(float(d @ d), 1e-9), 0.0, 1.0)
-        near |= (x - a[0] - share * d[0]) ** 2 + (y - a[1] - share * d[1]) ** 2 < radius * radius
-    return near
-
-
-def find_places(paths: Paths, keep_clear: Sequence[KeepClear]) -> Places:
-    """Places along driving, parking, pavement and cycle lanes, none inside junctions or kept-clear areas."""
-    rows: list[tuple[int, float, float, float, int]] = []
-    uses = {
-        int(LaneKind.DRIVING): VEHICLE,
-        int(LaneKind.PARKING): PARKED,
-        int(LaneKind.SIDEWALK): WALKER,
-        int(LaneKind.BIKE): CYCLIST,
-    }
-    for path in np.flatnonzero(np.isin(paths.lanes["kind"], list(uses)) & (paths.lanes["junction"] < 0)):
-        use = uses[int(paths.lanes["kind"][path])]
-        spacing = SPACING_M[use]
-        margin = 6.0 if use != WALKER else 1.0
-        for s in np.arange(margin, paths.lanes["length"][path] - margin, spacing):
-            x, y, _, _ = point_at(paths, int(path), float(s))
-            rows.append((int(path), float(s), x, y, use))
-    table = np.array(rows, np.float64).reshape(-1, 5)
-    blocked = np.zeros(len(table), np.bool_)
-    for area in keep_clear:
-        blocked |= near_polyline(table[:, 2], table[:, 3], area.path_world, area.radius_m)
-    table = table[~blocked]
-    return Places(
-        path=table[:, 0].astype(np.int64),
-        s=np.ascontiguousarray(table[:, 1]),
-        x=np.ascontiguousarray(table[:, 2]),
-        y=np.ascontiguousarray(table[:, 3]),
-        use=table[:, 4].astype(np.int64),
-    )
 
 
 @njit(cache=True)

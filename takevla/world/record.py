@@ -14,8 +14,10 @@ from takevla.scene.scene import TICK_US, Weather
 from takevla.world.criteria import (
     CHECKPOINTS,
     DRIVEN_M,
+    KIND_FACTOR,
     LAST_CHECKPOINT_SHARE,
     OUTSIDE_M,
+    WALL,
     Event,
     Outcome,
 )
@@ -101,6 +103,8 @@ class RouteRecord:
 
 def _name(kind: int) -> str:
     """How messages call an actor: a blueprint-like id, so that its category can be read from it."""
+    if kind == WALL:
+        return "static.building"
     word = ActorKind(kind).name.lower()
     if kind == ActorKind.PEDESTRIAN:
         return "walker.pedestrian"
@@ -118,7 +122,7 @@ def message(event: Event, x: float, y: float, z: float, detail: float) -> str:
     """One infraction in words of the leaderboard's shape."""
     place = _place(x, y, z)
     if event in (Event.COLLISION_LAYOUT, Event.COLLISION_PEDESTRIAN, Event.COLLISION_VEHICLE):
-        kind, actor = divmod(int(detail), 10_000_000)
+        kind, actor = divmod(int(detail), KIND_FACTOR)
         return f"Agent collided against object with type={_name(kind)} and id={actor} at {place}"
     if event is Event.RED_LIGHT:
         return f"Agent ran a red light {int(detail)} at {place}"

@@ -36,6 +36,7 @@ START_MPS2 = 1.6  # assumed acceleration of those who enter
 GAP_S = 1.0  # least time between two vehicles in the shared area
 MERGE_GAP_S = 2.0  # more where both leave by the same lane
 PATIENCE_TICKS = 160  # after 8 s at the line the gap asked for shrinks
+HELD_UP_TICKS = 60  # one that stands for 3 s is not about to go
 STOP_TICKS = 24  # 1.2 s at a stop sign
 COMFORT_MPS2 = 3.0
 
@@ -177,7 +178,8 @@ def way_is_free(
         inside = entry[j] <= 0.0 or state.actors[j].committed == theirs
         if inside:
             waits = state.actors[j].speed < 0.3 and front_j < from_j - 0.3
-            if waits and not i_yields:
+            # Who stands inside before the shared area lets those with priority pass, or is held up.
+            if waits and not i_yields and (j_yields or state.actors[j].stand_ticks > HELD_UP_TICKS):
                 continue
             if in_i < out_j + 0.5 and in_j < out_i + GAP_S:
                 return False
@@ -196,7 +198,7 @@ def way_is_free(
             ):
                 return False
             continue
-        if stands and (state.actors[j].stand_ticks > 60 or entry[j] > 12.0):
+        if stands and (state.actors[j].stand_ticks > HELD_UP_TICKS or entry[j] > 12.0):
             continue
         gap = (MERGE_GAP_S if to_i > paths.lanes[own].length - 2.0 else GAP_S) * impatience
         if in_j < out_i + gap and in_i < out_j + 0.5:

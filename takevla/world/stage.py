@@ -17,7 +17,7 @@ from takevla.scene.scene import TICK_US
 from takevla.world import staging
 from takevla.world.flow_source import FlowSource, FlowState
 from takevla.world.motion import blend_lateral, fill_queue, put_on_path, switch_path
-from takevla.world.population import near_polyline
+from takevla.world.places import near_polyline
 from takevla.world.staging import ActorSpec, Condition, Motion, Scenario
 from takevla.world.state import (
     EGO,

@@ -7,12 +7,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from takevla.scene.road_map import RoadArrays
-from takevla.world.contact import move_ego, resolve_contacts
+from takevla.world.contact import move_ego, resolve_contacts, resolve_walls
 from takevla.world.criteria import RouteArrays, judge
 from takevla.world.lane_change import change_lanes
 from takevla.world.lights import LightProgram, set_lights
 from takevla.world.paths import Paths
-from takevla.world.population import EVERY_TICKS, Crowd, Places, populate
+from takevla.world.places import Places
+from takevla.world.population import EVERY_TICKS, Crowd, populate
 from takevla.world.state import EGO, EMPTY, ROUTE_INDEX, ROUTE_S, TICK, WorldState
 from takevla.world.traffic import drive_others
 
@@ -58,6 +59,7 @@ def step_world(
     roads: RoadArrays,
     route: RouteArrays,
     program: LightProgram,
+    walls: NDArray[np.float64],
     places: Places,
     crowd: Crowd,
     extents: NDArray[np.float64],
@@ -87,6 +89,7 @@ def step_world(
     for i in range(1, slots):
         travelled[i] = min(max(abs(state.actors[i].s + state.actors[i].done_m - travelled[i]), 0.0), 3.0)
     resolve_contacts(state, paths, before, travelled)
+    resolve_walls(state, walls, before)
     state.clock[TICK] = tick + 1
     for i in range(1, slots):
         if 0 < state.actors[i].leave_tick <= tick:

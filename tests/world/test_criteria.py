@@ -1,13 +1,14 @@
 """Every criterion on a situation made by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from plain_maps import crossing, straight, task
 
 from takevla.scene.actors import ActorKind
-from takevla.scene.road_map import Control, LightState
+from takevla.scene.road_map import Control, LightState, Prop
 from takevla.scene.scene import Controls
 from takevla.world.criteria import Event, Outcome
 from takevla.world.embedded import EmbeddedWorld
@@ -64,6 +65,17 @@ def test_a_collision_does_not_let_the_ego_through() -> None:
     _drive(world, 400)
     assert float(world.ego().position_world[0]) < 50.0
     assert world.ego().speed_mps < 1.0
+
+
+def test_a_building_stops_the_ego_and_counts_as_layout() -> None:
+    house = Prop(
+        "building", np.array([60.0, 0.0, 0.0, 0.3], np.float32), np.array([8.0, 8.0, 5.0], np.float32), 0
+    )
+    world = EmbeddedWorld(replace(straight(), props=(house,)), task(ROAD), 0, density=0.0)
+    record = _drive(world, 300)
+    assert len(record.infractions["collisions_layout"]) == 1
+    assert "building" in record.infractions["collisions_layout"][0]
+    assert float(world.ego().position_world[0]) < 56.0
 
 
 def test_a_second_collision_more_than_five_metres_on_is_counted_too() -> None:
