@@ -1,0 +1,84 @@
+"""The whole loop on a very small model: every stage runs, resumes, and moves what it should."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.driver.vla.config import TinySize
+from takevla.driver.vla.inputs import tiny_config
+from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.tokenizer import build_tokenizer
+from takevla.learn.dream.dreaming import DreamConfig
+from takevla.learn.sft import SftConfig
+from takevla.learn.trainer import TrainConfig
+from takevla.recipe import Recipe, RouteChoice
+from takevla.rounds import run_recipe, stages
+from takevla.takeover.commentary import corpus
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A finished run of one round."""
+    folder = tmp_path_factory.mktemp("loop")
+    tokenizer = build_tokenizer(corpus())
+    torch.manual_seed(0)
+    size = TinySize(tile_px=64, width=32, layers=1)
+    model = TakeVLA(tiny_config(tokenizer, size=size)).eval()
+    save_checkpoint(folder / "base", Checkpoint(model, tokenizer))
+    train = TrainConfig(batch_size=8, warmup_steps=1, save_every=4, log_every=4, threads=1, trackers=())
+    recipe = Recipe(
+        name="test",
+        base=str(folder / "base"),
+        workers=1,
+        rehearsal=RouteChoice("train", 1),
+        collect=RouteChoice("train", 2),
+        evaluate=RouteChoice("mini44", 1),
+        sft=SftConfig(draws=64, train=train),
+        dream=DreamConfig(updates=2, group=4),
+    )
+    run_recipe(recipe, folder / "run", "test", Console(quiet=True))
+    return recipe, folder / "run"
+
+
+def test_every_stage_leaves_its_facts_and_the_run_a_report(run):
+    recipe, folder = run
+    for stage in stages(recipe, folder):
+        facts = json.loads((folder / stage.folder / "run.json").read_text())
+        assert facts["seed"] == recipe.seed
+        assert facts["wall_s"] > 0.0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<html" in page
+    assert not re.search(r"(src|href)=[\"']?https?:", page)  # nothing is loaded from elsewhere
+
+
+def test_fine_tuning_moves_the_model_and_dreaming_only_adds_its_head(run):
+    recipe, folder = run
+    base = load_file(Path(recipe.base) / "model.safetensors")
+    tuned = load_file(folder / "rounds/1/sft/model/model.safetensors")
+    dreamt = load_file(folder / "rounds/1/dream/model/model.safetensors")
+    assert any(not torch.equal(base[name], tuned[name]) for name in base)
+    assert all(torch.equal(tuned[name], dreamt[name]) for name in tuned)
+    head = load_file(folder / "rounds/1/dream/model/residual.safetensors")
+    assert float(head["outer.weight"].abs().max()) > 0.0
+
+
+def test_a_finished_run_is_not_run_again(run):
+    recipe, folder = run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
+    run_recipe(recipe, folder, "test", Console(quiet=True))
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("metrics.json")}
+
+
+def test_a_run_directory_belongs_to_one_recipe(run):
+    recipe, folder = run
+    with pytest.raises(ValueError, match="seed"):
+        run_recipe(replace(recipe, seed=1), folder, "test", Console(quiet=True))
