@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from takevla.bench.sites import Generator, Parameters, Rule, Sampler, Way
 from takevla.scene.road_map import LaneKind
 from takevla.world.maps.route_xml import point_attributes
-from takevla.world.scenarios.junctions import FROM_LEFT, FROM_RIGHT, ONCOMING, first_encounter, unsignalised
+from takevla.world.scenarios.junctions import (
+    FROM_LEFT,
+    FROM_RIGHT,
+    ONCOMING,
+    arms,
+    first_encounter,
+    unsignalised,
+)
 from takevla.world.scenarios.obstacles import ONCOMING_SPEED_SHARE
 from takevla.world.scenarios.place import LEFT, RIGHT, Place, Points, cut, project, walk
 from takevla.world.staging import CannotStart
@@ -159,6 +166,12 @@ def _emergency(place: Place, rng: Generator) -> Parameters:
     return {"distance": _value(_round(rng, 50, 65))}
 
 
+def _three_arms(place: Place, rng: Generator) -> Parameters:
+    if arms(place.road_map, place.crossing().junction) != 3:
+        raise CannotStart("the junction does not have three arms")
+    return {}
+
+
 def _joining_actor(place: Place, rng: Generator) -> Parameters:
     """Another vehicle on the ramp that joins the ego's road, about level with the ego."""
     road_map = place.road_map
@@ -270,7 +283,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "SignalizedJunctionLeftTurnEnterFlow": _through(Way.LEFT, _turn_flow((7, 10), (25, 24))),
         "SignalizedJunctionRightTurn": _through(Way.RIGHT, _turn_flow((7, 10), (22, 20))),
         "StaticCutIn": _road(_sided(45, 60, (LaneKind.DRIVING,)), after_m=(125.0, 150.0)),
-        "T_Junction": _through(Way.TURN),
+        "T_Junction": _through(Way.TURN, _three_arms),
         "VanillaNonSignalizedTurn": _through(Way.TURN),
         "VanillaNonSignalizedTurnEncounterStopsign": _through(Way.JUNCTION),
         "VanillaSignalizedTurnEncounterGreenLight": _through(Way.TURN),

@@ -219,10 +219,12 @@ class Place:
                 start -= 1
             while end + 1 < len(route) and lanes[int(route.lane[end + 1])].junction == junction:
                 end += 1
-            if start == 0 or end + 1 >= len(route):
-                raise CannotStart("the route starts or ends inside the junction")
+            if start == 0:
+                continue  # the route starts inside this one
             inside = tuple(dict.fromkeys(int(lane) for lane in route.lane[start : end + 1]))
-            approach, leaving = int(route.lane[start - 1]), int(route.lane[end + 1])
+            approach = int(route.lane[start - 1])
+            onward = lanes[inside[-1]].successors or (inside[-1],)
+            leaving = int(route.lane[end + 1]) if end + 1 < len(route) else onward[0]
             enter, leave = float(route.s_m[start]), float(route.s_m[end])
             return Crossing(junction, enter, leave, approach, inside, leaving)
         raise CannotStart(f"no junction within {within_m:.0f} m of the trigger")
