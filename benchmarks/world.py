@@ -1,9 +1,8 @@
-"""Speed of the embedded world: ticks per CPU second on one core.
+"""Speed of the embedded world on one core, by number of actors.
 
-    python benchmarks/world.py [--routes N] [--json FILE]
+    python benchmarks/world.py [--json FILE] [--ticks N]
 
-Drives the same routes with a plan that never changes (world alone), with the expert, and with the expert
-and the camera at 4 Hz.
+Rates are per second of CPU time, so that other work on the machine disturbs them little.
 """
 
 from __future__ import annotations
@@ -12,97 +11,90 @@ import argparse
 import json
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from takevla.bench.suites import load_suite
-from takevla.driver.closed_loop import Seat, drive, observe
-from takevla.driver.expert.expert import Expert
 from takevla.scene.scene import Controls
-from takevla.world.camera import Camera
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
 
-TICKS = 400  # of the world alone, per route
-CAMERA_PERIOD_US = 250_000
+TOWN = "Alder01"
+CROWDS = (("about 20 actors", 6.0), ("about 60 actors", 45.0))  # name, vehicles per km
+WARM_UP = 20
 
 
-class Filming:
-    """Renders what each seat sees at 4 Hz, as a policy would need it."""
+def _task() -> RouteTask:
+    """A route along the lane of the town that has the most junctions within reach."""
+    road_map = load_town(TOWN)
+    centres = np.array([junction.centre_world[:2] for junction in road_map.junctions])
+    lanes = [
+        lane for lane in road_map.lanes if lane.kind == 0 and lane.junction < 0 and lane.length_m > 100.0
+    ]
 
-    def __init__(self, camera: Camera) -> None:
-        self.camera = camera
-        self.frames = 0
+    def near(points: np.ndarray) -> int:
+        middle = points[len(points) // 2, :2]
+        return int((np.hypot(*(centres - middle).T) < 150.0).sum())
 
-    def on_plan(self, seat: Seat, observation: object, plan: object) -> None:
-        """A frame at each fourth of a second."""
-        if seat.world.time_us % CAMERA_PERIOD_US == 0:
-            self.camera.render(seat.world.road_map, seat.world.scene())
-            self.frames += 1
-
-    def on_tick(self, seat: Seat, ego: object, controls: object) -> None:
-        """Nothing."""
-
-    def on_finish(self, seat: Seat) -> None:
-        """Nothing."""
+    lane = max(lanes, key=lambda each: near(each.points_world))
+    return RouteTask("benchmark", TOWN, lane.points_world[[3, len(lane.points_world) - 4]])
 
 
-def worlds(tasks: list[RouteTask], density: float) -> list[EmbeddedWorld]:
-    """A fresh world for each task."""
-    return [EmbeddedWorld(load_town(task.town), task, 0, density) for task in tasks]
-
-
-def alone(tasks: list[RouteTask], density: float) -> dict[str, float]:
-    """The world with its ego at rest, and how many actors it moves."""
-    ticks, actors, spent = 0, [], 0.0
-    for world in worlds(tasks, density):
-        start = time.process_time()
-        for _ in range(TICKS):
-            world.tick(Controls(brake=1.0))
-        spent += time.process_time() - start
-        ticks += TICKS
-        actors.append(int(world.scene().actors.valid.sum()))
-    return {"ticks_per_s": ticks / spent, "actors": float(np.mean(actors))}
-
-
-def driven(tasks: list[RouteTask], density: float, camera: Camera | None) -> dict[str, float]:
-    """The closed loop with the expert."""
-    seats = [Seat(index, world) for index, world in enumerate(worlds(tasks, density))]
-    listeners = [Filming(camera)] if camera else []
+def _rate(what: Callable[[], object], times: int) -> float:
     start = time.process_time()
-    drive(seats, Expert(), None, listeners)
-    spent = time.process_time() - start
-    ticks = sum(seat.world.time_us // 50_000 for seat in seats)
-    return {"ticks_per_s": ticks / spent, "frames": float(listeners[0].frames if listeners else 0)}
+    for _ in range(times):
+        what()
+    return times / (time.process_time() - start)
+
+
+def measure(ticks: int) -> list[dict[str, float | str]]:
+    """One row for each crowd: mean actors on stage and rates per second."""
+    rows: list[dict[str, float | str]] = []
+    for name, density in CROWDS:
+        world = EmbeddedWorld(load_town(TOWN), _task(), 0, density=density, tick_limit=ticks + 100)
+        stand = Controls(0.0, 0.0, 1.0)  # the ego stands; traffic flows around it
+        for _ in range(WARM_UP):
+            world.tick(stand)
+        counts = []
+        start = time.process_time()
+        for _ in range(ticks):
+            if world.finished:
+                break
+            world.tick(stand)
+            counts.append(world.actors_on_stage)
+        elapsed = time.process_time() - start
+        rows.append(
+            {
+                "crowd": name,
+                "actors": float(np.mean(counts)),
+                "ticks_per_s": len(counts) / elapsed,
+                "scenes_per_s": _rate(world.scene, 500),
+                "snapshots_per_s": _rate(world.snapshot, 500),
+            }
+        )
+    return rows
 
 
 def main() -> None:
-    """Measure, print, and write JSON if asked."""
+    """Measure, print a table, and write it as JSON if asked."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--routes", type=int, default=8)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="also write the rows to this file")
+    parser.add_argument("--ticks", type=int, default=1000, help="ticks per crowd (default 1000)")
     arguments = parser.parse_args()
-    suite = load_suite("mini44")
-    tasks = list(suite.tasks)[:: max(len(suite.tasks) // arguments.routes, 1)][: arguments.routes]
-    camera = Camera()
-    warm = Seat(0, worlds(tasks[:1], suite.density)[0])
-    observe(warm.world, warm, camera, privileged=True)
-    driven(tasks[:1], suite.density, camera)
-    rows = {
-        "world alone": alone(tasks, suite.density),
-        "world alone, five times the traffic": alone(tasks, 5 * suite.density),
-        "with expert": driven(tasks, suite.density, None),
-        "with expert and camera at 4 Hz": driven(tasks, suite.density, camera),
-    }
-    for name, row in rows.items():
-        print(f"{name:40s}" + "  ".join(f"{key} {value:,.0f}" for key, value in row.items()))
+    rows = measure(arguments.ticks)
+    machine = f"{platform.machine()}, Python {platform.python_version()}, one core"
+    print(f"embedded world, {TOWN} ({machine})")
+    for row in rows:
+        print(
+            f"{row['crowd']}: {row['actors']:.1f} on stage, {row['ticks_per_s']:.0f} ticks/s, "
+            f"{row['scenes_per_s']:.0f} scenes/s, {row['snapshots_per_s']:.0f} snapshots/s"
+        )
     if arguments.json:
-        content = {"machine": platform.platform(), "python": platform.python_version(), "rows": rows}
-        arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -345,6 +345,11 @@ class EmbeddedWorld:
 
     # --- beyond the protocol --------------------------------------------------------------------
 
+    @property
+    def actors_on_stage(self) -> int:
+        """How many actors there are now, the ego not counted."""
+        return int((self._state.actors["stage"] == ON_STAGE).sum()) - 1
+
     def record(self) -> RouteRecord:
         """The outcome so far; final once `finished`."""
         first = self._casts[0] if self._casts else None
