@@ -1,4 +1,4 @@
-"""All figures of one evaluation, with intervals, as `metrics.json` (DESIGN 12).
+"""All figures of one evaluation, with intervals, as `metrics.json`.
 
 Scores are in percent as the boards print them, times in seconds.  Two denominators: the headline figures
 divide by the routes asked (a route without an outcome counts 0, as the leaderboard does), those named

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from takevla.scene.scene import Scene
 
-CAP_S = 10.0  # no collision course beyond this (DESIGN, average TTC); our own choice
+CAP_S = 10.0  # no collision course beyond this; our own choice
 SAME_LEVEL_M = 3.0  # actors whose base lies further above or below the ego are on another deck of the road
 
 

@@ -12,7 +12,7 @@ of the expert in shadow, and remembers from instant to instant only the times in
   too far beside the expert's path.
 - RESTART: the ego stands though the expert would go.
 
-The defaults are this project's own (DESIGN 7): the paper's are not public.
+The defaults are this project's own: the paper's are not public.
 """
 
 from __future__ import annotations
