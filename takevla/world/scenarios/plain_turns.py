@@ -105,7 +105,7 @@ def _with_cross_traffic(place: Place, crossing: Crossing, name: str) -> Scenario
 
 
 def t_junction(place: Place) -> Scenario:
-    """A junction, of three arms in the suites: red at first where it has lights, crossing traffic where it has none."""
+    """A junction (of three arms in the suites): red at first, or crossing traffic where it has no lights."""
     crossing = place.crossing()
     if ego_signals(place.road_map, crossing):
         stages = (*_red_then_green(place, crossing), _end(place, crossing))
