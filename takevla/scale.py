@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -214,13 +215,11 @@ class LocalProcesses:
         workers: list[_Worker] = []
         try:
             while len(results) < len(jobs):
-                while waiting and len(workers) < self.workers:
+                while len(workers) < min(self.workers, len(jobs) - len(results)):
                     workers.append(_start(function))
-                for worker in workers:
-                    if worker.job < 0 and waiting:
-                        worker.job = waiting.popleft()
-                        tries[worker.job] += 1
-                        worker.pipe.send(jobs[worker.job])
+                for worker in [one for one in workers if one.job < 0]:
+                    if waiting:
+                        _give(worker, waiting, jobs, tries)
                 # A dead worker's pipe reports end of file, so its sentinel need not be waited for as well.
                 ready = wait([worker.pipe for worker in workers if worker.job >= 0])
                 for worker in [one for one in workers if one.pipe in ready]:
@@ -251,6 +250,14 @@ class LocalProcesses:
         return [results[index] for index in range(len(jobs))]
 
 
+def _give(worker: _Worker, waiting: deque[int], jobs: Sequence[Any], tries: list[int]) -> None:
+    """Give an idle worker the next job; one that died while idle is noticed when its answer is awaited."""
+    worker.job = waiting.popleft()
+    tries[worker.job] += 1
+    with suppress(BrokenPipeError, ConnectionResetError):
+        worker.pipe.send(jobs[worker.job])
+
+
 def _start(function: Function[Any, Any]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
@@ -271,6 +278,8 @@ def _start(function: Function[Any, Any]) -> _Worker:
 
 def _work(function: Function[Any, Any], pipe: Connection) -> None:
     """The life of a worker: take a job, answer it, until the pipe closes."""
+    # An interrupt from the terminal is the parent's to handle: it stops its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
             job = pipe.recv()

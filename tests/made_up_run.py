@@ -91,15 +91,15 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def part(number: int, paint: Paint, origin: tuple[float, float, float]) -> Part:
+def part(number: int, paint: Paint, origin: tuple[float, float, float], rehearsal: bool = False) -> Part:
     trigger, detail, cause, scenario = TRIGGERS[number % len(TRIGGERS)]
     name, episode = f"{number:05d}", f"{number:05d}-made-up"
     scenes = [scene_at(number, step, origin) for step in range(FRAMES)]
     columns: dict[str, list[Any]] = {column.name: [] for column in FRAME_COLUMNS}
     for step, scene in enumerate(scenes):
         own = {column.name: _blank(column) for column in FRAME_COLUMNS}
-        taken = TAKEOVER_AT <= step < TAKEOVER_AT + 8
-        before = TAKEOVER_AT - 8 <= step < TAKEOVER_AT
+        taken = TAKEOVER_AT <= step < TAKEOVER_AT + 8 and not rehearsal
+        before = TAKEOVER_AT - 8 <= step < TAKEOVER_AT and not rehearsal
         fast = np.linspace(1.5, 15.0, 10)
         slow = 6.0 * np.cumsum(np.linspace(0.24, 0.02, 10))
         along = np.arange(1.0, 21.0)
@@ -111,7 +111,13 @@ def part(number: int, paint: Paint, origin: tuple[float, float, float]) -> Part:
             "driver": "expert" if taken else "policy",
             "phase": "taken_over" if taken else "autonomous",
             "takeover": f"{episode}-0" if taken or before else "",
-            "role": "takeover" if taken else "pre_takeover" if before else "other",
+            "role": "pretrain"
+            if rehearsal
+            else "takeover"
+            if taken
+            else "pre_takeover"
+            if before
+            else "other",
             "image": _jpeg(paint(scene)),
             "speed_mps": 6.0,
             "target_points_ego": np.array([20.0, 0.0, 50.0, 0.0], np.float32),
@@ -150,9 +156,8 @@ def part(number: int, paint: Paint, origin: tuple[float, float, float]) -> Part:
         "end_us": (TAKEOVER_AT + 8) * PERIOD_US,
         "end": "clear",
     }
-    return Part(
-        name, [episode_row], [takeover_row], columns, scene_columns([(episode, one) for one in scenes])
-    )
+    takeovers = [] if rehearsal else [takeover_row]
+    return Part(name, [episode_row], takeovers, columns, scene_columns([(episode, one) for one in scenes]))
 
 
 def write_takeovers(
@@ -160,11 +165,12 @@ def write_takeovers(
     episodes: int = 5,
     paint: Paint = stripes,
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    rehearsal: bool = False,
 ) -> None:
     meta = {"rig": {"width": 32, "height": 16}, "rates": {"plan_period_us": PERIOD_US}, "provenance": {}}
     writer = Writer(path, meta)
     for number in range(episodes):
-        writer.commit(part(number, paint, origin))
+        writer.commit(part(number, paint, origin, rehearsal))
     writer.finish()
 
 
@@ -201,7 +207,8 @@ def write_learning(path: Path) -> None:
         ],
     }
     write_json(path / "sft" / "curves.json", curves)
-    write_json(path / "sft" / "audit.json", audit)
+    write_json(path / "sft" / "mixture.json", audit)
+    write_json(path / "sft" / "sft.json", {"trained_weights": 5758996})
     generator = np.random.Generator(np.random.PCG64(5))
     before = generator.uniform(-1.0, 0.5, 60)
     after = np.minimum(before + generator.uniform(-0.1, 0.6, 60), 1.0)
@@ -236,6 +243,7 @@ def write_learning(path: Path) -> None:
 def write_run(path: Path, **dataset: Any) -> None:
     """A whole run, as the loop leaves it."""
     write_evaluation(path / "base_eval", 0.55, 1)
+    write_takeovers(path / "rehearsal", rehearsal=True, **dataset)
     write_takeovers(path / "rounds" / "1" / "takeovers", **dataset)
     write_learning(path / "rounds" / "1")
     write_evaluation(path / "final_eval", 0.75, 1)

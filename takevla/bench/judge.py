@@ -24,6 +24,12 @@ def summarise_ttc(record: RouteRecord) -> TtcSummary:
     return TtcSummary(route_ttc(values), len(values), len(on_course), tuple(int(n) for n in counts))
 
 
+def first_junction_percent(route: Route, road_map: RoadMap) -> float | None:
+    """`abilities.junction_percent` of a dense route."""
+    inside = road_map.arrays.lane_junction[np.maximum(route.lane, 0)] >= 0
+    return junction_percent((inside & (route.lane >= 0)).tolist())
+
+
 def judge(record: RouteRecord, route: Route, road_map: RoadMap, wall_s: float) -> RouteOutcome:
     """Score a route.
 
@@ -41,7 +47,6 @@ def judge(record: RouteRecord, route: Route, road_map: RoadMap, wall_s: float) -
         record.yaw_rate_radps.astype(np.float64),
         TICK_US * 1e-6,
     )
-    inside = road_map.arrays.lane_junction[np.maximum(route.lane, 0)] >= 0
     return RouteOutcome(
         route_id=record.route_id,
         town=record.town,
@@ -60,5 +65,5 @@ def judge(record: RouteRecord, route: Route, road_map: RoadMap, wall_s: float) -
         comfort=comfort(motion, "official"),
         comfort_si=comfort(motion, "si"),
         ttc=summarise_ttc(record),
-        junction_percent=junction_percent((inside & (route.lane >= 0)).tolist()),
+        junction_percent=first_junction_percent(route, road_map),
     )

@@ -68,12 +68,13 @@ def write_json(path: Path, content: Any) -> None:
 def record(index: int, outcome: RouteOutcome) -> dict[str, Any]:
     """One entry of `_checkpoint.records`."""
     route_id = f"RouteScenario_{outcome.route_id}_rep{outcome.repetition}"
+    name = (route_id, outcome.town, outcome.scenario_name, outcome.weather_id)
     return {
         "index": index,
         "route_id": route_id,
         "scenario_name": outcome.scenario_name,
         "weather_id": outcome.weather_id,
-        "save_name": f"{route_id}_{outcome.town}_{outcome.scenario_name}_{outcome.weather_id}",
+        "save_name": "_".join(str(part) for part in name if part not in (None, "")),
         "town_name": outcome.town,
         "status": outcome.status,
         "num_infractions": sum(len(messages) for messages in outcome.infractions.values()),

@@ -50,6 +50,7 @@ class Evaluation:
 @dataclass(frozen=True)
 class _Job:
     driver: str
+    digest: str | None  # of the checkpoint: one that was trained anew under its old name is loaded anew
     commentary: bool
     tasks: tuple[RouteTask, ...]
     seeds: tuple[int, ...]
@@ -58,7 +59,7 @@ class _Job:
 
 
 @lru_cache(maxsize=1)
-def _driver(name: str, commentary: bool) -> Driver:
+def _driver(name: str, digest: str | None, commentary: bool) -> Driver:
     return load_driver(name, commentary)
 
 
@@ -93,7 +94,7 @@ class _Progress:
 def run_batch(job: _Job, report: scale.Report) -> BatchResult:
     """Drive the routes of one batch together."""
     start = time.monotonic()
-    driver = _driver(job.driver, job.commentary)
+    driver = _driver(job.driver, job.digest, job.commentary)
     reasons = [""] * len(job.tasks)
     seats: list[Seat] = []
     for index, (task, seed) in enumerate(zip(job.tasks, job.seeds, strict=True)):
@@ -197,9 +198,10 @@ def evaluate(
     if len(route_seeds) != len(tasks):
         raise ValueError(f"{len(route_seeds)} seeds for {len(tasks)} routes")
     folder = out / "batches"
+    digest = None if driver == EXPERT else tree_digest(Path(driver))
     settings = {
         "driver": driver,
-        "driver_digest": None if driver == EXPERT else tree_digest(Path(driver)),
+        "driver_digest": digest,
         "suite": suite,
         "routes": len(tasks),
         "routes_digest": _digest(tasks, route_seeds),
@@ -217,6 +219,7 @@ def evaluate(
     jobs = [
         _Job(
             driver,
+            digest,
             commentary,
             tuple(task for task, _ in batches[index]),
             tuple(one for _, one in batches[index]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,23 +45,29 @@ def chosen_rows(roles: NDArray[np.object_], seed: int) -> list[int]:
     return rows
 
 
-def embed(checkpoint: Path, dataset: Dataset, seed: int) -> Embedding | None:
+def embed(checkpoint: Path, datasets: Sequence[Dataset], seed: int) -> Embedding | None:
     """t-SNE of the features that the model at `checkpoint` has of frames of each role.
 
     None when there are too few frames to place (t-SNE needs three times its perplexity) or all are alike.
     """
-    roles = dataset.column("role")
-    rows = chosen_rows(roles, seed)
-    if len(rows) < 3 * PERPLEXITY:
+    parts = []
+    groups: list[str] = []
+    for dataset in datasets:
+        roles = dataset.column("role")
+        rows = chosen_rows(roles, seed)
+        parts.append((dataset, rows))
+        groups += [ROLES[str(roles[row])] for row in rows]
+    if len(groups) < 3 * PERPLEXITY:
         return None
     loaded = load_checkpoint(checkpoint)
-    driver = VlaDriver(loaded.model, loaded.tokenizer)
+    driver = VlaDriver(loaded.model, loaded.tokenizer, commentary=False)
     with one_thread():  # threads that spin for each other crawl when the machine is busy
-        features = read_frames(driver, dataset, rows).features.float().numpy()
+        read = [read_frames(driver, dataset, rows).features for dataset, rows in parts if rows]
+        features = np.concatenate([one.float().numpy() for one in read])
         spread = features.std(axis=0)
         if not spread.max() > 0.0:  # also when not a number; scikit-learn's tree crashes on such input
             return None
         scaled = (features - features.mean(axis=0)) / np.where(spread > 0.0, spread, 1.0)
         placed = TSNE(perplexity=PERPLEXITY, init="pca", max_iter=ITERATIONS, random_state=seed)
         points = placed.fit_transform(scaled)
-    return Embedding(points.astype(np.float64), tuple(ROLES[str(roles[row])] for row in rows))
+    return Embedding(points.astype(np.float64), tuple(groups))

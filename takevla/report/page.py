@@ -25,6 +25,12 @@ from takevla.scene.ttc import CAP_S
 TILES = ("Driving score", "Success rate", "Average TTC", "Route completion")
 GALLERY_RANGE_M = 44.0  # side of its bird's-eye pictures: a plan of 20 m and what it runs into
 _WORDS = {
+    "distinct": "Distinct frames drawn",
+    "most_repeats": "Draws of the most drawn frame",
+    "max_repeats": "Draws of a frame at most allowed",
+    "trained_weights": "Weights trained",
+    "failure_rate_before": "Share of scenes whose plan fails, before",
+    "failure_rate_after": "Share of scenes whose plan fails, after",
     "recall_collision": "Recall of COLLISION takeovers",
     "recall_follow": "Recall of FOLLOW takeovers",
     "recall_restart": "Recall of RESTART takeovers",
@@ -62,7 +68,7 @@ def _view(run: Run, birdseye: BirdsEye | None) -> dict[str, Any]:
     rows, ability_rows = figures(run.before, run.after), ability_figures(run.before, run.after)
     changes = route_changes(run.before, run.after) if run.before and run.after else []
     seed = _seed(run)
-    rounds = [_round_view(one, len(run.rounds) > 1, seed, birdseye) for one in run.rounds]
+    rounds = [_round_view(run, one, seed, birdseye) for one in run.rounds]
     view: dict[str, Any] = {
         "title": "TakeVLA run report",
         "subtitle": _subtitle(run, seed),
@@ -206,13 +212,13 @@ def _ttc(run: Run) -> dict[str, Any]:
     }
 
 
-def _round_view(one: Round, many: bool, seed: int, birdseye: BirdsEye | None) -> dict[str, Any]:
+def _round_view(run: Run, one: Round, seed: int, birdseye: BirdsEye | None) -> dict[str, Any]:
     return {
         "number": one.number,
-        "suffix": f", round {one.number}" if many else "",
+        "suffix": f", round {one.number}" if len(run.rounds) > 1 else "",
         "takeovers": _takeovers(one),
         "gallery": gallery(one.takeovers, birdseye) if one.takeovers is not None else [],
-        "embedding": _embedding(one, seed),
+        "embedding": _embedding(run, one, seed),
         "sft": _sft(one.sft),
         "dream": _dream(one.dream),
     }
@@ -236,11 +242,11 @@ def _takeovers(one: Round) -> dict[str, Any] | None:
     }
 
 
-def _embedding(one: Round, seed: int) -> dict[str, Any] | None:
+def _embedding(run: Run, one: Round, seed: int) -> dict[str, Any] | None:
     model = one.sft.model if one.sft else None
     if one.takeovers is None or model is None:
         return None
-    found = embed(model, one.takeovers, seed)
+    found = embed(model, [data for data in (run.rehearsal, one.takeovers) if data is not None], seed)
     if found is None:
         return None
     return {
@@ -255,10 +261,10 @@ def _flat(content: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for name, value in content.items():
         words = _WORDS.get(name, name.replace("_", " ").capitalize())
-        if isinstance(value, bool) or value is None:
-            rows.append((words, "nothing to judge" if value is None else str(value).lower()))
-        elif isinstance(value, int):
-            rows.append((words, str(value)))
+        if value is None:
+            rows.append((words, "nothing to judge"))
+        elif isinstance(value, int) and not isinstance(value, bool):
+            rows.append((words, f"{value:,}"))
         elif isinstance(value, float):
             rows.append((words, f"{value:.3f}"))
     return rows
@@ -270,7 +276,7 @@ def _sft(stage: Training | None) -> dict[str, Any] | None:
     return {
         "curves": Markup(draw.curves(stage.curves, "Learning curves")) if stage.curves else None,
         "buckets": stage.audit.get("buckets", []),
-        "facts": _flat(stage.audit),
+        "facts": _flat(stage.audit) + _flat(stage.result),
     }
 
 

@@ -22,11 +22,11 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Training:
-    """One stage of learning: curves as rows with a `step` (or `update`), and what it was fed."""
+    """One stage of learning: curves as rows with a `step` (or `update`)."""
 
     curves: Rows
-    audit: Mapping[str, Any]
-    result: Mapping[str, Any]  # before_after.json of dreaming
+    audit: Mapping[str, Any]  # of the mixture that fine-tuning was fed, or of how true the dreams are
+    result: Mapping[str, Any]  # sft.json, or before_after.json of dreaming
     model: Path | None
 
 
@@ -48,6 +48,7 @@ class Run:
     before: Mapping[str, Any] | None  # metrics.json of the base model
     after: Mapping[str, Any] | None  # and of the post-trained one
     facts: Mapping[str, Mapping[str, Any]]  # run.json by stage, in the order of the stages
+    rehearsal: Dataset | None  # pre-training frames
     rounds: tuple[Round, ...]
 
 
@@ -61,23 +62,26 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"{path}: not JSON ({error}); delete it and run its stage again") from error
 
 
-def _training(path: Path) -> Training | None:
-    curves, audit = read_json(path / "curves.json"), read_json(path / "audit.json")
-    if curves is None and audit is None:
+def _training(path: Path, audit: str, result: str) -> Training | None:
+    curves, judged = read_json(path / "curves.json"), read_json(path / audit)
+    if curves is None and judged is None:
         return None
-    rows = curves if isinstance(curves, list) else (curves or {}).get("rows", [])
     model = path / "model"
-    result = read_json(path / "before_after.json") or {}
-    return Training(rows, audit or {}, result, model if model.is_dir() else None)
+    return Training(
+        curves or [], judged or {}, read_json(path / result) or {}, model if model.is_dir() else None
+    )
+
+
+def _dataset(path: Path) -> Dataset | None:
+    return Dataset(path) if (path / "manifest.json").is_file() else None
 
 
 def _round(path: Path) -> Round:
-    takeovers = path / "takeovers"
     return Round(
         number=int(path.name),
-        takeovers=Dataset(takeovers) if (takeovers / "manifest.json").is_file() else None,
-        sft=_training(path / "sft"),
-        dream=_training(path / "dream"),
+        takeovers=_dataset(path / "takeovers"),
+        sft=_training(path / "sft", "mixture.json", "sft.json"),
+        dream=_training(path / "dream", "audit.json", "before_after.json"),
     )
 
 
@@ -88,7 +92,7 @@ def read_run(path: Path) -> Run:
     folders = sorted(
         (one for one in (path / "rounds").glob("*") if one.name.isdigit()), key=lambda p: int(p.name)
     )
-    stages = {"evaluation before": path / "base_eval"}
+    stages = {"evaluation before": path / "base_eval", "the expert drives": path / "rehearsal"}
     for folder in folders:
         for stage in ("takeovers", "sft", "dream"):
             stages[f"round {folder.name}, {stage}"] = folder / stage
@@ -101,6 +105,7 @@ def read_run(path: Path) -> Run:
         before=read_json(path / "base_eval" / "metrics.json"),
         after=read_json(path / "final_eval" / "metrics.json"),
         facts=facts,
+        rehearsal=_dataset(path / "rehearsal"),
         rounds=tuple(_round(folder) for folder in folders),
     )
     if not (run.before or run.after or run.rounds or facts):

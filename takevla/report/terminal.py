@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from takevla.bench.abilities import ABILITIES
+from takevla.bench.abilities import ABILITIES, abilities_of
 from takevla.bench.comfort import comfort, read_metric_info
+from takevla.bench.judge import first_junction_percent
 from takevla.bench.leaderboard_json import read_results
 from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
 from takevla.bench.statistics import Interval
 from takevla.report.compare import Figure, ability_figures, figures
+from takevla.world.maps.atlas import load_town
+from takevla.world.maps.route_xml import RouteTask, read_routes, trace_task
 
 _STYLE = {"better": "green", "worse": "red", "unclear": "dim"}
 
@@ -107,37 +110,50 @@ def metrics_table(found: Mapping[str, Any], title: str) -> Table:
 
 
 def results_metrics(
-    path: Path, asked: int | None = None, metric_info: Path | None = None
+    path: Path,
+    asked: int | None = None,
+    metric_info: Path | None = None,
+    routes: Path | None = None,
+    maps_dir: Path | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """(metrics, remarks) of a leaderboard or merged result file, ours or from CARLA.
 
-    `metric_info` is the folder of `<save_name>/metric_info.json` files that Bench2Drive agents write; with
-    it, comfort is computed too.  The remarks name what the file cannot tell and where it disagrees with the
-    rules.
+    Args:
+        path: the result file.
+        asked: number of routes asked, where the file does not say it.
+        metric_info: folder of `<save_name>/metric_info.json` as Bench2Drive agents write them; gives comfort.
+        routes: the route file that was driven; gives the extra rule of Traffic Signs and the number asked.
+        maps_dir: OpenDRIVE files of its towns.
+
+    The remarks name what the file cannot tell and where it disagrees with the rules.
     """
-    file = read_results(path, asked)
-    outcomes = list(file.outcomes)
     remarks: list[str] = []
+    tasks = read_routes(routes) if routes is not None else None
+    file = read_results(path, asked if asked is not None or tasks is None else len(tasks))
+    outcomes = list(file.outcomes)
     if metric_info is not None:
         outcomes = [_with_comfort(one, metric_info, remarks) for one in outcomes]
-    found = metrics(outcomes, file.asked, wall_s=None)
+    if tasks is not None:
+        outcomes = _with_junctions(outcomes, tasks, maps_dir, remarks)
+    found = metrics(outcomes, file.asked)
     found["ttc_mean_s"] = found["ttc_coverage"] = None
     recomputed = found["driving_score_by_table"]["bench2drive"]
     if not math.isclose(recomputed, found["driving_score"], abs_tol=1e-3):
+        by_table = found["driving_score_by_table"].items()
         remarks.append(
             f"the recorded driving score is {found['driving_score']:.4f}; from the infractions it is "
-            + ", ".join(f"{value:.4f} ({name})" for name, value in found["driving_score_by_table"].items())
+            + ", ".join(f"{value:.4f} ({name})" for name, value in by_table)
         )
     stated = file.recorded.get("driving score", file.recorded.get("score_composed"))
     if stated is not None and not math.isclose(stated, found["driving_score"], abs_tol=1e-3):
         remarks.append(f"the file states a driving score of {stated:.4f}, its records give the value above")
     if file.asked != len(outcomes):
         remarks.append(f"{file.asked - len(outcomes)} of {file.asked} routes have no record and count 0")
-    remarks.append(
-        "Traffic Signs is plain success: its extra rule needs the map, which the file does not hold"
-    )
+    if tasks is None:
+        remarks.append("Traffic Signs is plain success: its extra rule needs the route file and its maps")
     if found["comfort"] is None:
-        remarks.append("comfort and time-to-collision need motion logs, which the file does not hold")
+        remarks.append("comfort needs motion logs, which the file does not hold")
+    remarks.append("time-to-collision needs the other actors, which the file does not hold")
     return found, remarks
 
 
@@ -150,15 +166,44 @@ def _with_comfort(outcome: RouteOutcome, folder: Path, remarks: list[str]) -> Ro
     return replace(outcome, comfort=comfort(motion, "official"), comfort_si=comfort(motion, "si"))
 
 
+def _with_junctions(
+    outcomes: Sequence[RouteOutcome],
+    tasks: Sequence[RouteTask],
+    maps_dir: Path | None,
+    remarks: list[str],
+) -> list[RouteOutcome]:
+    """Outcomes that know where their route meets its first junction, for those that the rule concerns."""
+    by_id = {task.id: task for task in tasks}
+    result = []
+    for outcome in outcomes:
+        task = by_id.get(outcome.route_id)
+        if task is None:
+            remarks.append(f"route {outcome.route_id} is not in the route file")
+        elif not outcome.success and "Traffic_Signs" in abilities_of(outcome.scenario_type):
+            try:
+                road_map = load_town(task.town, maps_dir)
+                share = first_junction_percent(trace_task(road_map, task), road_map)
+                outcome = replace(outcome, junction_percent=share)
+            except (ValueError, FileNotFoundError) as error:
+                remarks.append(f"route {outcome.route_id}: {error}; Traffic Signs counts plain success")
+        result.append(outcome)
+    return result
+
+
 def print_results(
-    path: Path, asked: int | None = None, metric_info: Path | None = None, console: Console | None = None
+    path: Path,
+    asked: int | None = None,
+    metric_info: Path | None = None,
+    routes: Path | None = None,
+    maps_dir: Path | None = None,
+    console: Console | None = None,
 ) -> dict[str, Any]:
-    """Print all metrics of a result file; gives back what was printed as in `metrics.json`."""
+    """Print all metrics of a result file (see `results_metrics`); gives them back as in `metrics.json`."""
     out = console or Console()
-    found, remarks = results_metrics(path, asked, metric_info)
+    found, remarks = results_metrics(path, asked, metric_info, routes, maps_dir)
     out.print(metrics_table(found, str(path)))
     for remark in remarks:
-        out.print(f"[dim]- {remark}[/dim]")
+        out.print(f"- {remark}", style="dim", markup=False, highlight=False)
     return found
 
 

@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
-from made_up_outcomes import RED, outcome, random_outcomes
+from made_up_outcomes import RED, VEHICLE, outcome, random_outcomes
 from made_up_run import TYPES
 from rich.console import Console
 
 from takevla.bench.leaderboard_json import leaderboard, merged, write_json
 from takevla.bench.metrics import metrics
+from takevla.bench.suites import load_suite
 from takevla.report.terminal import print_before_after, print_results, results_metrics
+from takevla.world.maps.route_xml import write_routes
 
 
 def test_all_figures_of_a_merged_file_are_printed_and_equal_the_files_own(tmp_path: Path) -> None:
@@ -59,3 +61,21 @@ def test_before_after_table_prints_intervals_and_differences(tmp_path: Path) -> 
     text = console.export_text()
     for word in ("Driving score", "Average TTC, s", "Overtaking", "44 / 44", "["):
         assert word in text
+
+
+def test_the_route_file_gives_traffic_signs_its_extra_rule(tmp_path: Path) -> None:
+    task = next(
+        task for task in load_suite("dev88").tasks if task.scenarios[0].type == "VanillaNonSignalizedTurn"
+    )
+    write_routes(tmp_path / "routes.xml", [task])
+    row = outcome(
+        task.id, "VanillaNonSignalizedTurn", completion=99.0, infractions={"collisions_vehicle": [VEHICLE]}
+    )
+    path = tmp_path / "results.json"
+    write_json(path, leaderboard([row], 1))
+    plain, remarks = results_metrics(path)
+    assert plain["ability"]["Traffic_Signs"] == 0.0
+    assert any("extra rule" in remark for remark in remarks)
+    found, remarks = results_metrics(path, routes=tmp_path / "routes.xml")
+    assert found["ability"]["Traffic_Signs"] == 100.0
+    assert not any("extra rule" in remark for remark in remarks)
