@@ -167,6 +167,24 @@ def _collect(arguments: Arguments) -> None:
     _say_dataset(arguments.out)
 
 
+def _label_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
+    parser.add_argument(
+        "--window", type=float, default=3.0, help="seconds before a takeover that get a label"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new dataset")
+
+
+def _label(arguments: Arguments) -> None:
+    from takevla.dataset.relabel import relabel
+
+    done = relabel(arguments.takeovers, arguments.out, arguments.window)
+    OUT.print(
+        f"{arguments.out}: {done.takeovers} takeovers, {done.frames} frames before them, "
+        f"{done.enhanced} with an enhanced commentary"
+    )
+
+
 def _pretrain_arguments(parser: ArgumentParser) -> None:
     from takevla.learn.pretrain import PretrainConfig
 
@@ -341,6 +359,9 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command("train the base model on expert driving", _pretrain_arguments, _pretrain),
     "collect": Command(
         "let a model drive, the expert take over, and record it", _collect_arguments, _collect
+    ),
+    "label": Command(
+        "label a collection anew, with another window before takeovers", _label_arguments, _label
     ),
     "sft": Command("fine-tune a model on takeovers", _sft_arguments, _sft),
     "dream": Command("reinforce a model in scenes rebuilt from takeovers", _dream_arguments, _dream),

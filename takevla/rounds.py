@@ -29,6 +29,7 @@ from takevla.bench.drivers import load_driver
 from takevla.bench.provenance import run_facts
 from takevla.bench.runner import evaluate
 from takevla.bench.suites import Suite, load_suite, refuse_for_training
+from takevla.dataset.collect import CollectConfig, collect_expert, collect_takeovers
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit
@@ -38,7 +39,6 @@ from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
 from takevla.report.page import write_report
 from takevla.report.terminal import before_after_table
 from takevla.scale import Bar, groups
-from takevla.takeover.collect import CollectConfig, collect_expert, collect_takeovers
 from takevla.takeover.shadow import TakeoverConfig
 
 RUN_FILE = "run.json"

@@ -11,9 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from takevla.dataset.buckets import COLUMNS as BUCKET_COLUMNS
-from takevla.dataset.buckets import bucket_names
-from takevla.dataset.schema import FRAME_COLUMNS
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, Observation, Plan, Privileged, Reason
 from takevla.scene.scene import Controls, Scene
 from takevla.takeover.commentary import commentary, planned_speed_mps
@@ -160,12 +157,6 @@ class Attempt:
     def end_takeover(self, time_us: int, how: str) -> None:
         """Record that the last takeover ended: "clear", "timeout" or "finished"."""
         self.takeovers[-1] |= {"end_us": time_us, "end": how}
-
-    def frame_columns(self) -> dict[str, list[Any]]:
-        """The frames as columns of the dataset's table, with the names of their buckets."""
-        columns = {c.name: [row[c.name] for row in self.rows] for c in FRAME_COLUMNS if c.name != "buckets"}
-        arrays = {name: np.array(columns[name]) for name in BUCKET_COLUMNS}
-        return columns | {"buckets": bucket_names(arrays) if self.rows else []}
 
     def takeover_scenes(self, before_s: float, after_s: float) -> list[Scene]:
         """The recorded scenes from `before_s` before to `after_s` after any takeover."""

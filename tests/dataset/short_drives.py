@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from takevla.dataset.collect import CollectConfig
 
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.road_map import LaneKind
-from takevla.takeover.collect import CollectConfig
 from takevla.world.camera import Rig
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask

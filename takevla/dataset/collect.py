@@ -17,6 +17,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from takevla.dataset.buckets import COLUMNS as BUCKET_COLUMNS
+from takevla.dataset.buckets import bucket_names
 from takevla.dataset.scenes import scene_columns
 from takevla.dataset.schema import FRAME_COLUMNS
 from takevla.dataset.writer import Part, Writer
@@ -295,7 +297,7 @@ def _commit(
     episodes, takeovers, scenes = [], [], []
     for seat, task, seed in zip(seats, job.tasks, job.seeds, strict=True):
         attempt = attempts[seat.index]
-        for name, values in attempt.frame_columns().items():
+        for name, values in frame_columns(attempt).items():
             frames[name] += values
         what = {"route": task.id, "town": task.town, "scenario": scenario_type(task)}
         episodes.append(
@@ -316,6 +318,13 @@ def _commit(
             kept = attempt.takeover_scenes(settings.scenes_before_s, settings.scenes_after_s)
             scenes += [(attempt.episode, scene) for scene in kept]
     writer.commit(Part(job.part, episodes, takeovers, frames, scene_columns(scenes)))
+
+
+def frame_columns(attempt: Attempt) -> dict[str, list[Any]]:
+    """The frames of an attempt as columns of the table `frames`, with the names of their buckets."""
+    columns = {c.name: [row[c.name] for row in attempt.rows] for c in FRAME_COLUMNS if c.name != "buckets"}
+    arrays = {name: np.array(columns[name]) for name in BUCKET_COLUMNS}
+    return columns | {"buckets": bucket_names(arrays) if attempt.rows else []}
 
 
 def scenario_type(task: RouteTask) -> str:

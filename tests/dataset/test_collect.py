@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from short_drives import CONFIG, Drifter, allow, short_tasks
 
+from takevla.dataset.collect import collect_expert, collect_takeovers
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.dataset.schema import FRAMES
-from takevla.takeover.collect import collect_expert, collect_takeovers
 from takevla.takeover.commentary import parse
 from takevla.world.maps.route_xml import RouteTask
 
@@ -101,7 +101,7 @@ import os, sys, pathlib
 sys.path.insert(0, sys.argv[2])
 from short_drives import CONFIG, Drifter, allow, short_tasks
 from takevla.scale import Silent
-from takevla.takeover.collect import collect_takeovers
+from takevla.dataset.collect import collect_takeovers
 class Die(Silent):
     def progress(self, index, share):
         if index == 1:
