@@ -29,7 +29,7 @@ def test_the_same_window_gives_the_same_labels(taken, tmp_path):
 
 
 def test_a_shorter_window_labels_fewer_frames_and_leaves_takeovers_alone(taken, tmp_path):
-    relabel(taken, tmp_path / "short", 1.0)
+    relabel(taken, tmp_path / "short", 0.5)
     before, after = Dataset(taken), Dataset(tmp_path / "short")
     roles = [one.column("role") for one in (before, after)]
     assert 0 < (roles[1] == "pre_takeover").sum() < (roles[0] == "pre_takeover").sum()
