@@ -35,7 +35,7 @@ from takevla.driver.expert.speed import (
     roll_out,
     speed_caps,
 )
-from takevla.scene.actors import ActorKind
+from takevla.scene.actors import ActorKind, Actors
 from takevla.scene.plan import (
     ROUTE_POINTS,
     SPEED_WAYPOINTS,
@@ -55,7 +55,7 @@ F64 = NDArray[np.float64]
 
 PERIOD_US = 100_000
 STILL_MPS = 0.1
-LIFT_WAIT_US = 20_000_000  # after so long, waiting for others is given up (un-sticking) ...
+LIFT_WAIT_US = 20_000_000  # after so long, waiting for those who stand is given up (un-sticking) ...
 LIFTED_US = 5_000_000  # ... for so long
 LIFT_AGAIN_US = 15_000_000
 LIFTED_TOP_MPS = 4.0
@@ -163,15 +163,16 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     constraints = leaders + course.constraints
     travelled, speeds = np.empty(ROLL_STEPS + 1), np.empty(ROLL_STEPS + 1)
     _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
-    constraints += rule_constraints(
+    rules = rule_constraints(
         memory.rules, path, scene.lights, front, 2 * half_length, speed, scene.time_us, elapsed_us, leaders,
         travelled,
     )  # fmt: skip
+    constraints += rules
     _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
     patience = yielding.patience(memory.waiting_us)
     met = yielding.meeting_constraints(truth, view, shift, travelled, led, patience, ego_x, ego_y)
     if scene.time_us < memory.lifted_until_us:
-        met = [c for c in met if not c.waits]
+        met = [c for c in met if not c.waits or abs(float(actors.speed_mps[c.actor])) > STANDING_MPS]
     constraints += met
     binding = _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
 
@@ -180,7 +181,7 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     if waits and memory.waiting_us > LIFT_WAIT_US and scene.time_us > memory.lifted_until_us + LIFT_AGAIN_US:
         memory.lifted_until_us = scene.time_us + LIFTED_US
     memory.waiting_us = memory.waiting_us + elapsed_us if waits else (memory.waiting_us if speed < 1.0 else 0)
-    _note_blocker(memory, held, actors.id, speed, elapsed_us)
+    _note_blocker(memory, held, actors, speed, elapsed_us, bool(rules))
     route_ego, waypoints_ego = _geometry(px, py, ps, shift, ego_s, ego_x, ego_y, ego.heading_rad, travelled)
     reason = _reason(view, course, held, speeds, caps, along, ego_x, ego_y, ego.heading_rad)
     return Plan(route_ego, waypoints_ego, reason=reason)
@@ -206,16 +207,17 @@ def _roll(
 
 
 def _note_blocker(
-    memory: Memory, held: Constraint | None, ids: NDArray[np.int32], speed: float, elapsed_us: int
+    memory: Memory, held: Constraint | None, actors: Actors, speed: float, elapsed_us: int, ruled: bool
 ) -> None:
-    """Keep time of one and the same vehicle before which the ego stands."""
-    leader = held is not None and held.cause == Cause.LEADER and held.actor >= 0 and speed < STILL_MPS
-    if leader and held is not None:
-        actor = int(ids[held.actor])
-        memory.blocked_us = memory.blocked_us + elapsed_us if actor == memory.blocker else 0
-        memory.blocker = actor
-    elif speed > 1.0 and memory.blocked_us <= passing.GIVE_UP_US:
+    """Keep time of one and the same vehicle before which the ego stands, but not in the queue of a light."""
+    rows = np.flatnonzero(actors.valid & (actors.id == memory.blocker))
+    if len(rows) == 0 or abs(float(actors.speed_mps[rows[0]])) > STANDING_MPS:
         memory.blocked_us = 0
+    if held is None or held.cause != Cause.LEADER or held.actor < 0 or speed > STILL_MPS or ruled:
+        return
+    actor = int(actors.id[held.actor])
+    memory.blocked_us = memory.blocked_us + elapsed_us if actor == memory.blocker else 0
+    memory.blocker = actor
 
 
 @njit(cache=True)

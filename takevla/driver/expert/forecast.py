@@ -24,6 +24,8 @@ STEP_S = 0.1
 STEPS = 60  # 6 s; how far ahead cross traffic is watched when the ego must give way
 MOTION_STEPS = 20  # 2 s of constant control (PDM-Lite's horizon)
 WALK_STEPS = 45
+KEEP_M = 1.0  # others keep so far from who stands before them
+PULL_STEPS = 15  # how long one with right of way is expected to go on picking up speed
 NEAR_M = 75.0  # others farther away than this are not forecast
 LANE_PATHS = 3
 LANE_DEPTH = 6
@@ -47,6 +49,7 @@ _SIGNAL = int(Control.SIGNAL)
 _STOP_SIGN = int(Control.STOP_SIGN)
 _YIELD = int(Control.YIELD)
 _GREEN = int(LightState.GREEN)
+_YELLOW = int(LightState.YELLOW)
 _OFF = int(LightState.OFF)
 _STRAIGHT = int(Turn.STRAIGHT)
 _LEFT = int(Turn.LEFT)
@@ -177,8 +180,38 @@ def _lane_point(arrays: RoadArrays, lane: int, s: float) -> tuple[float, float, 
 
 
 @njit(cache=True)
+def _room_ahead(
+    arrays: RoadArrays,
+    sequence: I32,
+    a: int,
+    s: float,
+    lane: I32,
+    lane_s: F64,
+    kind: NDArray[np.int8],
+    speed: NDArray[np.float32],
+    extent: NDArray[np.float32],
+) -> tuple[float, float]:
+    """(free metres, speed) to whoever drives ahead of actor `a` on its chain of lanes."""
+    free = 1e9
+    other_speed = 0.0
+    base = -s
+    for k in range(sequence.shape[0]):
+        if sequence[k] < 0:
+            break
+        for b in range(lane.shape[0]):
+            if b == a or lane[b] != sequence[k] or kind[b] >= _KIND_MOTOR_BELOW:
+                continue
+            distance = base + lane_s[b] - 0.5 * (extent[a, 0] + extent[b, 0])
+            if base + lane_s[b] > 0.5 and distance < free:
+                free = distance
+                other_speed = max(float(speed[b]), 0.0)
+        base += arrays.lane_length[sequence[k]]
+    return max(free, 0.0), other_speed
+
+
+@njit(cache=True)
 def _priority(
-    arrays: RoadArrays, lights: NDArray[np.int8], sequence: I32, s: float, speed: float, own: I32
+    arrays: RoadArrays, lights: NDArray[np.int8], sequence: I32, s: float, speed: float, pull: float, own: I32
 ) -> int:
     """Who goes first between the ego, about to drive the connectors `own`, and a chain of lanes.
 
@@ -199,7 +232,11 @@ def _priority(
                 control = arrays.lane_stop_control[lane]
                 if control == _SIGNAL:
                     state = lights[arrays.lane_stop_signal[lane]]
-                    if state != _GREEN and state != _OFF:
+                    if state == _YELLOW:
+                        # Who does not brake for a yellow is expected to go through.
+                        if can_stop and pull < -0.5:
+                            return -1
+                    elif state != _GREEN and state != _OFF:
                         if can_stop:
                             return -1
                         return RUNNER
@@ -254,6 +291,10 @@ def forecast(
     count = 0
     most = path.shape[0]
     sequences = np.empty((LANE_PATHS, LANE_DEPTH), np.int32)
+    lane_s = np.zeros(kind.shape[0])
+    for a in range(kind.shape[0]):
+        if lane[a] >= 0 and kind[a] < _KIND_MOTOR_BELOW:
+            lane_s[a], _ = project_lane(arrays, lane[a], position[a, 0], position[a, 1])
     for a in range(kind.shape[0]):
         if not watched[a] or count >= most:
             continue
@@ -321,10 +362,13 @@ def forecast(
         for f in range(found):
             if count >= most:
                 break
-            first = _priority(arrays, lights, sequences[f], s_lane, v, own)
+            first = _priority(arrays, lights, sequences[f], s_lane, v, pull, own)
             if first < 0:
                 continue
             all_stop = False
+            room, other_speed = _room_ahead(
+                arrays, sequences[f], a, s_lane, lane, lane_s, kind, speed, extent
+            )
             hint = -1
             at = 0
             base = -s_lane
@@ -350,10 +394,12 @@ def forecast(
                 path[count, k, 2] = half_l * c + half_w * d
                 path[count, k, 3] = half_l * d + half_w * c
                 steps = k + 1
+                # Who brakes for the ego lets it go; one with right of way who picks up speed goes on so.
                 if k < 10:
-                    # Braking counts in full: who brakes for the ego lets it go.  A pull does not.
                     qv = max(qv + min(pull, 0.0) * STEP_S, 0.0)
-                q += qv * STEP_S
+                if k < PULL_STEPS and first != EGO_FIRST:
+                    qv = min(qv + max(pull, 0.0) * STEP_S, max(v, arrays.lane_speed_limit[own_lane]))
+                q = max(q, min(q + qv * STEP_S, room + other_speed * (k + 1) * STEP_S - KEEP_M))
             who[count, 0], who[count, 1], who[count, 2], who[count, 3] = a, LANES, first, steps
             count += 1
             if first in (RUNNER, EGO_LAST):
@@ -380,8 +426,8 @@ def meeting(
     horizon: int,
     give_way: bool,
     assert_steps: int,
-) -> tuple[int, float, float, int]:
-    """When a forecast meets the ego: (step or -1, s to stop before, s speed there, step of entry).
+) -> tuple[int, float, float, float]:
+    """When a forecast meets the ego: (step or -1, s to stop before, its speed along, metres ahead of it).
 
     `path` (T, 4) is one forecast with `steps` valid steps; `shift` (n,) the ego's sideways shift at `ps`;
     `ego_s`, `half_length`, `half_width` its box; `travelled` its rollout at `STEP_S`.  The ego may arrive
@@ -415,21 +461,24 @@ def meeting(
             entry = k
             if path[k, 0] + path[k, 2] < ego_s + travelled[min(k, last)] - half_length:
                 if not give_way:
-                    return -1, 0.0, 0.0, -1
+                    return -1, 0.0, 0.0, 0.0
                 along = path[min(k + 1, steps - 1), 0] - path[k, 0]
                 if along > 0.05 and entered < 0:
                     entered = k
         near = s - path[k, 2]
         if near < stop_s:
             stop_s = near
-        if k >= assert_steps and ego_s + travelled[min(k - assert_steps, last)] + half_length > stop_s + 0.5:
-            return -1, 0.0, 0.0, -1
+        if entry == k and k >= assert_steps:
+            there = ego_s + travelled[min(k - assert_steps, last)] + half_length
+            if there > stop_s + 0.5 and path[k, 0] > ego_s:
+                return -1, 0.0, 0.0, 0.0
         front = ego_s + travelled[min(k + behind_steps, last)] + half_length + 0.3
         rear = ego_s + travelled[min(max(k - before_steps, 0), last)] - half_length - 0.3
         if met < 0 and near < front and s + path[k, 2] > rear:
             met = k
     if met < 0:
-        return -1, 0.0, 0.0, -1
+        return -1, 0.0, 0.0, 0.0
     k = min(max(met, 1), steps - 1)
     speed_s = (path[k, 0] - path[k - 1, 0]) / STEP_S
-    return met, stop_s, speed_s, entry
+    ahead = float(path[met, 0]) - ego_s - travelled[min(met, last)]
+    return met, stop_s, speed_s, ahead

@@ -107,8 +107,22 @@ def current_cause(course: Course, view: View, manoeuvre: Manoeuvre) -> tuple[Cau
     return None
 
 
+def _queue_before(view: View, cluster: Cluster) -> bool:
+    """Whether others stand or drive between the ego and the obstacles: they go first."""
+    seen = view.survey
+    between = view.moving & ~view.obstacle & (seen[:, S] > view.ego_s + view.half_length)
+    between &= seen[:, S] < cluster.start_m
+    between &= np.abs(seen[:, LATERAL]) < seen[:, HALF_LATERAL] + view.half_width
+    return bool(between.any())
+
+
 def _pass(course: Course, view: View, cluster: Cluster, waiting_us: int) -> None:
     shift = course.shift
+    if abs(view.ego_lateral) < PULL_BACK_M and _queue_before(view, cluster):
+        course.waiting = True
+        if shift is not None and shift.members:
+            course.shift = None
+        return
     if shift is not None and not course.aside and course.postponed < 0:
         ids = {int(view.actors.id[a]) for a in cluster.rows}
         if shift.members & ids:
@@ -227,7 +241,7 @@ def _make_room(course: Course, view: View, time_us: int) -> None:
     edge = seen[:, LATERAL] - seen[:, HALF_LATERAL]
     coming &= edge < view.half_width + INTRUDER_AIR_M
     rows = np.flatnonzero(coming)
-    if len(rows) and not view.path.turning[at : at + 20].any():
+    if len(rows) and not view.path.in_junction[at - 8 : at + 40].any():
         half = float(view.path.half_width[at])
         wish = float(edge[rows].min()) - view.half_width - INTRUDER_AIR_M
         offset = max(wish, -(half - view.half_width + EDGE_M))

@@ -23,6 +23,7 @@ F64 = NDArray[np.float64]
 
 BEHIND = 60  # path points (m) behind the ego that a window holds
 AHEAD = 130  # path points (m) ahead of the ego
+JUNCTION_ROOM_M = 2.5  # a junction is open to both sides of a connector
 COARSE = 4  # stride of the first pass of a projection
 
 
@@ -146,6 +147,7 @@ class RoutePath:
         junction[:BEHIND] = -1
         junction[BEHIND + len(route) :] = -1
         turns = np.isin(arrays.lane_turn, (int(Turn.LEFT), int(Turn.RIGHT)))
+        self.in_junction = junction >= 0
         self.turning = (junction >= 0) & turns[np.maximum(self.lane, 0)]
         self.curvature = _curvature(self.x, self.y)
         self.junctions = self._junction_spans(junction, arrays)
@@ -156,6 +158,10 @@ class RoutePath:
     def window(self, index: int) -> slice:
         """The slice of the padded arrays around route point `index`."""
         return slice(index, index + BEHIND + AHEAD)
+
+    def window_of(self, window: slice) -> tuple[F64, F64, F64]:
+        """(x, y, s) of a window."""
+        return self.x[window], self.y[window], self.s[window]
 
     def _junction_spans(self, junction: NDArray[np.int32], arrays: RoadArrays) -> tuple[JunctionSpan, ...]:
         spans = []
@@ -251,6 +257,8 @@ def _lane_room(road_map: RoadMap, index: int) -> tuple[float, float, float, floa
         neighbour = road_map.lanes[at.right]
         right += (float(at.width_m[0]) + float(neighbour.width_m[0])) / 2
         at = neighbour
+    if lane.junction >= 0:
+        left, right, oncoming = max(left, JUNCTION_ROOM_M), max(right, JUNCTION_ROOM_M), False
     return left, right, half, float(oncoming)
 
 

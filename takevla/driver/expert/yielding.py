@@ -11,7 +11,6 @@ from takevla.driver.expert.forecast import (
     HALF_S,
     MOTION_STEPS,
     SPEED_S,
-    STEP_S,
     STEPS,
     TURNED,
     WALK,
@@ -32,20 +31,24 @@ LATERAL_MARGIN_M = 0.25
 WALK_MARGIN_M = 0.6
 GIVE_WAY_BEFORE_STEPS = 12  # be gone so long before one who has right of way arrives
 GIVE_WAY_BEHIND_STEPS = 4
-ALERT_STEPS = 2  # around one who should give way to the ego
+ALERT_STEPS = 3  # around one who should give way to the ego
 WALK_BEFORE_STEPS, WALK_BEHIND_STEPS = 8, 3
 JUNCTION_LOOK_M = 45.0
+NO_CREEP_M = 2.5
 LINE_KEEP_M = 8.0  # a meeting so near behind the line is awaited at the line
 STOP_SHORT_M = 1.2  # stand so far before the other's corridor
 ASSERT_BELOW = 0.8  # patience below which the ego takes a gap that makes others brake ...
-ASSERT_SEEN_S, ASSERT_BRAKING_MPS2 = 0.9, 2.5  # ... this gently, after so long
+ASSERT_SEEN_S = (0.9, 0.3)  # ... so early, and so gently, at that patience and at the least
+ASSERT_BRAKING_MPS2 = (2.5, 4.0)
+LEAST_PATIENCE = 0.4
+START_LEAD_STEPS = 3  # from a standstill the car gains so much on the profile that it is asked to drive
 IMPATIENCE_FROM_US, IMPATIENCE_TO_US = 6_000_000, 16_000_000
 
 
 def patience(waiting_us: int) -> float:
     """1 at first, falling to 0.4: the factor on the time gaps asked for."""
     part = (waiting_us - IMPATIENCE_FROM_US) / (IMPATIENCE_TO_US - IMPATIENCE_FROM_US)
-    return 1.0 - 0.6 * min(max(part, 0.0), 1.0)
+    return 1.0 - (1.0 - LEAST_PATIENCE) * min(max(part, 0.0), 1.0)
 
 
 def meeting_constraints(
@@ -73,14 +76,18 @@ def meeting_constraints(
         actors.kind, actors.cue, actors.position_world, actors.heading_rad, actors.speed_mps,
         actors.acceleration_mps2, actors.yaw_rate_radps, actors.extent_m, actors.lane, watched, rows, who,
     )  # fmt: skip
+    if view.speed < 1.0:
+        lead = np.minimum(np.arange(len(travelled)) + START_LEAD_STEPS, len(travelled) - 1)
+        travelled = np.where(np.arange(len(travelled)) < START_LEAD_STEPS, travelled, travelled[lead])
     found: list[Constraint] = []
     for h in range(count):
         a, sort, first, steps = (int(value) for value in who[h])
         assertive = STEPS + 1
         if sort != WALK and patient < ASSERT_BELOW:
-            assertive = int(
-                (ASSERT_SEEN_S + abs(float(actors.speed_mps[a])) / (2.0 * ASSERT_BRAKING_MPS2)) * 10.0
-            )
+            push = (ASSERT_BELOW - patient) / (ASSERT_BELOW - LEAST_PATIENCE)
+            seen_s = ASSERT_SEEN_S[0] + push * (ASSERT_SEEN_S[1] - ASSERT_SEEN_S[0])
+            braking = ASSERT_BRAKING_MPS2[0] + push * (ASSERT_BRAKING_MPS2[1] - ASSERT_BRAKING_MPS2[0])
+            assertive = int((seen_s + abs(float(actors.speed_mps[a])) / (2.0 * braking)) * 10.0)
         if sort == WALK:
             margin, behind, before, horizon = WALK_MARGIN_M, WALK_BEHIND_STEPS, WALK_BEFORE_STEPS, WALK_STEPS
         elif first == EGO_FIRST:
@@ -88,12 +95,12 @@ def meeting_constraints(
         else:
             before = max(int(GIVE_WAY_BEFORE_STEPS * patient), 4)
             margin, behind, horizon = LATERAL_MARGIN_M, GIVE_WAY_BEHIND_STEPS, STEPS
-        step, stop_s, speed_s, _ = meeting(
+        step, stop_s, speed_s, ahead = meeting(
             rows[h], steps, shift, ps, view.ego_s, view.half_length, view.half_width, travelled,
             margin, behind, before, horizon, first != EGO_FIRST, assertive,
         )  # fmt: skip
         if step >= 0:
-            constraint = _constraint(view, a, sort, first, stop_s, speed_s, front, entry)
+            constraint = _constraint(view, a, sort, first, stop_s, speed_s, ahead, front, entry)
             if constraint is not None:
                 found.append(constraint)
     return found
@@ -116,7 +123,15 @@ def _own_connectors(view: View, front: float) -> tuple[NDArray[np.int32], float]
 
 
 def _constraint(
-    view: View, a: int, sort: int, first: int, stop_s: float, speed_s: float, front: float, entry: float
+    view: View,
+    a: int,
+    sort: int,
+    first: int,
+    stop_s: float,
+    speed_s: float,
+    ahead: float,
+    front: float,
+    entry: float,
 ) -> Constraint | None:
     seen = view.survey[a]
     kind = int(view.actors.kind[a])
@@ -147,6 +162,8 @@ def _constraint(
     if first != EGO_FIRST and front < entry + 0.5 and stand < entry + LINE_KEEP_M:
         stand = min(stand, entry)
     gap = stand - front
-    if gap < -2.0:
-        return None  # in the other's way already: clear it rather than stand there
+    if gap < -2.0 and ahead < 0.0:
+        return None  # in the other's way already, which would hit its tail: clear it
+    if first != EGO_FIRST and view.speed < 0.1 and front > entry + 0.5 and gap < NO_CREEP_M:
+        gap = 0.0  # no creeping into the way of those it waits for
     return Constraint(max(gap, 0.05), 0.0, 0.6, 0.1, cause, a, waits=True, distance_m=max(gap, 0.0))
