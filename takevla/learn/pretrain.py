@@ -26,6 +26,7 @@ from takevla.learn.validation import Validation, validate
 from takevla.takeover.commentary import corpus
 
 MODEL_FOLDER = "model"
+SHORT_S = 10.0  # no route is finished, and no expert is stuck, in so short a time
 
 # How often a frame of a bucket is drawn against a frame of none.  A frame in several buckets takes the
 # greatest.  Chosen on what the expert's collection holds (one pedestrian frame in 160, one free-road
@@ -188,9 +189,14 @@ def _split(dataset: Dataset, held_out_every: int) -> tuple[NDArray[np.int64], ND
 
 
 def successful_episodes(dataset: Dataset) -> NDArray[np.object_]:
-    """Episodes without a failure: where the expert itself went wrong there is nothing to imitate."""
-    good = numpy_column(dataset.episodes, "success").astype(bool)
-    return numpy_column(dataset.episodes, "episode")[good]
+    """Episodes without a failure: where the expert itself went wrong there is nothing to imitate.
+
+    An attempt that was cut short on purpose (`SHORT_S`) ends without success, and without failure.
+    """
+    success = numpy_column(dataset.episodes, "success").astype(bool)
+    unharmed = numpy_column(dataset.episodes, "first_failure_us") < 0
+    short = numpy_column(dataset.episodes, "duration_us") <= SHORT_S * 1e6
+    return numpy_column(dataset.episodes, "episode")[success | (unharmed & short)]
 
 
 def _spaced(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:
