@@ -77,6 +77,7 @@ class Memory:
     lifted_until_us: int = -(10**12)  # until when it no longer waits for them
     blocker: int = -1  # id of the actor that bound it last while standing
     blocked_us: int = 0  # for how long
+    given_up: set[int] = field(default_factory=set)  # ids of those it no longer expects to drive on
 
 
 class Expert:
@@ -137,8 +138,12 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     )  # fmt: skip
     passing.widen_doors(actors, seen)
     obstacle = passing.obstacle_mask(actors, seen, ps, path.turning[window])
-    if memory.blocked_us > passing.GIVE_UP_US:
-        obstacle |= actors.valid & (actors.id == memory.blocker) & (actors.kind < ActorKind.PEDESTRIAN)
+    give_up_us = passing.QUEUE_GIVE_UP_US if memory.course.queued else passing.GIVE_UP_US
+    if memory.blocked_us > give_up_us:
+        memory.given_up.add(memory.blocker)
+    given_up = np.isin(actors.id, list(memory.given_up)) & (np.abs(actors.speed_mps) < STANDING_MPS)
+    if given_up.any():
+        obstacle |= actors.valid & given_up & (actors.kind < ActorKind.PEDESTRIAN)
     limit = path.limit[window]
     view = passing.View(
         path, window, actors, seen, obstacle, actors.valid & (actors.kind < ActorKind.PEDESTRIAN),

@@ -25,7 +25,7 @@ EMERGENCY_PASSED_M = 8.0
 EMERGENCY_SLOW_SHARE = 0.55
 INTRUDER_LOOK_M = 55.0
 INTRUDER_AIR_M = 0.5
-INTRUDER_HOLD_US = 1_500_000
+INTRUDER_HOLD_US = 3_000_000
 EDGE_M = 0.75  # how far over its lane's edge the ego's side may go to make room
 CHANGE_DECIDE_S = 1.2
 PULL_BACK_M = 0.45  # a shift less far advanced than this may still be given up
@@ -41,6 +41,7 @@ class Course:
     constraints: list[Constraint] = field(default_factory=list)  # of this plan
     top_mps: float = 1e9  # of this plan
     waiting: bool = False  # behind an obstacle, for a gap
+    queued: bool = False  # behind others who wait there
     changes_decided: set[int] = field(default_factory=set)
     postponed: int = -1  # the lane change that waits for a gap
     giving_way: bool = False  # to an emergency vehicle
@@ -52,7 +53,7 @@ def steer_course(course: Course, view: View, time_us: int, waiting_us: int) -> C
     """Move the course on by one plan."""
     course.constraints = []
     course.top_mps = 1e9
-    course.waiting = False
+    course.waiting = course.queued = False
     if (
         course.shift is not None
         and view.ego_s > course.shift.end_m + 1.0
@@ -107,21 +108,29 @@ def current_cause(course: Course, view: View, manoeuvre: Manoeuvre) -> tuple[Cau
     return None
 
 
-def _queue_before(view: View, cluster: Cluster) -> bool:
-    """Whether others stand or drive between the ego and the obstacles: they go first."""
+def _queue_before(view: View, cluster: Cluster) -> int:
+    """Row of the last of those who stand or drive between the ego and the obstacles, -1 for nobody."""
     seen = view.survey
     between = view.moving & ~view.obstacle & (seen[:, S] > view.ego_s + view.half_length)
     between &= seen[:, S] < cluster.start_m
     between &= np.abs(seen[:, LATERAL]) < seen[:, HALF_LATERAL] + view.half_width
-    return bool(between.any())
+    rows = np.flatnonzero(between)
+    return int(rows[np.argmin(seen[rows, S])]) if len(rows) else -1
 
 
 def _pass(course: Course, view: View, cluster: Cluster, waiting_us: int) -> None:
     shift = course.shift
-    if abs(view.ego_lateral) < PULL_BACK_M and _queue_before(view, cluster):
-        course.waiting = True
+    tail = _queue_before(view, cluster) if abs(view.ego_lateral) < PULL_BACK_M else -1
+    if tail >= 0:
+        # They go first; but stand back from them, with room to swing out if they do not.
+        course.waiting = course.queued = True
         if shift is not None and shift.members:
             course.shift = None
+        gap = float(view.survey[tail, S] - view.survey[tail, HALF_S]) - view.ego_s - view.half_length
+        speed = max(float(view.survey[tail, SPEED_S]), 0.0)
+        course.constraints.append(
+            Constraint(gap, speed, passing.WAIT_M, 0.5, Cause.LEADER, tail, 3.0, distance_m=max(gap, 0.0))
+        )
         return
     if shift is not None and not course.aside and course.postponed < 0:
         ids = {int(view.actors.id[a]) for a in cluster.rows}
@@ -235,7 +244,8 @@ def _make_room(course: Course, view: View, time_us: int) -> None:
     """Move to the right edge while others come over the middle of the road."""
     seen = view.survey
     at = view.window.start + 60
-    coming = view.moving & (seen[:, SPEED_S] < -0.5) & (np.abs(seen[:, TURNED]) > 2.5)
+    # One who stands because the ego is in his way is still coming.
+    coming = view.moving & ~view.obstacle & (seen[:, SPEED_S] < 0.1) & (np.abs(seen[:, TURNED]) > 2.5)
     coming &= (seen[:, S] > view.ego_s - 3.0) & (seen[:, S] < view.ego_s + INTRUDER_LOOK_M)
     coming &= seen[:, LATERAL] > 0.3
     edge = seen[:, LATERAL] - seen[:, HALF_LATERAL]

@@ -40,6 +40,7 @@ LANE_SLACK_M = 0.35  # how far the ego's side may reach over its lane's edge and
 _STANDS = int(Cue.HAZARD | Cue.PARKED | Cue.EMERGENCY | Cue.DOOR_LEFT | Cue.DOOR_RIGHT)
 _DOORS = int(Cue.DOOR_LEFT | Cue.DOOR_RIGHT)
 DOOR_WIDTH_M = 0.9  # how far an opened door stands out
+QUEUE_GIVE_UP_US = 8_000_000  # who has stood so long behind an obstacle is one of them
 GIVE_UP_US = 20_000_000  # a leader that has stood so long, not for a light, is an obstacle
 
 
