@@ -22,7 +22,7 @@ P = ParamSpec("P")
 BEFORE, AFTER = "#9aa5b1", "#1b5e9b"  # base model, post-trained model
 ACCENT = "#c4622d"
 INK, FAINT = "#243240", "#d9dfe5"
-GROUP_COLOURS = ("#c3cad2", "#c4622d", "#1b5e9b", "#2f7d5b", "#7a5aa6")
+GROUP_COLOURS = ("#8b97a3", "#c4622d", "#1b5e9b", "#2f7d5b", "#7a5aa6")
 FIRST_CURVES = ("total", "loss", "reward")  # what a reader looks at first
 PX_PER_INCH = 104  # of a figure on the page
 _STYLE: Any = {
@@ -213,7 +213,7 @@ def scatter(points: NDArray[Any], groups: Sequence[str]) -> str:
     for colour, name in zip(GROUP_COLOURS, names, strict=False):
         chosen = points[labels == name]
         axes.scatter(
-            chosen[:, 0], chosen[:, 1], s=9, color=colour, alpha=0.75, linewidths=0,
+            chosen[:, 0], chosen[:, 1], s=14, color=colour, alpha=0.75, linewidths=0,
             label=f"{name} ({len(chosen)})",
         )  # fmt: skip
     axes.set_xticks([])
