@@ -36,7 +36,7 @@ from takevla.world.staging import (
 )
 
 CARS = (ActorKind.CAR, ActorKind.CAR, ActorKind.VAN)
-LAST_M = 10.0  # the first vehicle keeps its timing until so far before the meeting point
+LAST_M = 6.0  # the first vehicle keeps its timing until so far before the meeting point
 PATIENCE_S = 2.0  # or until so long after it should have arrived, if the ego waits for it
 GENTLE_MPS2 = 1.0  # then it returns to the speed of the stream
 FASTEST = 1.4  # times the flow's speed, to keep the timing

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from takevla.scene.actors import ActorKind, Cue
 from takevla.world.scenarios.obstacles import standing
-from takevla.world.scenarios.place import KMH, LEFT, RIGHT, Place
+from takevla.world.scenarios.place import KMH, LEFT, RIGHT, Place, arc_lengths, moved_aside, project
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorAhead,
     ActorSpec,
-    AllOf,
     AnyOf,
     CannotStart,
     EgoPast,
@@ -29,7 +30,8 @@ EMERGENCY_END_M = 50.0  # so far ahead of the ego it is done with (facts 1.2)
 EMERGENCY_LEAST_MPS = 9.0  # it drives at least so fast, also behind an ego that stands
 FLOW_EVERY_M = 40.0  # facts 1.2
 INVADED_M = 0.5  # how far the invaders' sides reach into the ego's lane, besides `offset`
-INVASION_M = 60.0  # length of road they use behind the first
+SWERVE_M = 14.0  # over this length they leave their lane and return to it
+BEYOND_M = 70.0  # they come from so far behind the last cone
 CONE_EVERY_M = 8.0
 
 
@@ -79,21 +81,24 @@ def yield_to_emergency_vehicle(place: Place) -> Scenario:
 def invading_turn(place: Place) -> Scenario:
     """Oncoming cars reach into the ego's lane, because cones narrow theirs; the ego keeps right."""
     first = place.trigger_s_m + 15.0
-    last = min(first + place.number("distance", 100.0), place.end_s_m)
+    last = min(first + place.number("distance", 100.0), place.end_s_m - SWERVE_M)
     middle = (first + last) / 2.0
     lane = place.opposite(middle)
     reach = INVADED_M + place.number("offset", 0.5)
     half_lane = float(lane.width_m.mean()) / 2.0
     half_car = 0.95
     lateral = half_lane - half_car + reach  # their left side then is `reach` beyond the middle line
-    path = place.oncoming_path(first, last - first + 60.0, 30.0)
+    lane_path = place.oncoming_path(first, last - first + BEYOND_M, 30.0)
+    enter, leave = (project(lane_path, place.pose(s_m).point) for s_m in (last, first))
+    knots = [enter - SWERVE_M, enter, leave, leave + SWERVE_M]
+    share = np.interp(arc_lengths(lane_path), knots, [0.0, 1.0, 1.0, 0.0])
+    path = moved_aside(lane_path, lateral * share * share * (3.0 - 2.0 * share))
     flow = Flow(
         "invaders",
         path,
         speed_mps=0.6 * place.limit_mps(middle),
         gap_m=(FLOW_EVERY_M, FLOW_EVERY_M),
         motion=Motion.SCRIPTED,
-        lateral_m=lateral,
         from_start=True,
         prefilled=True,
     )
@@ -107,7 +112,7 @@ def invading_turn(place: Place) -> Scenario:
         place.trigger_s_m,
         cones,
         (flow,),
-        (Stage(AllOf((EgoPast(min(last, place.end_s_m)),))),),
+        (Stage(EgoPast(last + SWERVE_M)),),
         timeout_s=SCENARIO_TIMEOUT_S,
         keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(first - 30.0, last)[:, :2])),
     )

@@ -392,6 +392,16 @@ def join(road_map: RoadMap, chain: tuple[int, ...]) -> Points:
     return points[keep].astype(np.float32)
 
 
+def moved_aside(points: Points, offset_m: NDArray[np.float64]) -> Points:
+    """A polyline with every point moved to the left by its own offset, (N,)."""
+    along = np.gradient(points[:, :2].astype(np.float64), axis=0)
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    moved = points.astype(np.float64)
+    moved[:, 0] -= offset_m * along[:, 1]
+    moved[:, 1] += offset_m * along[:, 0]
+    return moved.astype(np.float32)
+
+
 def meeting(first: Points, second: Points, within_m: float = 1.5) -> tuple[float, float] | None:
     """Arc lengths on both polylines of the first place on `first` where they come within `within_m`."""
     gap = np.linalg.norm(first[:, None, :2] - second[None, :, :2], axis=2)
