@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from takevla.dataset.collect import CollectConfig
 
+from takevla.dataset.collect import CollectConfig
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.road_map import LaneKind
 from takevla.world.camera import Rig
