@@ -308,7 +308,9 @@ def _report(arguments: Arguments) -> None:
     if arguments.run is not None:
         OUT.print(f"report: {write_report(arguments.run, arguments.run / 'report.html')}")
     else:
-        print_results(arguments.results, arguments.asked, arguments.metric_info, console=OUT)
+        print_results(
+            arguments.results, arguments.asked, arguments.metric_info, arguments.routes, arguments.maps, OUT
+        )
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:
