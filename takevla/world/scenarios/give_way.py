@@ -88,7 +88,9 @@ def invading_turn(place: Place) -> Scenario:
     half_lane = float(lane.width_m.mean()) / 2.0
     half_car = 0.95
     lateral = half_lane - half_car + reach  # their left side then is `reach` beyond the middle line
-    lane_path = place.oncoming_path(first, last - first + BEYOND_M, 30.0)
+    place.plain_road(first, last)
+    behind = place.clear_before(first, 30.0)  # a flow must not run into a junction behind the ego
+    lane_path = place.oncoming_path(first, last - first + BEYOND_M, behind)
     enter, leave = (project(lane_path, place.pose(s_m).point) for s_m in (last, first))
     knots = [enter - SWERVE_M, enter, leave, leave + SWERVE_M]
     share = np.interp(arc_lengths(lane_path), knots, [0.0, 1.0, 1.0, 0.0])

@@ -83,7 +83,7 @@ def _oncoming(place: Place, near_s_m: float) -> Flow:
     low, high = place.interval("frequency", 70.0, 170.0)
     return Flow(
         "oncoming",
-        place.oncoming_path(near_s_m, ONCOMING_AHEAD_M, ONCOMING_BEHIND_M),
+        place.oncoming_path(near_s_m, ONCOMING_AHEAD_M, place.clear_before(near_s_m, ONCOMING_BEHIND_M)),
         speed_mps=ONCOMING_SPEED_SHARE * place.limit_mps(near_s_m),
         gap_m=(low, high),
         kinds=(ActorKind.CAR, ActorKind.VAN),

@@ -237,6 +237,15 @@ class Place:
             if self.road_map.lanes[lane].junction >= 0:
                 raise CannotStart("a junction lies where the scenario needs plain road")
 
+    def clear_before(self, s_m: float, most_m: float) -> float:
+        """Metres of route outside junctions just before `s_m`, at most `most_m`, at least 5."""
+        lanes = self.road_map.lanes
+        for i in range(self.index(s_m), -1, -1):
+            back = s_m - float(self.route.s_m[i])
+            if back >= most_m or lanes[int(self.route.lane[i])].junction >= 0:
+                return float(np.clip(back, 5.0, most_m))
+        return most_m
+
     # --- beside the route -----------------------------------------------------------------------
 
     def beside(self, s_m: float, side: float, kinds: tuple[LaneKind, ...] = (LaneKind.DRIVING,)) -> Lane:
