@@ -294,9 +294,13 @@ def _evaluate(arguments: Arguments) -> None:
 
 def _report_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, default=None, help="run directory to make the HTML report of")
+    parser.add_argument("--results", type=Path, default=None, help="any leaderboard or merged result file")
     parser.add_argument(
-        "--results", type=Path, default=None, help="any leaderboard or merged Bench2Drive result file"
+        "--asked", type=int, default=None, help="routes asked; those without a record count 0"
     )
+    parser.add_argument("--metric-info", type=Path, default=None, help="folder of the agent's motion logs")
+    parser.add_argument("--routes", type=Path, default=None, help="route XML, for the rule of Traffic_Signs")
+    parser.add_argument("--maps", type=Path, default=None, help="folder of the OpenDRIVE files of its towns")
 
 
 def _report(arguments: Arguments) -> None:
