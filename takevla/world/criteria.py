@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import math
 from enum import IntEnum
-from typing import NamedTuple
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from takevla.scene.actors import ActorKind, Role
 from takevla.scene.geometry import segments_cross
 from takevla.scene.lane_query import DRIVING_ONLY, DRIVING_OR_PARKING, lane_pose, nearest_lane
-from takevla.scene.road_map import Control, LightState, RoadArrays, RoadMap
-from takevla.scene.route import Route
+from takevla.scene.road_map import Control, LightState, RoadArrays
 from takevla.scene.ttc import CAP_S, pair_ttc
 from takevla.world.dynamics import TICK_S
+from takevla.world.progress import RouteArrays, distance_to_route, follow_route
 from takevla.world.state import (
     EGO,
     LATERAL_ACCELERATION,
     ON_STAGE,
     OUTCOME,
     ROUTE_INDEX,
-    ROUTE_S,
     SAMPLE_ACCELERATION,
     SAMPLE_HEADING,
     SAMPLE_LATERAL_ACCELERATION,
@@ -97,13 +94,11 @@ OUTSIDE_M_ALLOWED = 0.5
 LANE_SEARCH_M = 15.0
 WRONG_HEADING_RAD = math.radians(120.0)
 WRONG_JUMP_RAD = math.radians(150.0)
-WINDOW_POINTS = 2
 COMPLETE_SHARE = 0.99
 COMPLETE_M = 10.0
 DEVIATION_M = 30.0
 AWAY_LIMIT_M = 15.0
 AWAY_SHARE = 0.3
-AWAY_WINDOW_BACK, AWAY_WINDOW_AHEAD = 10, 50
 BLOCKED_AFTER_TICKS = 1200  # 60 s
 TIMEOUT_BASE_S = 300.0
 TIMEOUT_SPEED_SHARE = 0.1
@@ -116,39 +111,6 @@ SIGNAL_CONTROL, STOP_CONTROL = int(Control.SIGNAL), int(Control.STOP_SIGN)
 RED = int(LightState.RED)
 RUNNING, COMPLETED, DEVIATED = int(Outcome.RUNNING), int(Outcome.COMPLETED), int(Outcome.DEVIATED)
 BLOCKED_OUT, TIMED_OUT, LIMIT_OUT = int(Outcome.BLOCKED), int(Outcome.TIMED_OUT), int(Outcome.TICK_LIMIT)
-
-
-class RouteArrays(NamedTuple):
-    """The route for kernels, N points, and the stop lines of the town, K rows."""
-
-    x: NDArray[np.float64]  # (N,)
-    y: NDArray[np.float64]
-    heading: NDArray[np.float64]
-    s: NDArray[np.float64]
-    lane: NDArray[np.int64]
-    limit: NDArray[np.float64]
-    line: NDArray[np.float64]  # (K, 4) x, y, heading, lane width
-    line_control: NDArray[np.int64]  # (K,)
-    line_signal: NDArray[np.int64]  # (K,)
-
-
-def route_arrays(road_map: RoadMap, route: Route) -> RouteArrays:
-    """Flatten a route and the stop lines for the kernels."""
-    lines = np.zeros((len(road_map.stop_lines), 4))
-    for k, line in enumerate(road_map.stop_lines):
-        x, y, _, heading, width = lane_pose(road_map.arrays, line.lane, float(line.s_m))
-        lines[k] = x, y, heading, width
-    return RouteArrays(
-        x=route.points_world[:, 0].astype(np.float64),
-        y=route.points_world[:, 1].astype(np.float64),
-        heading=route.heading_rad.astype(np.float64),
-        s=route.s_m.astype(np.float64),
-        lane=route.lane.astype(np.int64),
-        limit=route.speed_limit_mps.astype(np.float64),
-        line=lines,
-        line_control=np.array([int(line.control) for line in road_map.stop_lines], np.int64),
-        line_signal=np.array([line.signal for line in road_map.stop_lines], np.int64),
-    )
 
 
 def start_marks(state: WorldState) -> None:
@@ -190,24 +152,6 @@ def count_collision(state: WorldState, code: int, detail: float) -> None:
     marks[HIT_X] = x
     marks[HIT_Y] = y
     note_event(state, code, x, y, state.actors[EGO].z, detail)
-
-
-@njit(cache=True)
-def follow_route(state: WorldState, route: RouteArrays) -> float:
-    """Advance the route index as the leaderboard does; returns the metres newly completed."""
-    x, y = state.actors[EGO].x, state.actors[EGO].y
-    at = state.clock[ROUTE_INDEX]
-    new = at
-    for k in range(at, min(at + WINDOW_POINTS + 1, route.x.shape[0])):
-        along = (x - route.x[k]) * math.cos(route.heading[k]) + (y - route.y[k]) * math.sin(route.heading[k])
-        if along > 0.0:
-            new = k
-    state.clock[ROUTE_INDEX] = new
-    along = (x - route.x[new]) * math.cos(route.heading[new]) + (y - route.y[new]) * math.sin(
-        route.heading[new]
-    )
-    state.ego[ROUTE_S] = route.s[new] + min(max(along, 0.0), 1.5)
-    return route.s[new] - route.s[at]
 
 
 @njit(cache=True)
@@ -314,17 +258,6 @@ def is_outside(state: WorldState, roads: RoadArrays, opposite_allowed: bool) -> 
 
 
 @njit(cache=True)
-def distance_to_route(state: WorldState, route: RouteArrays) -> float:
-    """Distance of the ego's centre from the nearest route point around its route index."""
-    at = state.clock[ROUTE_INDEX]
-    best = np.inf
-    for k in range(max(0, at - AWAY_WINDOW_BACK), min(route.x.shape[0], at + AWAY_WINDOW_AHEAD)):
-        d = (state.actors[EGO].x - route.x[k]) ** 2 + (state.actors[EGO].y - route.y[k]) ** 2
-        best = min(best, d)
-    return math.sqrt(best)
-
-
-@njit(cache=True)
 def traffic_speed(state: WorldState) -> float:
     """Mean speed of the background vehicles in motion's way (no parked ones); -1 if there are none."""
     total = 0.0
@@ -411,11 +344,13 @@ def judge(
     state.checkpoints[stretch, 1] += max(around, 0.0)
     state.checkpoints[stretch, 2] += 1.0
     away = distance_to_route(state, route)
+    moved = math.hypot(x - marks[LAST_X], y - marks[LAST_Y])
     if away > AWAY_LIMIT_M:
-        marks[AWAY_M] += math.hypot(x - marks[LAST_X], y - marks[LAST_Y])
+        marks[AWAY_M] += moved
     marks[LAST_X] = x
     marks[LAST_Y] = y
-    if state.actors[EGO].speed < AT_REST_MPS and blocked_counts:
+    # By the way made, not by the speed: an ego that pushes against an obstacle does not get on.
+    if moved < AT_REST_MPS * TICK_S and blocked_counts:
         marks[BLOCKED_TICKS] += 1.0
     else:
         marks[BLOCKED_TICKS] = 0.0

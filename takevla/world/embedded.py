@@ -15,13 +15,14 @@ from takevla.scene.route import Route
 from takevla.scene.scene import TICK_US, Controls, Ego, Scene, Weather
 from takevla.world.casting import cast
 from takevla.world.contact import find_walls
-from takevla.world.criteria import Event, Outcome, route_arrays, start_marks
+from takevla.world.criteria import Event, Outcome, start_marks
 from takevla.world.dynamics import EGO_EXTENT_M
 from takevla.world.lights import light_program, set_lights
 from takevla.world.maps.route_xml import RouteTask, trace_task
 from takevla.world.paths import town_paths
 from takevla.world.places import places_for
 from takevla.world.population import Crowd, extent_table, populate
+from takevla.world.progress import route_arrays
 from takevla.world.record import RouteRecord, make_record
 from takevla.world.stage import ENDED, RUNNING, TIMED_OUT, WAITING, Course, Stage
 from takevla.world.staging import Scenario

@@ -19,7 +19,7 @@ from takevla.world.motion import fill_queue, put_on_path
 from takevla.world.paths import Paths, point_at
 from takevla.world.places import CYCLIST, PARKED, SPACING_M, VEHICLE, WALKER, Places
 from takevla.world.staging import EXTENT_M, Motion
-from takevla.world.state import EGO, EMPTY, NEXT_ID, ON_STAGE, TICK, WorldState, draw
+from takevla.world.state import EGO, EMPTY, NEXT_ID, ON_STAGE, WorldState, draw
 
 INNER_M = 75.0  # nearer to the ego nothing that moves is put on stage during a route
 AT_START_M = 16.0  # nor nearer than this when the route starts
@@ -94,9 +94,7 @@ def clear_slot(state: WorldState, i: int) -> None:
     state.actors[i].committed = -1
     state.actors[i].draws = 0
     state.actors[i].changed_tick = 0
-    state.actors[i].flow = -1
     state.actors[i].place = -1
-    state.actors[i].born_tick = state.clock[TICK]
     state.actors[i].leave_tick = 0
     state.actors[i].hit_tick = -1
 

@@ -69,9 +69,7 @@ ACTOR = np.dtype(
         ("committed", "i8"),  # connector it will not stop for any more
         ("draws", "i8"),  # event number of its next draw
         ("changed_tick", "i8"),  # of the last lane change
-        ("flow", "i8"),  # index of the flow it belongs to or -1
         ("place", "i8"),  # place at which background traffic was put or -1
-        ("born_tick", "i8"),
         ("leave_tick", "i8"),  # at which it leaves the stage, 0: never
         ("hit_tick", "i8"),  # of the last collision with the ego, -1: never
     ]
@@ -106,7 +104,7 @@ SAMPLE_COLUMNS = 9
 def empty_state(slots: int, signals: int, ticks: int) -> WorldState:
     """A world of `slots` slots (ego included) in which nothing is on stage yet."""
     actors = np.zeros(slots, ACTOR)
-    for name in ("served", "committed", "chain_at", "chain_end", "flow", "place", "hit_tick"):
+    for name in ("served", "committed", "chain_at", "chain_end", "place", "hit_tick"):
         actors[name] = -1
     for name in ("direction", "lateral_share", "lateral_seconds", "pace"):
         actors[name] = 1

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from takevla.scene.road_map import RoadArrays
 from takevla.world.contact import move_ego, resolve_contacts, resolve_walls
-from takevla.world.criteria import RouteArrays, judge
+from takevla.world.criteria import judge
 from takevla.world.lane_change import change_lanes
 from takevla.world.lights import LightProgram, set_lights
 from takevla.world.paths import Paths
 from takevla.world.places import Places
 from takevla.world.population import EVERY_TICKS, Crowd, populate
+from takevla.world.progress import RouteArrays
 from takevla.world.state import EGO, EMPTY, ROUTE_INDEX, ROUTE_S, TICK, WorldState
 from takevla.world.traffic import drive_others
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import Turn
+from takevla.world.dynamics import TICK_S
 from takevla.world.motion import advance, room_to_dead_end, smooth
 from takevla.world.paths import Paths, point_at
 from takevla.world.right_of_way import hold_distance, look_for_junctions
@@ -42,6 +43,7 @@ BEND_MPS2 = 2.2  # lateral acceleration in bends
 ANTICIPATION_MPS2 = 1.8  # braking for slower road ahead
 SIDE_ROOM_M = 0.3  # least lateral room when passing something
 SAMPLE_M = 2.0  # spacing of the path ahead
+LONGEST_STEP_M = 2.6  # between samples on the outside of a bend
 SAMPLES = 40
 SAME_LEVEL_M = 3.0
 BRAKE_LIGHT_MPS2 = -0.6
@@ -108,16 +110,18 @@ def sample_path(
 @njit(cache=True)
 def on_path(ahead: NDArray[np.float64], count: int, x: float, y: float, reach: float) -> tuple[float, float]:
     """Distance along the sampled path and heading there, if (x, y) lies within `reach` of it; else inf."""
-    best = np.inf
+    limit = reach + SAMPLE_M
+    best = limit
     at = -1
-    for n in range(count):
-        dx = x - ahead[n, 0]
-        dy = y - ahead[n, 1]
-        d = dx * dx + dy * dy
+    n = 0
+    while n < count:
+        d = math.hypot(x - ahead[n, 0], y - ahead[n, 1])
         if d < best:
             best = d
             at = n
-    if best > (reach + SAMPLE_M) ** 2:
+        # Samples nearer than this many steps cannot come within the limit.
+        n += max(1, int((d - limit) / LONGEST_STEP_M))
+    if at < 0:
         return np.inf, 0.0
     heading = ahead[at, 2]
     cos, sin = math.cos(heading), math.sin(heading)
@@ -243,7 +247,9 @@ def drive_others(state: WorldState, paths: Paths, given: NDArray[np.int64], seed
         speed = state.actors[i].speed
         cruise = state.actors[i].cruise + state.actors[i].cruise_of_ego * state.actors[EGO].speed
         if state.actors[i].motion == SCRIPTED or state.actors[i].kind == PEDESTRIAN:
-            step = (cruise - speed) / 0.05
+            if state.actors[i].halt_until > tick:
+                cruise = 0.0  # it has hit the ego
+            step = (cruise - speed) / TICK_S
             acceleration[i] = min(state.actors[i].bound, max(-state.actors[i].bound, step))
         else:
             reach = min(75.0, 36.0 + 1.6 * speed)

@@ -189,6 +189,13 @@ def test_a_minute_at_rest_blocks() -> None:
     assert record.ticks == 1201
 
 
+def test_pushing_against_an_obstacle_blocks_too() -> None:
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[_obstacle(ActorKind.CAR, 30.0)])
+    record = _drive(world, 1500)
+    assert record.status == "Failed - Agent got blocked"
+    assert len(record.infractions["collisions_vehicle"]) == 1
+
+
 def test_nobody_is_blocked_while_a_scenario_with_a_timeout_runs() -> None:
     waits = Scenario("Wait", 0.0, stages=(Stage(EgoPast(100.0)),), timeout_s=90.0)
     world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[waits])
