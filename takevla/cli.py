@@ -59,12 +59,18 @@ def main(argv: list[str] | None = None) -> int:
         PermissionError,
         RuntimeError,
     ) as error:
-        return _refuse(name, str(error), error)
+        return _refuse(name, _message(error), error)
     except Exception as error:
         if type(error).__name__ != "ArgumentError":
             raise
         return _refuse(name, str(error), error)
     return 0
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error)
 
 
 def _refuse(name: str, message: str, error: Exception) -> int:
@@ -133,15 +139,22 @@ def _run(command: str) -> Callable[[Arguments], None]:
 
 def _demonstrate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--suite", type=list[str], default=["train", "train_free"], help="suites to drive")
+    parser.add_argument(
+        "--starts", type=int, default=0, help="standing starts per route instead of whole routes"
+    )
     _common(parser, None)
 
 
 def _demonstrate(arguments: Arguments) -> None:
     from takevla.bench.suites import load_suite
-    from takevla.rounds import demonstrate
+    from takevla.rounds import demonstrate, demonstrate_starts
 
     suites = [load_suite(name) for name in arguments.suite]
-    demonstrate(suites, arguments.out, seed=arguments.seed, workers=arguments.workers)
+    how = {"seed": arguments.seed, "workers": arguments.workers}
+    if arguments.starts:
+        demonstrate_starts(suites, arguments.starts, arguments.out, **how)
+    else:
+        demonstrate(suites, arguments.out, **how)
     _say_dataset(arguments.out)
 
 

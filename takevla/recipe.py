@@ -41,6 +41,7 @@ class Recipe:
         workers: local processes for driving; they change nothing but the time it takes.
         rounds: turns of the loop: drive, take over, fine-tune, dream.
         rehearsal: routes that the expert drives, for the pre-training share of the mixture.
+        starts_per_route: standing starts along each rehearsal route, added to that share; 0 leaves them out.
         collect: routes that the model drives with the expert in shadow.
         takeover: triggers, monitor and windows.
         sft: supervised fine-tuning.
@@ -53,8 +54,9 @@ class Recipe:
     seed: int = 0
     workers: int = 2
     rounds: int = 1
-    rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
-    collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
+    rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 44))
+    starts_per_route: int = 3
+    collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 66))
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     dream: DreamConfig = field(default_factory=DreamConfig)

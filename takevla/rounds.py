@@ -3,6 +3,7 @@
     run/recipe.json                    what was asked; a run directory belongs to one recipe
     run/base_eval/                     evaluation of the base
     run/rehearsal/                     dataset: the expert drives, for the pre-training share of the mixture
+    run/starts/                        dataset: the expert sets off from standing starts, for the same
     run/rounds/<n>/takeovers/          dataset: the model drives, the expert takes over
     run/rounds/<n>/sft/, dream/        learning, each with model/
     run/final_eval/                    evaluation of the post-trained model
@@ -28,8 +29,15 @@ from rich.console import Console
 from takevla.bench.drivers import load_driver
 from takevla.bench.provenance import run_facts
 from takevla.bench.runner import evaluate
+from takevla.bench.starts import standing_starts
 from takevla.bench.suites import Suite, load_suite, refuse_for_training
-from takevla.dataset.collect import CollectConfig, collect_expert, collect_takeovers
+from takevla.dataset.collect import (
+    Bursts,
+    CollectConfig,
+    DemonstrationConfig,
+    collect_expert,
+    collect_takeovers,
+)
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit
@@ -42,6 +50,9 @@ from takevla.scale import Bar, groups
 from takevla.takeover.shadow import TakeoverConfig
 
 RUN_FILE = "run.json"
+START_S = 1.25  # of a standing start, five frames at 4 Hz
+START_PART = 32  # standing starts in one part; they are short
+NO_BURSTS = Bursts(every_s=(60.0, 61.0))  # none within a standing start
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,10 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         Stage("evaluate the base model", "base_eval", partial(_evaluate, recipe, base)),
         Stage("the expert drives for the pre-training buckets", "rehearsal", partial(_rehearse, recipe)),
     ]
+    rehearsals = [run / "rehearsal"]
+    if recipe.starts_per_route:
+        result.append(Stage("the expert sets off, for the same", "starts", partial(_set_off, recipe)))
+        rehearsals.append(run / "starts")
     model = base
     for number in range(1, recipe.rounds + 1):
         here = f"rounds/{number}"
@@ -92,7 +107,7 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
             Stage(
                 f"round {number}: supervised fine-tuning",
                 f"{here}/sft",
-                partial(_tune, recipe, model, run / "rehearsal", takeovers),
+                partial(_tune, recipe, model, rehearsals, takeovers),
             ),
         ]
         model = run / here / "sft" / "model"
@@ -188,6 +203,19 @@ def demonstrate(suites: Sequence[Suite], out: Path, *, seed: int, workers: int) 
         collect_expert(tasks, out, seed, refuse_for_training, workers, config, listener=bar)
 
 
+def demonstrate_starts(
+    suites: Sequence[Suite], per_route: int, out: Path, *, seed: int, workers: int
+) -> None:
+    """Let the expert set off at rest at `per_route` places along each route of suites for training."""
+    for suite in suites:
+        refuse_for_training(suite)
+    tasks = standing_starts([task for suite in suites for task in suite.tasks], per_route, seed)
+    config = CollectConfig(density=suites[0].density, longest_s=START_S, part_size=START_PART)
+    settings = DemonstrationConfig(bursts=NO_BURSTS)
+    with parts_bar("Expert sets off", len(tasks), config) as bar:
+        collect_expert(tasks, out, seed, refuse_for_training, workers, config, settings, bar)
+
+
 def collect(
     model: Path, suite: Suite, takeover: TakeoverConfig, out: Path, *, seed: int, workers: int
 ) -> None:
@@ -209,14 +237,20 @@ def _rehearse(recipe: Recipe, folder: Path) -> None:
     demonstrate([chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers)
 
 
+def _set_off(recipe: Recipe, folder: Path) -> None:
+    demonstrate_starts(
+        [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.seed, workers=recipe.workers
+    )
+
+
 def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
     suite = chosen(recipe.collect)
     collect(model, suite, recipe.takeover, folder, seed=recipe.seed + number, workers=recipe.workers)
 
 
-def _tune(recipe: Recipe, model: Path, rehearsal: Path, takeovers: list[Path], folder: Path) -> None:
+def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[Path], folder: Path) -> None:
     settings = replace(recipe.sft, train=replace(recipe.sft.train, seed=recipe.seed))
-    sft(settings, model, rehearsal, takeovers, folder)
+    sft(settings, model, rehearsals, takeovers, folder)
 
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:

@@ -8,7 +8,7 @@ and action.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,13 @@ from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.lora import Trainable, merge, prepare
-from takevla.learn.pretrain import MODEL_FOLDER, successful_episodes
+from takevla.learn.pretrain import (
+    BUCKET_WEIGHTS,
+    MODEL_FOLDER,
+    STANDSTILL_WEIGHT,
+    frame_strata,
+    successful_episodes,
+)
 from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 
@@ -32,7 +38,8 @@ class SftConfig:
     """The recipe of fine-tuning.
 
     Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
-    leaves a kind out.  `pre_takeover_acts` also learns the expert's plan before the takeover.
+    leaves a kind out.  The pre-training share is balanced by `bucket_weights` as pretraining is.
+    `pre_takeover_acts` also learns the expert's plan before the takeover.
     `enhanced` False uses the plain commentary there.
     Weights: `trainable` (LoRA or full, vision or not).
     """
@@ -41,6 +48,8 @@ class SftConfig:
     pretraining_ratio: float = 0.6
     pre_takeover_ratio: float = 0.15
     takeover_ratio: float = 0.25
+    bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
+    standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
     enhanced: bool = True
     max_repeats: int = 8
@@ -68,7 +77,8 @@ def sft(
     prepare(model, config.trainable)
     words = model.config.max_words
     parts: list[Samples] = []
-    members: dict[str, list[NDArray[np.int64]]] = {PRETRAINING: [], PRE_TAKEOVER: [], TAKEOVER: []}
+    members: dict[str, list[NDArray[np.int64]]] = {PRE_TAKEOVER: [], TAKEOVER: []}
+    weights: dict[str, float] = {}
 
     def add(kind: str, samples: Samples) -> None:
         first = sum(len(part) for part in parts)
@@ -79,15 +89,23 @@ def sft(
         frames = _frames(dataset, "pretrain")
         frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
         frames = frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
-        add(PRETRAINING, frame_samples(dataset, frames, tokenizer, words))
+        first = sum(len(part) for part in parts)
+        parts.append(frame_samples(dataset, frames, tokenizer, words))
+        strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
+        for name in np.unique(strata.name):
+            rows, bucket = np.flatnonzero(strata.name == name), f"{PRETRAINING}: {name}"
+            members.setdefault(bucket, []).append(first + rows)
+            weights[bucket] = weights.get(bucket, 0.0) + float(strata.weight[rows].sum())
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in _open(takeovers):
         before = _frames(dataset, "pre_takeover")
+        if not config.pre_takeover_acts:
+            before = before[dataset.column(urgent)[before] != ""]  # nothing to teach where nothing is said
         add(PRE_TAKEOVER, frame_samples(dataset, before, tokenizer, words, urgent, config.pre_takeover_acts))
         during = _frames(dataset, "takeover")
         add(TAKEOVER, frame_samples(dataset, during, tokenizer, words))
     samples = join_samples(parts)
-    draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, out)
+    draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, weights, out)
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
     merge(model)
@@ -104,10 +122,16 @@ def sft(
     return out / MODEL_FOLDER
 
 
-def _draws(config: SftConfig, members: dict[str, NDArray[np.int64]], out: Path) -> NDArray[np.int64]:
-    """The order of samples, with its audit written to `out`."""
+def _draws(
+    config: SftConfig, members: dict[str, NDArray[np.int64]], weights: dict[str, float], out: Path
+) -> NDArray[np.int64]:
+    """The order of samples, with its audit written to `out`.
+
+    The pre-training share is divided among its buckets by `weights`, balanced as pretraining was.
+    """
+    total = sum(weights.values())
     asked = {
-        PRETRAINING: config.pretraining_ratio,
+        **{bucket: config.pretraining_ratio * weight / total for bucket, weight in weights.items()},
         PRE_TAKEOVER: config.pre_takeover_ratio,
         TAKEOVER: config.takeover_ratio,
     }
