@@ -53,7 +53,7 @@ def _none(place: Place, rng: Generator) -> Parameters:
 def _gaps(place: Place, rng: Generator) -> dict[str, str]:
     """Gaps of an oncoming flow: some too short to overtake in, some long enough, at any speed limit."""
     speed = ONCOMING_SPEED_SHARE * place.limit_mps(place.trigger_s_m)
-    return _interval(_round(rng, 4.5 * speed, 6.5 * speed, 5), _round(rng, 12 * speed, 15 * speed, 5))
+    return _interval(_round(rng, 4.5 * speed, 6.5 * speed, 5), _round(rng, 17 * speed, 21 * speed, 5))
 
 
 def _ahead(low: float, high: float, *names: str) -> Sampler:
