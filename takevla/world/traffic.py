@@ -43,7 +43,6 @@ BEND_MPS2 = 2.2  # lateral acceleration in bends
 ANTICIPATION_MPS2 = 1.8  # braking for slower road ahead
 SIDE_ROOM_M = 0.3  # least lateral room when passing something
 SAMPLE_M = 2.0  # spacing of the path ahead
-LONGEST_STEP_M = 2.6  # between samples on the outside of a bend
 SAMPLES = 40
 SAME_LEVEL_M = 3.0
 BRAKE_LIGHT_MPS2 = -0.6
@@ -110,18 +109,17 @@ def sample_path(
 @njit(cache=True)
 def on_path(ahead: NDArray[np.float64], count: int, x: float, y: float, reach: float) -> tuple[float, float]:
     """Distance along the sampled path and heading there, if (x, y) lies within `reach` of it; else inf."""
-    limit = reach + SAMPLE_M
-    best = limit
+    # Squared distances to all samples: a loop that compilers vectorise beats one that skips.
+    best = np.inf
     at = -1
-    n = 0
-    while n < count:
-        d = math.hypot(x - ahead[n, 0], y - ahead[n, 1])
+    for n in range(count):
+        dx = x - ahead[n, 0]
+        dy = y - ahead[n, 1]
+        d = dx * dx + dy * dy
         if d < best:
             best = d
             at = n
-        # Samples nearer than this many steps cannot come within the limit.
-        n += max(1, int((d - limit) / LONGEST_STEP_M))
-    if at < 0:
+    if best > (reach + SAMPLE_M) ** 2:
         return np.inf, 0.0
     heading = ahead[at, 2]
     cos, sin = math.cos(heading), math.sin(heading)

@@ -2,7 +2,7 @@
 
 import math
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from takevla.world.dynamics import TICK_S, next_pose, next_speed
@@ -38,11 +38,13 @@ def test_coasting_below_the_least_throttle_holds_the_speed() -> None:
     assert next_speed(7.0, 0.29, 0.0) == 7.0
 
 
+@settings(deadline=None)
 @given(st.floats(0.0, 30.0), st.floats(0.0, 1.0))
 def test_braking_never_speeds_up_and_never_reverses(speed: float, brake: float) -> None:
     assert 0.0 <= next_speed(speed, 1.0, brake) <= speed or brake == 0.0
 
 
+@settings(deadline=None)
 @given(st.floats(0.0, 30.0), st.floats(0.3, 0.95))
 def test_more_throttle_means_more_speed_up_to_the_fitted_range(speed: float, throttle: float) -> None:
     if speed < 15.0:

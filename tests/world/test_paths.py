@@ -12,7 +12,7 @@ PATHS = build_paths(crossing())
 
 
 @given(st.integers(0, 19), st.floats(0.02, 0.98), st.floats(-2.0, 2.0))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_projection_inverts_the_lookup(path: int, share: float, lateral: float) -> None:
     s = share * float(PATHS.lanes["length"][path])
     x, y, _, heading = point_at(PATHS, path, s)
