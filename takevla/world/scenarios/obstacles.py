@@ -37,6 +37,7 @@ DOOR_REACTION_S = 3.0
 DOOR_MIN_M = 10.0
 ONCOMING_AHEAD_M = 210.0  # length of the oncoming flow's way before and behind the obstacle
 ONCOMING_BEHIND_M = 70.0
+ONCOMING_SEEN_M = 90.0  # who wants to pass could not judge a flow that starts nearer
 ONCOMING_SPEED_SHARE = 0.7  # of the speed limit
 DETOUR_M = 25.0  # plain road needed before the obstacle to change lanes
 RETURN_M = 15.0  # and behind it
@@ -81,9 +82,13 @@ def _room(place: Place, first_s_m: float, last_s_m: float, two_ways: bool, side:
 
 def _oncoming(place: Place, near_s_m: float) -> Flow:
     low, high = place.interval("frequency", 70.0, 170.0)
+    # Where the road is long enough the flow starts on it: through a junction it would mix with others.
+    ahead = place.oncoming_clear(near_s_m, ONCOMING_AHEAD_M)
+    if ahead < ONCOMING_SEEN_M:
+        ahead = ONCOMING_AHEAD_M
     return Flow(
         "oncoming",
-        place.oncoming_path(near_s_m, ONCOMING_AHEAD_M, place.clear_before(near_s_m, ONCOMING_BEHIND_M)),
+        place.oncoming_path(near_s_m, ahead, place.clear_before(near_s_m, ONCOMING_BEHIND_M)),
         speed_mps=ONCOMING_SPEED_SHARE * place.limit_mps(near_s_m),
         gap_m=(low, high),
         kinds=(ActorKind.CAR, ActorKind.VAN),

@@ -272,6 +272,18 @@ class Place:
         s = project(lane.points_world, self.pose(near_s_m).point)
         return walk(self.road_map, lane.index, s, behind_m=ahead_m, ahead_m=behind_m)
 
+    def oncoming_clear(self, near_s_m: float, most_m: float) -> float:
+        """Metres of the oncoming lane beyond route s `near_s_m` up to the next junction, at most `most_m`."""
+        lane = self.opposite(near_s_m)
+        found = project(lane.points_world, self.pose(near_s_m).point)
+        while found < most_m:
+            before = _straightest(self.road_map, lane.index, forward=False)
+            if before == NO_LANE or self.road_map.lanes[before].junction >= 0:
+                return found
+            lane = self.road_map.lanes[before]
+            found += lane.length_m
+        return most_m
+
     def kerb_m(self, s_m: float, side: float) -> float:
         """Distance from the route to the outer edge of the roadway on one side (parking included)."""
         lane = self.lane(s_m)
