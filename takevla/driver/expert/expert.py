@@ -48,8 +48,6 @@ from takevla.scene.plan import (
     Privileged,
     Reason,
 )
-from takevla.scene.road_map import RoadMap
-from takevla.scene.route import Route
 
 F64 = NDArray[np.float64]
 
@@ -90,7 +88,6 @@ class Expert:
     def __init__(self, period_us: int = PERIOD_US) -> None:
         self.period_us = period_us
         self._memory: dict[int, Memory] = {}
-        self._paths: dict[int, tuple[Route, RoadMap, RoutePath]] = {}
 
     def reset(self, seats: Sequence[int]) -> None:
         """Forget everything about these seats."""

@@ -14,8 +14,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from takevla.driver.expert.path import COARSE
+from takevla.driver.expert.right_of_way import (
+    EGO_FIRST,
+    EGO_LAST,
+    LANE_DEPTH,
+    LANE_PATHS,
+    RUNNER,
+    lane_point,
+    lane_sequences,
+    priority,
+    room_ahead,
+)
 from takevla.scene.lane_query import project_lane
-from takevla.scene.road_map import Control, LightState, RoadArrays, Turn
+from takevla.scene.road_map import RoadArrays, Turn
 
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
@@ -27,31 +38,19 @@ WALK_STEPS = 45
 KEEP_M = 1.0  # others keep so far from who stands before them
 PULL_STEPS = 15  # how long one with right of way is expected to go on picking up speed
 NEAR_M = 75.0  # others farther away than this are not forecast
-LANE_PATHS = 3
-LANE_DEPTH = 6
 SLOW_MPS = 0.3  # below this a vehicle stands
 WALK_MPS = 1.5  # speed expected of a pedestrian who is about to cross
 WALK_LEAST_MPS = 0.5  # (PDM-Lite)
-STOP_BRAKING_MPS2 = 6.0  # someone who needs more than this to stop at his line will not stop
 
 # Columns of a survey row.
 S, LATERAL, TURNED, HALF_S, HALF_LATERAL, SPEED_S, SPEED_LATERAL = range(7)
 # What a forecast is made of.
 MOTION, LANES, WALK = 0, 1, 2
-# Who goes first, as far as the ego can tell.
-EGO_FIRST, EGO_LAST, RUNNER = 0, 1, 2
 
 _KIND_MOTOR_BELOW = 10
 _KIND_BICYCLE = 10
 _KIND_PEDESTRIAN = 11
 _CUE_LEFT, _CUE_RIGHT, _CUE_CROSSING = 2, 4, 128
-_SIGNAL = int(Control.SIGNAL)
-_STOP_SIGN = int(Control.STOP_SIGN)
-_YIELD = int(Control.YIELD)
-_GREEN = int(LightState.GREEN)
-_YELLOW = int(LightState.YELLOW)
-_OFF = int(LightState.OFF)
-_STRAIGHT = int(Turn.STRAIGHT)
 _LEFT = int(Turn.LEFT)
 _RIGHT = int(Turn.RIGHT)
 
@@ -114,148 +113,6 @@ def survey(
         out[a, HALF_LATERAL] = 0.5 * (extent[a, 0] * d + extent[a, 1] * c)
         out[a, SPEED_S] = speed[a] * math.cos(turned)
         out[a, SPEED_LATERAL] = speed[a] * math.sin(turned)
-
-
-@njit(cache=True)
-def _lane_sequences(arrays: RoadArrays, lane: int, rest: float, need: float, hint: int, out: I32) -> int:
-    """Up to LANE_PATHS chains of lanes from `lane` on, `need` metres long; returns their number."""
-    out[:, :] = -1
-    length = np.zeros(LANE_PATHS)
-    depth = np.ones(LANE_PATHS, np.int32)
-    out[0, 0] = lane
-    length[0] = rest
-    count = 1
-    h = 0
-    while h < count:
-        while length[h] < need and depth[h] < LANE_DEPTH:
-            last = out[h, depth[h] - 1]
-            a, b = arrays.successor_index[last], arrays.successor_index[last + 1]
-            if b <= a:
-                break
-            wanted = -1
-            if b - a > 1:
-                for i in range(a, b):
-                    turn = arrays.lane_turn[arrays.successor_items[i]]
-                    if hint != 0 and turn == hint:
-                        wanted = hint
-                    elif hint == 0 and turn == _STRAIGHT:
-                        wanted = _STRAIGHT
-            first = True
-            base = depth[h]
-            base_length = length[h]
-            for i in range(a, b):
-                following = arrays.successor_items[i]
-                if wanted >= 0 and arrays.lane_turn[following] != wanted:
-                    continue
-                if first:
-                    out[h, base] = following
-                    depth[h] = base + 1
-                    length[h] = base_length + arrays.lane_length[following]
-                    first = False
-                elif count < LANE_PATHS:
-                    for k in range(base):
-                        out[count, k] = out[h, k]
-                    out[count, base] = following
-                    depth[count] = base + 1
-                    length[count] = base_length + arrays.lane_length[following]
-                    count += 1
-            if first:
-                break
-        h += 1
-    return count
-
-
-@njit(cache=True)
-def _lane_point(arrays: RoadArrays, lane: int, s: float) -> tuple[float, float, float]:
-    """(x, y, heading) on a lane's centre line."""
-    start, stop = arrays.lane_start[lane], arrays.lane_start[lane + 1]
-    n = stop - start
-    length = arrays.lane_length[lane]
-    t = min(max(s / max(length, 1e-6), 0.0), 1.0) * (n - 1)
-    i = min(int(t), n - 2)
-    part = t - i
-    a, b = start + i, start + i + 1
-    dx, dy = arrays.point_x[b] - arrays.point_x[a], arrays.point_y[b] - arrays.point_y[a]
-    return arrays.point_x[a] + part * dx, arrays.point_y[a] + part * dy, math.atan2(dy, dx)
-
-
-@njit(cache=True)
-def _room_ahead(
-    arrays: RoadArrays,
-    sequence: I32,
-    a: int,
-    s: float,
-    lane: I32,
-    lane_s: F64,
-    kind: NDArray[np.int8],
-    speed: NDArray[np.float32],
-    extent: NDArray[np.float32],
-) -> tuple[float, float]:
-    """(free metres, speed) to whoever drives ahead of actor `a` on its chain of lanes."""
-    free = 1e9
-    other_speed = 0.0
-    base = -s
-    for k in range(sequence.shape[0]):
-        if sequence[k] < 0:
-            break
-        for b in range(lane.shape[0]):
-            if b == a or lane[b] != sequence[k] or kind[b] >= _KIND_MOTOR_BELOW:
-                continue
-            distance = base + lane_s[b] - 0.5 * (extent[a, 0] + extent[b, 0])
-            if base + lane_s[b] > 0.5 and distance < free:
-                free = distance
-                other_speed = max(float(speed[b]), 0.0)
-        base += arrays.lane_length[sequence[k]]
-    return max(free, 0.0), other_speed
-
-
-@njit(cache=True)
-def _priority(
-    arrays: RoadArrays, lights: NDArray[np.int8], sequence: I32, s: float, speed: float, pull: float, own: I32
-) -> int:
-    """Who goes first between the ego, about to drive the connectors `own`, and a chain of lanes.
-
-    Returns EGO_FIRST, EGO_LAST, RUNNER (has no right of way but cannot or will not stop), or -1:
-    no conflict to fear, because it will stop at its line.
-    """
-    ahead = -s
-    result = EGO_FIRST
-    for k in range(sequence.shape[0]):
-        lane = sequence[k]
-        if lane < 0:
-            break
-        stop = arrays.lane_stop_s[lane]
-        if stop < 1e9:
-            distance = ahead + stop
-            if distance > 0.5:
-                can_stop = speed * speed / (2.0 * STOP_BRAKING_MPS2) < distance
-                control = arrays.lane_stop_control[lane]
-                if control == _SIGNAL:
-                    state = lights[arrays.lane_stop_signal[lane]]
-                    if state == _YELLOW:
-                        # Who does not brake for a yellow is expected to go through.
-                        if can_stop and pull < -0.5:
-                            return -1
-                    elif state != _GREEN and state != _OFF:
-                        if can_stop:
-                            return -1
-                        return RUNNER
-                elif control == _STOP_SIGN and can_stop:
-                    return -1
-        if arrays.lane_junction[lane] >= 0:
-            for c in own:
-                if c < 0:
-                    break
-                if c == lane:
-                    return EGO_FIRST
-                for i in range(arrays.yield_index[c], arrays.yield_index[c + 1]):
-                    if arrays.yield_items[i] == lane:
-                        return EGO_LAST
-                for i in range(arrays.conflict_index[c], arrays.conflict_index[c + 1]):
-                    if arrays.conflict_items[i] == lane and k == 0:
-                        result = RUNNER  # it is inside already
-        ahead += arrays.lane_length[lane]
-    return result
 
 
 @njit(cache=True)
@@ -346,7 +203,7 @@ def forecast(
         if own_lane < 0 or v <= 0.0:
             continue
         s_lane, side = project_lane(arrays, own_lane, x, y)
-        _, _, along = _lane_point(arrays, own_lane, s_lane)
+        _, _, along = lane_point(arrays, own_lane, s_lane)
         if abs((h - along + math.pi) % (2.0 * math.pi) - math.pi) > 0.7:
             continue
         hint_turn = 0
@@ -355,20 +212,18 @@ def forecast(
         elif cue[a] & _CUE_RIGHT and not cue[a] & _CUE_LEFT:
             hint_turn = _RIGHT
         need = v * STEPS * STEP_S + 10.0
-        found = _lane_sequences(
+        found = lane_sequences(
             arrays, own_lane, arrays.lane_length[own_lane] - s_lane, need, hint_turn, sequences
         )
         all_stop = True
         for f in range(found):
             if count >= most:
                 break
-            first = _priority(arrays, lights, sequences[f], s_lane, v, pull, own)
+            first = priority(arrays, lights, sequences[f], s_lane, v, pull, own)
             if first < 0:
                 continue
             all_stop = False
-            room, other_speed = _room_ahead(
-                arrays, sequences[f], a, s_lane, lane, lane_s, kind, speed, extent
-            )
+            room, other_speed = room_ahead(arrays, sequences[f], a, s_lane, lane, lane_s, kind, speed, extent)
             hint = -1
             at = 0
             base = -s_lane
@@ -385,7 +240,7 @@ def forecast(
                 local = q - base
                 if local > arrays.lane_length[sequences[f, at]] + 1.0:
                     break
-                cx, cy, ch = _lane_point(arrays, sequences[f, at], local)
+                cx, cy, ch = lane_point(arrays, sequences[f, at], local)
                 cx -= side * math.sin(ch)
                 cy += side * math.cos(ch)
                 s, lateral, along, hint = _project_near(px, py, ps, cx, cy, hint)

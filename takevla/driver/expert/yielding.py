@@ -6,8 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.driver.expert.forecast import (
-    EGO_FIRST,
-    EGO_LAST,
     HALF_S,
     MOTION_STEPS,
     SPEED_S,
@@ -20,6 +18,7 @@ from takevla.driver.expert.forecast import (
     meeting,
 )
 from takevla.driver.expert.passing import View
+from takevla.driver.expert.right_of_way import EGO_FIRST, EGO_LAST
 from takevla.driver.expert.speed import Constraint, standing_term
 from takevla.scene.actors import ActorKind
 from takevla.scene.plan import Cause, Privileged
