@@ -7,7 +7,14 @@ import pytest
 
 from takevla.bench.make_suite import PLANS, Plan, _routes_of_type, select_mini
 from takevla.bench.rules import RULES
-from takevla.bench.suites import DEV_TOWNS, SUITES_DIR, load_suite, refuse_for_training, suite_names
+from takevla.bench.suites import (
+    DEV_TOWNS,
+    SUITES_DIR,
+    is_validation_town,
+    load_suite,
+    refuse_for_training,
+    suite_names,
+)
 from takevla.world.maps.atlas import ALDER_TOWNS, BIRCH_TOWNS, load_town
 from takevla.world.maps.route_xml import trace_task
 from takevla.world.scenarios import SCENARIOS
@@ -69,9 +76,12 @@ def test_training_refuses_validation_suites(name: str) -> None:
         refuse_for_training(suite.tasks)
 
 
-def test_training_accepts_training_suites() -> None:
-    refuse_for_training(load_suite("train"))
-    refuse_for_training(load_suite("train_free").tasks)
+def test_training_accepts_training_suites_and_they_hold_no_validation_town() -> None:
+    for name in ("train", "train_free"):
+        suite = load_suite(name)
+        refuse_for_training(suite)
+        refuse_for_training(suite.tasks)
+        assert not [task.id for task in suite.tasks if is_validation_town(task.town)]
 
 
 def test_an_unknown_suite_is_named_with_those_there_are() -> None:
