@@ -29,6 +29,7 @@ from takevla.learn.samples import Labels, Samples
 from takevla.learn.trainer import TrainConfig, Trainer
 from takevla.scene.plan import Observation
 from takevla.takeover.commentary import corpus
+from takevla.world.camera.rig import HEIGHT_PX, WIDTH_PX
 
 SENTENCE = "slow to 4m/s passing left for the blocking car 20m ahead"
 
@@ -88,7 +89,7 @@ def main() -> None:
                 np.ones((2, 2), np.float32),
                 4,
                 4,
-                rng.integers(0, 255, (128, 256, 3), dtype=np.uint8),
+                rng.integers(0, 255, (HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8),
             )
             for seat in range(batch)
         ]
@@ -101,7 +102,7 @@ def main() -> None:
     rows = 32
     for name, half in (("bfloat16", True), ("float32", False)):
         config = TrainConfig(
-            batch_size=rows, half_precision=half, threads=arguments.threads, trackers=(), log_every=400
+            batch_size=rows, half_precision=half, parts=arguments.threads, trackers=(), log_every=400
         )
         samples = _samples(rows, words)
         with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     size = TinySize(tile_px=64, width=32, layers=1)
     model = TakeVLA(tiny_config(tokenizer, size=size)).eval()
     save_checkpoint(folder / "base", Checkpoint(model, tokenizer))
-    train = TrainConfig(batch_size=8, warmup_steps=1, save_every=4, log_every=4, threads=1, trackers=())
+    train = TrainConfig(batch_size=8, warmup_steps=1, save_every=4, log_every=4, parts=1, trackers=())
     recipe = Recipe(
         name="test",
         base=str(folder / "base"),

@@ -28,7 +28,7 @@ SIZE = TinySize(
     heads=2,
     key_value_heads=1,
 )
-META = {"rig": {"width": 64, "height": 32}, "rates": {"plan_period_us": 250000}, "provenance": {"seed": 0}}
+META = {"rig": {"width": 96, "height": 32}, "rates": {"plan_period_us": 250000}, "provenance": {"seed": 0}}
 GO, STOP = "hold 8m/s on the free road", "brake to 0m/s for the red light 20m ahead"
 
 
@@ -56,7 +56,7 @@ def observations(count: int, seed: int = 0) -> list[Observation]:
             target_points_ego=rng.normal(0, 15, (2, 2)).astype(np.float32),
             option=int(rng.integers(1, 7)),
             next_option=int(rng.integers(1, 7)),
-            image=rng.integers(0, 255, (32, 64, 3), dtype=np.uint8),
+            image=rng.integers(0, 255, (32, 96, 3), dtype=np.uint8),
         )
         for seat in range(count)
     ]
@@ -64,7 +64,7 @@ def observations(count: int, seed: int = 0) -> list[Observation]:
 
 def _jpeg(rng: np.random.Generator) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(rng.integers(0, 255, (32, 64, 3), dtype=np.uint8)).save(buffer, "JPEG", quality=90)
+    Image.fromarray(rng.integers(0, 255, (32, 96, 3), dtype=np.uint8)).save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 

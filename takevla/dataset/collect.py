@@ -1,7 +1,7 @@
 """Collection: many attempts, in parts, by any number of processes, resumable after a kill.
 
 `collect_takeovers` lets a policy drive with the expert in shadow; `collect_expert` lets the expert
-drive alone, with pushes of the wheel and a wandering camera, for pretraining.  Both write the dataset
+drive alone, with pushes of wheel and brake and a wandering camera, for pretraining.  Both write the dataset
 of `takevla.dataset`.  Tasks are grouped into parts by their order, a part is driven as one batch and
 committed as a whole, so neither the number of workers nor a kill changes a byte of the result.
 """
@@ -22,7 +22,7 @@ from takevla.dataset.buckets import bucket_names
 from takevla.dataset.scenes import scene_columns
 from takevla.dataset.schema import FRAME_COLUMNS
 from takevla.dataset.writer import Part, Writer
-from takevla.driver.closed_loop import BurstSchedule, Seat, SteeringBurst, drive
+from takevla.driver.closed_loop import Burst, BurstSchedule, Seat, drive
 from takevla.driver.closed_loop import Listener as DriveListener
 from takevla.driver.driver import Driver
 from takevla.driver.expert.expert import Expert
@@ -46,11 +46,13 @@ PolicyMaker = Callable[[], Driver]
 
 @dataclass(frozen=True)
 class Bursts:
-    """Pushes of the wheel in expert attempts: see `BurstSchedule`."""
+    """Pushes of wheel and brake in expert attempts: see `BurstSchedule`."""
 
     every_s: tuple[float, float] = (4.0, 10.0)
     lasts_s: tuple[float, float] = (0.3, 0.7)
     steer: tuple[float, float] = (0.05, 0.22)
+    brake_every_s: tuple[float, float] = (9.0, 22.0)
+    brake_lasts_s: tuple[float, float] = (0.4, 3.0)
 
 
 @dataclass(frozen=True)
@@ -264,9 +266,9 @@ def _seats(job: _Job, bursts: Bursts | None) -> list[Seat]:
     seats = []
     for index, (task, seed) in enumerate(zip(job.tasks, job.seeds, strict=True)):
         world = EmbeddedWorld(load_town(task.town, job.config.maps_dir), task, seed, job.config.density)
-        pushes: tuple[SteeringBurst, ...] = ()
+        pushes: tuple[Burst, ...] = ()
         if bursts is not None:
-            schedule = BurstSchedule(seed, bursts.every_s, bursts.lasts_s, bursts.steer)
+            schedule = BurstSchedule(seed, **asdict(bursts))
             pushes = schedule.bursts(LONGEST_BURSTS_US)
         seats.append(Seat(index, world, bursts=pushes))
     return seats

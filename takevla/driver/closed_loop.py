@@ -7,7 +7,7 @@ whoever lets two drivers share the wheel (takeovers) uses the same parts: `Seat`
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,38 +53,54 @@ class Listener(Protocol):
 
 
 @dataclass(frozen=True)
-class SteeringBurst:
-    """For a while the wheel is pushed aside: what pretraining data need to show recovery."""
+class Burst:
+    """For a while the wheel or the brake is pushed: what pretraining data need to show recovery."""
 
     start_us: int
     end_us: int
-    steer: float  # added to the controller's, positive left
+    steer: float = 0.0  # added to the controller's, positive left
+    brake: float = 0.0  # pressed at least so far, and the throttle let go
 
 
 @dataclass(frozen=True)
 class BurstSchedule:
-    """When the wheel is pushed, drawn from a seed; about as the prototype's (feasibility notes)."""
+    """When wheel and brake are pushed, drawn from a seed.
+
+    Pushes of the wheel show the way back to the lane.  Pushes of the brake bring the ego to rest, or
+    nearly, where nothing asks for it: a student that only ever sees a standing ego behind red lights and
+    leaders takes standing for a reason to stand.
+    """
 
     seed: int
-    every_s: tuple[float, float] = (8.0, 20.0)  # from the end of one to the start of the next
+    every_s: tuple[float, float] = (8.0, 20.0)  # from the end of one push of the wheel to the next
     lasts_s: tuple[float, float] = (0.3, 0.7)
     steer: tuple[float, float] = (0.05, 0.22)  # absolute; the sign is drawn
-    fast_mps: float = 10.0  # above it the push is weaker in proportion
+    fast_mps: float = 10.0  # above it the push of the wheel is weaker in proportion
+    brake_every_s: tuple[float, float] = (9.0, 22.0)  # the same for the brake
+    brake_lasts_s: tuple[float, float] = (0.4, 3.0)
 
-    def bursts(self, until_us: int) -> tuple[SteeringBurst, ...]:
-        """All bursts that start before `until_us`."""
+    def bursts(self, until_us: int) -> tuple[Burst, ...]:
+        """All pushes of the wheel, then all of the brake, that start before `until_us`."""
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 0xB0257])))
-        found = []
-        time_s = float(generator.uniform(*self.every_s))
-        while time_s * 1e6 < until_us:
-            lasts = float(generator.uniform(*self.lasts_s))
+        wheel = []
+        for start, end in _times(generator, self.every_s, self.lasts_s, until_us):
             sign = 1.0 if generator.random() < 0.5 else -1.0
-            steer = sign * float(generator.uniform(*self.steer))
-            start = round(time_s * 1e6 / TICK_US) * TICK_US
-            end = start + max(round(lasts * 1e6 / TICK_US), 1) * TICK_US
-            found.append(SteeringBurst(start, end, steer))
-            time_s = end * 1e-6 + float(generator.uniform(*self.every_s))
-        return tuple(found)
+            wheel.append(Burst(start, end, steer=sign * float(generator.uniform(*self.steer))))
+        generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, 0xB2A4E])))
+        times = _times(generator, self.brake_every_s, self.brake_lasts_s, until_us)
+        return (*wheel, *(Burst(start, end, brake=1.0) for start, end in times))
+
+
+def _times(
+    generator: np.random.Generator, every_s: tuple[float, float], lasts_s: tuple[float, float], until_us: int
+) -> Iterator[tuple[int, int]]:
+    """Starts and ends of pushes, µs, on whole ticks."""
+    time_s = float(generator.uniform(*every_s))
+    while time_s * 1e6 < until_us:
+        start = round(time_s * 1e6 / TICK_US) * TICK_US
+        end = start + max(round(float(generator.uniform(*lasts_s)) * 1e6 / TICK_US), 1) * TICK_US
+        yield start, end
+        time_s = end * 1e-6 + float(generator.uniform(*every_s))
 
 
 @dataclass
@@ -94,7 +110,7 @@ class Seat:
     index: int  # stable in its batch; drivers key their memory by it
     world: World
     controller: Controller = field(default_factory=Controller)
-    bursts: tuple[SteeringBurst, ...] = ()  # pushes of the wheel, none for a plain drive
+    bursts: tuple[Burst, ...] = ()  # pushes of wheel and brake, none for a plain drive
     burst_fast_mps: float = 10.0
     _targets: tuple[Route, NDArray[np.int32]] | None = None
 
@@ -106,19 +122,24 @@ class Seat:
             self._targets = (route, target_points(route))
         return self._targets[1]
 
-    def burst_near(self, time_us: int, within_us: int) -> bool:
+    def wheel_pushed_near(self, time_us: int, within_us: int) -> bool:
         """Whether the wheel is pushed at `time_us` or within the time after it.
 
         Such frames are no examples of good driving: what the driver intends is not what happens.
         """
-        return any(burst.start_us < time_us + within_us and burst.end_us > time_us for burst in self.bursts)
+        pushes = (burst for burst in self.bursts if burst.steer)
+        return any(burst.start_us < time_us + within_us and burst.end_us > time_us for burst in pushes)
 
-    def push(self, time_us: int, speed_mps: float) -> float:
-        """Steering added at this time."""
+    def pushed(self, controls: Controls, time_us: int, speed_mps: float) -> Controls:
+        """What becomes of `controls` at this time under the pushes."""
         for burst in self.bursts:
-            if burst.start_us <= time_us < burst.end_us:
-                return burst.steer * min(1.0, self.burst_fast_mps / max(speed_mps, 1.0))
-        return 0.0
+            if not burst.start_us <= time_us < burst.end_us:
+                continue
+            steer = controls.steer + burst.steer * min(1.0, self.burst_fast_mps / max(speed_mps, 1.0))
+            brake = max(controls.brake, burst.brake)
+            throttle = 0.0 if burst.brake else controls.throttle
+            controls = Controls(min(max(steer, -1.0), 1.0), throttle, brake)
+        return controls
 
 
 def observe(
@@ -174,10 +195,7 @@ def advance(seat: Seat, ticks: int, listeners: Sequence[Listener] = ()) -> None:
             return
         ego = world.ego()
         controls = seat.controller.control(ego)
-        push = seat.push(world.time_us, ego.speed_mps) if seat.bursts else 0.0
-        if push:
-            steer = min(max(controls.steer + push, -1.0), 1.0)
-            controls = Controls(steer, controls.throttle, controls.brake)
+        controls = seat.pushed(controls, world.time_us, ego.speed_mps)
         world.tick(controls)
         for listener in listeners:
             listener.on_tick(seat, ego, controls)

@@ -29,9 +29,10 @@ MODEL_FOLDER = "model"
 SHORT_S = 10.0  # no route is finished, and no expert is stuck, in so short a time
 
 # How often a frame of a bucket is drawn against a frame of none.  A frame in several buckets takes the
-# greatest.  Chosen on what the expert's collection holds (one pedestrian frame in 160, one free-road
-# frame in 2), so that every situation that decides a route gets at least some two per cent of the draws:
-# balance decides how well imitation drives, more than size or steps.
+# greatest.  Chosen on what the expert's collection holds (one pedestrian frame in 140, one free-road
+# frame in 2; twice as many frames in which standing ends as in which it goes on), so that every situation
+# that decides a route gets at least some two per cent of the draws: balance decides how well imitation
+# drives, more than size or steps.
 BUCKET_WEIGHTS: dict[str, float] = {
     "pedestrian": 8.0,
     "brake_hard": 8.0,
@@ -40,20 +41,20 @@ BUCKET_WEIGHTS: dict[str, float] = {
     "yellow_light": 5.0,
     "merging_vehicle": 5.0,
     "bicycle": 4.0,
-    "start_from_stop": 3.0,
+    "start_from_stop": 1.2,
     "lane_change": 3.0,
     "stop_sign": 2.3,
     "brake": 2.0,
-    "oncoming": 2.0,
+    "oncoming": 2.5,
     "parked_obstacle": 1.4,
-    "yield": 1.3,
-    "red_light": 1.3,
+    "yield": 2.0,
+    "red_light": 2.5,
     "junction": 1.2,
     "lateral_sharp": 1.0,
-    "leader": 0.7,
+    "leader": 1.0,
     "free_road": 0.5,
 }
-STANDSTILL_WEIGHT = 0.4  # of frames that stand and stay, on top of the above
+STANDSTILL_WEIGHT = 0.6  # of frames that stand and stay, on top of the above
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.augment import Augmentation, augment
 from takevla.learn.objective import Losses, Weights, supervised_losses
+from takevla.learn.replicas import Replicas
 from takevla.learn.samples import Batch, Samples, make_batch
 
 STATE_FILE = "trainer.safetensors"
@@ -50,7 +51,7 @@ class TrainConfig:
     weights: Weights = field(default_factory=Weights)
     augmentation: Augmentation = field(default_factory=Augmentation)
     half_precision: bool = True  # bfloat16 matrix products
-    threads: int = 2  # of torch; part of what the bits depend on
+    parts: int = 2  # of each batch, worked on by a thread each; part of what the bits depend on
     seed: int = 0
     save_every: int = 400  # steps between states on disk
     log_every: int = 20  # steps that one point of the curves averages
@@ -103,6 +104,12 @@ class Trainer:
             raise ValueError(
                 f"training: save_every {config.save_every} must be a multiple of log_every {config.log_every}"
             )
+        if config.batch_size % config.parts:
+            raise ValueError(
+                f"training: batch_size {config.batch_size} is no multiple of parts {config.parts}; "
+                "every part of a batch has the same number of samples"
+            )
+        self.replicas = Replicas(model, config.parts)
         decayed = [value for value in self.trained.values() if value.ndim >= 2]
         others = [value for value in self.trained.values() if value.ndim < 2]
         self.optimizer = torch.optim.AdamW(
@@ -119,10 +126,10 @@ class Trainer:
 
     def run(self, stop_after: int | None = None, show: bool = True) -> list[Point]:
         """Train to the last step (or `stop_after`), from where the state in `out` left off."""
-        torch.set_num_threads(self.config.threads)
+        torch.set_num_threads(self.config.parts)
         self.out.mkdir(parents=True, exist_ok=True)
         self._resume()
-        self.model.train()
+        self.replicas.train(True)
         trackers = _start_trackers(self.config.trackers, self.out) if self.step < self.steps else []
         last = self.steps if stop_after is None else min(stop_after, self.steps)
         window: list[Losses] = []
@@ -142,17 +149,22 @@ class Trainer:
                     self._save()
         for tracker in trackers:
             tracker.finish()
-        self.model.train(False)
+        self.replicas.train(False)
         return self.curves
 
     def advance(self) -> Losses:
         """One step of the optimizer."""
         config = self.config
-        generator = torch.Generator().manual_seed(_step_seed(config.seed, self.step))
-        torch.manual_seed(_step_seed(config.seed, self.step))  # dropout of adapters
-        batch = make_batch(self.samples, self.draws[self.step], self.model.config.pad_token_id)
-        losses = batch_losses(self.model, batch, config, generator)
-        losses.total.backward()  # type: ignore[no-untyped-call]
+        size = config.batch_size // config.parts
+
+        def part_losses(model: TakeVLA, part: int) -> Losses:
+            seed = _seed(config.seed, self.step, part)
+            torch.manual_seed(seed)  # dropout of adapters
+            drawn = self.draws[self.step, part * size : (part + 1) * size]
+            batch = make_batch(self.samples, drawn, model.config.pad_token_id)
+            return batch_losses(model, batch, config, torch.Generator().manual_seed(seed))
+
+        losses = self.replicas.backward(part_losses)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), config.gradient_clip)
         if not math.isfinite(float(norm)):
             raise ValueError(f"training: gradient not finite at step {self.step}; lower the learning rate")
@@ -162,7 +174,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return Losses(*(value.detach() for value in vars(losses).values()))
+        return losses
 
     def _point(self, window: Sequence[Losses]) -> Point:
         def mean(name: str) -> float:
@@ -238,8 +250,8 @@ def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
     return config.learning_rate * rise * fall
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def _seed(seed: int, step: int, part: int) -> int:
+    return int(np.random.SeedSequence([seed, step, part]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _numbers(point: Point) -> dict[str, float]:

@@ -95,7 +95,7 @@ class DemonstrationRecorder:
             "pretrain",
             offset=offset,
             mount_x_m=self._mount_x_m,
-            steer_burst=seat.burst_near(observation.time_us, WAYPOINT_PERIOD_US),
+            steer_burst=seat.wheel_pushed_near(observation.time_us, WAYPOINT_PERIOD_US),
         )
 
     def on_tick(self, seat: Seat, ego: Ego, controls: Controls) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hand_made import HandWorld, Other, two_lane_road, two_way_road
 
-from takevla.driver.closed_loop import BurstSchedule, Seat, SteeringBurst, advance, drive, observe
+from takevla.driver.closed_loop import Burst, BurstSchedule, Seat, advance, drive, observe
 from takevla.driver.expert import Expert
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import Control
@@ -91,7 +91,7 @@ def test_stops_at_the_time_asked_for():
 
 def test_a_burst_pushes_the_wheel_and_the_driver_recovers():
     plain, pushed = HandWorld(two_way_road()), HandWorld(two_way_road())
-    burst = SteeringBurst(2_000_000, 2_500_000, 0.3)
+    burst = Burst(2_000_000, 2_500_000, steer=0.3)
     drive([Seat(0, plain)], Expert(), until_us=2_500_000)
     seat = Seat(0, pushed, bursts=(burst,))
     drive([seat], Expert(), until_us=2_500_000)
@@ -101,19 +101,34 @@ def test_a_burst_pushes_the_wheel_and_the_driver_recovers():
     assert abs(pushed.y) < 0.15
 
 
-def test_frames_before_and_in_a_burst_are_marked():
-    seat = Seat(0, HandWorld(two_way_road()), bursts=(SteeringBurst(5_000_000, 5_400_000, 0.2),))
-    assert seat.burst_near(3_500_000, 2_000_000)
-    assert seat.burst_near(5_200_000, 2_000_000)
-    assert not seat.burst_near(2_500_000, 2_000_000)
-    assert not seat.burst_near(5_400_000, 2_000_000)
+def test_a_burst_brings_the_ego_to_rest_and_the_driver_sets_off_again():
+    world = HandWorld(two_way_road())
+    seat = Seat(0, world, bursts=(Burst(2_000_000, 5_000_000, brake=1.0),))
+    drive([seat], Expert(), until_us=5_000_000)
+    assert world.speed < 0.01
+    drive([seat], Expert(), until_us=8_000_000)
+    assert world.speed > 3.0
+
+
+def test_frames_before_and_in_a_push_of_the_wheel_are_marked():
+    seat = Seat(0, HandWorld(two_way_road()), bursts=(Burst(5_000_000, 5_400_000, steer=0.2),))
+    assert seat.wheel_pushed_near(3_500_000, 2_000_000)
+    assert seat.wheel_pushed_near(5_200_000, 2_000_000)
+    assert not seat.wheel_pushed_near(2_500_000, 2_000_000)
+    assert not seat.wheel_pushed_near(5_400_000, 2_000_000)
+    braked = Seat(0, HandWorld(two_way_road()), bursts=(Burst(5_000_000, 5_400_000, brake=1.0),))
+    assert not braked.wheel_pushed_near(5_200_000, 2_000_000)
 
 
 def test_burst_schedules_come_from_their_seed_and_do_not_overlap():
     bursts = BurstSchedule(5).bursts(120_000_000)
     assert bursts == BurstSchedule(5).bursts(120_000_000)
     assert bursts != BurstSchedule(6).bursts(120_000_000)
-    assert all(a.end_us < b.start_us for a, b in itertools.pairwise(bursts))
+    wheel, brake = [b for b in bursts if b.steer], [b for b in bursts if b.brake]
+    assert wheel
+    assert brake
+    for pushes in (wheel, brake):
+        assert all(a.end_us < b.start_us for a, b in itertools.pairwise(pushes))
     assert all(burst.start_us % TICK_US == 0 for burst in bursts)
 
 

@@ -13,9 +13,10 @@ from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.augment import Augmentation, augment
 from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_targets
 from takevla.learn.pretrain import PretrainConfig, frame_strata, pretrain, weighted_draws
+from takevla.learn.replicas import Replicas
 from takevla.learn.samples import frame_samples, join_samples, make_batch
 from takevla.learn.sft import SftConfig, sft
-from takevla.learn.trainer import TrainConfig, Trainer, learning_rate
+from takevla.learn.trainer import TrainConfig, Trainer, batch_losses, learning_rate
 
 
 def _quick(**changes):
@@ -24,7 +25,7 @@ def _quick(**changes):
             "batch_size": 8,
             "learning_rate": 3e-3,
             "warmup_steps": 5,
-            "threads": 1,
+            "parts": 1,
             "save_every": 4,
             "log_every": 2,
             "trackers": (),
@@ -105,6 +106,35 @@ def test_a_trained_run_moves_every_trainable_weight_and_no_frozen_one(data, tmp_
     Trainer(model, _samples(data), np.arange(64), _quick(), tmp_path).run(show=False)
     moved = _moved(before, _weights(model))
     assert moved == {name for name in before if not name.startswith("backbone.")}
+
+
+def test_parts_of_a_batch_give_the_mean_of_their_own_gradients(data):
+    samples, model = _samples(data), tiny_model()
+
+    def part_losses(used, part):
+        batch = make_batch(samples, np.arange(4 * part, 4 * part + 4), 0)
+        return batch_losses(used, batch, _quick(), torch.Generator().manual_seed(part))
+
+    alone = []
+    for part in range(2):
+        model.zero_grad(set_to_none=True)
+        part_losses(model, part).total.backward()
+        alone.append({name: weight.grad.clone() for name, weight in model.named_parameters()})
+    model.zero_grad(set_to_none=True)
+    losses = Replicas(model, 2).backward(part_losses)
+    for name, weight in model.named_parameters():
+        torch.testing.assert_close(weight.grad, (alone[0][name] + alone[1][name]) / 2, rtol=0.0, atol=0.0)
+    totals = [part_losses(model, part).total.detach() for part in range(2)]
+    torch.testing.assert_close(losses.total, torch.stack(totals).mean())
+
+
+def test_two_parts_at_once_give_the_same_weights_every_time(data, tmp_path):
+    found = []
+    for name in ("one", "other"):
+        model = tiny_model()
+        Trainer(model, _samples(data), np.arange(64), _quick(parts=2), tmp_path / name).run(show=False)
+        found.append(_weights(model))
+    assert not _moved(*found)
 
 
 def test_stopped_and_continued_gives_the_very_weights_of_an_unbroken_run(data, tmp_path):

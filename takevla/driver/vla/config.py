@@ -35,7 +35,7 @@ class TakeVLAConfig(PreTrainedConfig):
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     attention: str = "sdpa"  # transformers' name of the attention implementation
     tile_rows: int = 1
-    tile_columns: int = 2
+    tile_columns: int = 3
     tile_px: int = 128
     image_mean: tuple[float, ...] = IMAGENET_MEAN
     image_std: tuple[float, ...] = IMAGENET_STD
@@ -92,7 +92,7 @@ class TinySize:
     A tile of 128 px becomes 8x8 features of stride 16 and, after the shuffle, 16 tokens.
     """
 
-    tile_px: int = 128  # side of a square tile, a multiple of 32; the camera frame is two of them
+    tile_px: int = 128  # side of a square tile, a multiple of 32; the camera frame is three of them
     stem_width: int = 24
     stage_widths: tuple[int, ...] = (48, 96, 160)  # of the image tower
     stage_blocks: tuple[int, ...] = (0, 1, 2)

@@ -20,11 +20,11 @@ def tiny_config(
 ) -> TakeVLAConfig:
     """The configuration of the tiny model for this word-level tokenizer.
 
-    The camera frame is two square tiles side by side, each announced by a tile token.
+    The camera frame is three square tiles side by side, one for each lens, each announced by a tile token.
     """
     size = size or TinySize()
     vocabulary = tokenizer.get_vocab()
-    columns = 2
+    columns = 3
     tile = [TILE, *[IMAGE] * size.image_tokens]
     prompt = [*tile * columns, *[TARGET] * TARGET_POINTS, SPEED, OPTION, SAY]
     return TakeVLAConfig(

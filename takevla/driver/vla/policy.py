@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
 from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
-from takevla.scene.plan import Observation, Plan
+from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
 
 PLAN_PERIOD_US = 250_000  # 4 Hz
+# Un-sticking as SimLingo's agent does (benchmark facts 2.8): 800 ticks at rest, then 15 ticks of throttle.
+STUCK_MPS = 0.1
+STUCK_US = 40_000_000
+CREEP_US = 750_000
+CREEP_MPS = 3.0
 Prompter = Callable[[Observation], str]  # commentary to force upon the model for this observation
 
 
@@ -61,12 +68,18 @@ class VlaDriver:
         self.period_us = period_us
         self.half_precision = half_precision
         self.name = name
+        self._still_since_us: dict[int, int] = {}  # by seat
 
     def reset(self, seats: Sequence[int]) -> None:
-        """The VLA keeps no memory between plans; nothing to forget."""
+        """Forget since when these seats stand: the only thing that is remembered between plans."""
+        for seat in seats:
+            self._still_since_us.pop(seat, None)
 
     def plan(self, observations: Sequence[Observation]) -> list[Plan]:
-        """One plan for each observation, in one batch."""
+        """One plan for each observation, in one batch.
+
+        After `STUCK_US` at rest the waypoints creep along the planned route for `CREEP_US`.
+        """
         if not observations:
             return []
         given = None
@@ -80,14 +93,25 @@ class VlaDriver:
             with torch.inference_mode():
                 distribution = self.residual(residual_features(thought.plan.action_features))
                 route, waypoints = bend(route, waypoints, distribution.mean)
+        stuck = [self._stuck(observation) for observation in observations]
         return [
             Plan(
                 route_ego=route[row].numpy(),
-                waypoints_ego=waypoints[row].numpy(),
+                waypoints_ego=creeping(route[row].numpy()) if stuck[row] else waypoints[row].numpy(),
                 commentary=decode_commentary(self.tokenizer, thought.words[row].tolist()),
             )
             for row in range(len(observations))
         ]
+
+    def _stuck(self, observation: Observation) -> bool:
+        """Whether this seat has stood for so long that it creeps now."""
+        seat, now = observation.seat, observation.time_us
+        since = self._still_since_us.get(seat, now)
+        creeps = STUCK_US <= now - since < STUCK_US + CREEP_US
+        if not creeps and (observation.speed_mps >= STUCK_MPS or now - since >= STUCK_US):
+            since = now
+        self._still_since_us[seat] = since
+        return creeps
 
     @torch.inference_mode()
     def think(
@@ -115,3 +139,12 @@ class VlaDriver:
 
     def _encode(self, sentence: str) -> list[int]:
         return encode_commentary(self.tokenizer, sentence, self.model.config.max_words)
+
+
+def creeping(route_ego: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Speed waypoints (10, 2) at `CREEP_MPS` along a planned route (20, 2)."""
+    path = np.concatenate([np.zeros((1, 2), np.float32), route_ego])
+    s = np.concatenate([[0.0], np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()])
+    wanted = CREEP_MPS * WAYPOINT_PERIOD_US / 1e6 * np.arange(1, SPEED_WAYPOINTS + 1)
+    along = [np.interp(wanted, s, path[:, axis]) for axis in range(2)]
+    return np.stack(along, axis=1).astype(np.float32)

@@ -16,7 +16,7 @@ from takevla.world.camera.instances import actor_instances, emit
 from takevla.world.camera.look import OVERSAMPLING, Look, develop, is_night, make_look
 from takevla.world.camera.models import models
 from takevla.world.camera.renderer import Renderer
-from takevla.world.camera.rig import FOV_DEG, HEIGHT_PX, LENS_YAWS_DEG, MOUNT_M, WIDTH_PX, Rig
+from takevla.world.camera.rig import HEIGHT_PX, LENS_FOVS_DEG, LENS_YAWS_DEG, MOUNT_M, WIDTH_PX, Rig
 from takevla.world.camera.town import town_of
 
 BATCH_QUADS = 24_000  # the greatest number of quads of each batch in one picture
@@ -35,15 +35,13 @@ class Camera:
         self,
         width: int = WIDTH_PX,
         height: int = HEIGHT_PX,
-        fov_deg: float = FOV_DEG,
         mount_m: tuple[float, float, float] = MOUNT_M,
         lens_yaws_deg: tuple[float, ...] = LENS_YAWS_DEG,
+        lens_fovs_deg: tuple[float, ...] = LENS_FOVS_DEG,
     ) -> None:
         """The fields of `Rig`."""
-        self._rig = Rig(width, height, fov_deg, mount_m, lens_yaws_deg)
-        self._renderer = Renderer(
-            OVERSAMPLING * width, OVERSAMPLING * height, fov_deg, len(lens_yaws_deg), BATCH_QUADS
-        )
+        self._rig = Rig(width, height, mount_m, lens_yaws_deg, lens_fovs_deg)
+        self._renderer = Renderer(OVERSAMPLING * width, OVERSAMPLING * height, lens_fovs_deg, BATCH_QUADS)
         self._solid = np.zeros((4 * BATCH_QUADS, 4), np.float32)
         self._flat = np.zeros((4 * BATCH_QUADS, 4), np.float32)  # ground, then shadows on it
         self._looks: OrderedDict[Weather, Look] = OrderedDict()
@@ -81,10 +79,11 @@ class Camera:
             ]
         )
         yaw = float(ego.heading_rad) + yaw_offset_rad
-        tan_half = math.tan(math.radians(0.5 * self._rig.fov_deg))
         instances = (actor_instances(scene.actors, night), town.instances(scene.lights, night))
-        for lens, lens_yaw_deg in enumerate(self._rig.lens_yaws_deg):
+        lenses = zip(self._rig.lens_yaws_deg, self._rig.lens_fovs_deg, strict=True)
+        for lens, (lens_yaw_deg, fov_deg) in enumerate(lenses):
             look_yaw = yaw + math.radians(lens_yaw_deg)
+            tan_half = math.tan(math.radians(0.5 * fov_deg))
             low = lay(town.ground, eye, look_yaw, tan_half, self._flat[: 4 * GROUND_QUADS])
             solid = 0
             for placed in instances:

@@ -26,19 +26,21 @@ THICK_FOG_M = 28.0  # the same at fog_density 100
 BEAM_REACH_M = 38.0  # head lights fade over this distance
 BEAM_HALF_WIDTH_RAD = 0.55
 RAIN_STREAKS = 90  # at precipitation 100, in a picture of 256 x 128
+SKY_TANGENT = 0.64  # of the angle above the horizon at which the sky has its zenith's colour
+GLOSS_TANGENT = 0.2  # of the angle below the horizon over which a wet road's reflection fades
 LAMP_CONTRAST_M = 3.0  # lamps pierce fog this many times deeper than surfaces
 
 
 class Look(NamedTuple):
-    """Tables for one weather and one rig; H2, W2 are the oversampled height and width."""
+    """Tables for one weather and one rig of L lenses; H2, W2 are the oversampled height and width."""
 
-    sky: NDArray[np.float32]  # (H2, 3) colour of empty pixels by row: sky, or grass below the horizon
+    sky: NDArray[np.float32]  # (L, H2, 3) colour of empty pixels by row: sky, or grass below the horizon
     tint: NDArray[np.float32]  # (3,) daylight on surfaces, by channel
     fog_rgb: NDArray[np.float32]  # (3,)
-    fog_row: NDArray[np.float32]  # (H2,) share of fog over the ground seen in this row
+    fog_row: NDArray[np.float32]  # (L, H2) share of fog over the ground seen in this row
     fog_step: NDArray[np.float32]  # (DISTANCE_STEPS,) share of fog at the distance of an object
     fog_lamp: NDArray[np.float32]  # (DISTANCE_STEPS,) the same for lamps
-    gloss: NDArray[np.float32]  # (H2,) share of the sky's reflection on the road
+    gloss: NDArray[np.float32]  # (L, H2) share of the sky's reflection on the road
     gloss_rgb: NDArray[np.float32]  # (3,)
     road_tint: float  # a wet road is darker
     beam_ground: NDArray[np.float32]  # (H2, W2) own head lights on the ground
@@ -57,38 +59,38 @@ def _mix(a: NDArray[np.float64], b: NDArray[np.float64], share: float) -> NDArra
     return (1.0 - share) * a + share * b
 
 
-def _ground_distance(rig: Rig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Oversampled rows below the horizon, and the distance of level ground in them."""
+def _rows(rig: Rig) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each lens and oversampled row (L, H2): tangent below the horizon, and where level ground is, m."""
     height = OVERSAMPLING * rig.height
     below = np.arange(height, dtype=np.float64) + 0.5 - 0.5 * height
-    focal = OVERSAMPLING * rig.focal_px
-    distance: NDArray[np.float64] = rig.mount_m[2] * focal / np.maximum(below, 1e-9)
-    return below, distance
+    drop = below / (OVERSAMPLING * np.array(rig.focals_px)[:, None])
+    distance: NDArray[np.float64] = rig.mount_m[2] / np.maximum(drop, 1e-9)
+    return drop, distance
 
 
 @cache
 def _beams(rig: Rig, night: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Own head lights by pixel, on the ground and on what stands; dark by day."""
-    height, width = OVERSAMPLING * rig.height, OVERSAMPLING * rig.width
     if not night:
-        dark = np.zeros((height, width), np.float32)
+        dark = np.zeros((OVERSAMPLING * rig.height, OVERSAMPLING * rig.width), np.float32)
         return dark, dark
-    focal = OVERSAMPLING * rig.focal_px
-    below, ground_m = _ground_distance(rig)
     lens_width = OVERSAMPLING * rig.lens_width
-    off_axis = np.arctan2(0.5 * lens_width - 0.5 - np.arange(lens_width), focal)
-    azimuth = np.concatenate([off_axis + np.radians(yaw) for yaw in rig.lens_yaws_deg])[None, :]
-    spread = np.exp(-((azimuth / BEAM_HALF_WIDTH_RAD) ** 2))
-    far = np.minimum(ground_m, 1e6) / BEAM_REACH_M
-    reach = np.where(below > 0.0, np.exp(-(far**2)), 0.0)[:, None]
-    rise = below[:, None] / focal  # tangent below the horizon; low beams end a little above it
-    cut = 1.0 / (1.0 + np.exp(-(rise + 0.035) / 0.02))
-    return (0.62 * spread * reach).astype(np.float32), (0.85 * spread * cut).astype(np.float32)
+    beside = 0.5 * lens_width - 0.5 - np.arange(lens_width)
+    ground, standing = [], []
+    for lens, (drop, ground_m) in enumerate(zip(*_rows(rig), strict=True)):
+        off_axis = np.arctan2(beside, OVERSAMPLING * rig.focals_px[lens])
+        azimuth = off_axis + math.radians(rig.lens_yaws_deg[lens])
+        spread = np.exp(-((azimuth / BEAM_HALF_WIDTH_RAD) ** 2))
+        far = np.minimum(ground_m, 1e6) / BEAM_REACH_M
+        reach = np.where(drop > 0.0, np.exp(-(far**2)), 0.0)
+        cut = 1.0 / (1.0 + np.exp(-(drop + 0.035) / 0.02))  # low beams end a little above the horizon
+        ground.append(0.62 * reach[:, None] * spread)
+        standing.append(0.85 * cut[:, None] * spread)
+    return np.hstack(ground).astype(np.float32), np.hstack(standing).astype(np.float32)
 
 
 def make_look(weather: Weather, rig: Rig) -> Look:
     """The tables for `weather` seen through `rig`."""
-    height = OVERSAMPLING * rig.height
     night = is_night(weather)
     cloud = min(max(weather.cloudiness / 100.0, 0.0), 1.0)
     rain = min(max(weather.precipitation / 100.0, 0.0), 1.0)
@@ -107,7 +109,7 @@ def make_look(weather: Weather, rig: Rig) -> Look:
         horizon = _mix(horizon, np.array([246.0, 176.0, 116.0]), low)
         light = light * _mix(np.ones(3), np.array([0.86, 0.70, 0.58]), low)
 
-    below, ground_m = _ground_distance(rig)
+    drop, ground_m = _rows(rig)
     density = 1.0 / HAZE_M + (min(max(weather.fog_density, 0.0), 100.0) / 100.0) ** 2 / THICK_FOG_M
     density += 0.5 * rain / 100.0
     fog_row = 1.0 - np.exp(-density * np.minimum(ground_m, 1e6))
@@ -117,16 +119,16 @@ def make_look(weather: Weather, rig: Rig) -> Look:
     thick = 1.0 - math.exp(-density * 150.0)
     fog_rgb = _mix(horizon, np.array([170.0, 174.0, 178.0]) * float(light.mean()), 0.0 if night else thick)
 
-    up = np.clip(-below / (0.5 * height), 0.0, 1.0)[:, None]
+    up = np.clip(-drop / SKY_TANGENT, 0.0, 1.0)[:, :, None]
     sky = horizon + (zenith - horizon) * up**0.7
     sky = sky + (fog_rgb - sky) * np.clip(thick * (1.15 - up), 0.0, 1.0)
 
     beam_ground, beam_object = _beams(rig, night)
     beam_step = np.exp(-((steps_m / (1.3 * BEAM_REACH_M)) ** 2))
     grass = np.array(GRASS_RGB) * light
-    near = (grass + (fog_rgb - grass) * fog_row[:, None])[:, :]
-    empty = np.where((below > 0.0)[:, None], near, sky)
-    gloss = wet * 0.55 * np.exp(-np.maximum(below, 0.0) / (0.16 * height))
+    near = grass + (fog_rgb - grass) * fog_row[:, :, None]
+    empty = np.where((drop > 0.0)[:, :, None], near, sky)
+    gloss = wet * 0.55 * np.exp(-np.maximum(drop, 0.0) / GLOSS_TANGENT)
     return Look(
         sky=empty.astype(np.float32),
         tint=light.astype(np.float32),
@@ -146,7 +148,7 @@ def make_look(weather: Weather, rig: Rig) -> Look:
 
 
 @njit(cache=True)
-def _lit(word: int, y: int, x: int, look: Look) -> tuple[np.float32, np.float32, np.float32]:
+def _lit(word: int, lens: int, y: int, x: int, look: Look) -> tuple[np.float32, np.float32, np.float32]:
     """The colour, 0 to 255, that one oversampled pixel (packed as A, R, G, B) shows."""
     one, bright = np.float32(1.0), np.float32(255.0)
     red = np.float32((word >> np.uint32(16)) & np.uint32(255))
@@ -155,11 +157,12 @@ def _lit(word: int, y: int, x: int, look: Look) -> tuple[np.float32, np.float32,
     alpha = int(word >> np.uint32(24))
     if alpha == SKY:
         beam = one + np.float32(2.0) * look.beam_ground[y, x]
-        red, green, blue = look.sky[y, 0] * beam, look.sky[y, 1] * beam, look.sky[y, 2] * beam
+        sky = look.sky[lens, y]
+        red, green, blue = sky[0] * beam, sky[1] * beam, sky[2] * beam
         return min(red, bright), min(green, bright), min(blue, bright)
     if alpha < OBJECT:
-        beam, fog = look.beam_ground[y, x], look.fog_row[y]
-        gloss, wet = look.gloss[y], one
+        beam, fog = look.beam_ground[y, x], look.fog_row[lens, y]
+        gloss, wet = look.gloss[lens, y], one
         if alpha == ROAD:
             wet = np.float32(look.road_tint)
         else:
@@ -197,23 +200,26 @@ def develop(raw: NDArray[np.uint8], look: Look, time_us: int, picture: NDArray[n
     height, width = picture.shape[0], picture.shape[1]
     high = raw.shape[0]
     words = raw.view(np.uint32)[:, :, 0]
+    lens_width = width // len(look.sky)
     for row in range(height):
         above, below = words[high - 1 - 2 * row], words[high - 2 - 2 * row]
         last, known = np.uint32(0), False  # by day a flat colour is the same along its row
         red, green, blue = np.float32(0.0), np.float32(0.0), np.float32(0.0)
         for column in range(width):
-            x = 2 * column
+            x, lens = 2 * column, column // lens_width
+            if column % lens_width == 0:
+                known = False
             word = above[x]
             if word == above[x + 1] and word == below[x] and word == below[x + 1]:
                 if not known or word != last or look.night:
-                    red, green, blue = _lit(word, 2 * row, x, look)
+                    red, green, blue = _lit(word, lens, 2 * row, x, look)
                     last, known = word, True
             else:
                 known = False
-                r0, g0, b0 = _lit(word, 2 * row, x, look)
-                r1, g1, b1 = _lit(above[x + 1], 2 * row, x + 1, look)
-                r2, g2, b2 = _lit(below[x], 2 * row + 1, x, look)
-                r3, g3, b3 = _lit(below[x + 1], 2 * row + 1, x + 1, look)
+                r0, g0, b0 = _lit(word, lens, 2 * row, x, look)
+                r1, g1, b1 = _lit(above[x + 1], lens, 2 * row, x + 1, look)
+                r2, g2, b2 = _lit(below[x], lens, 2 * row + 1, x, look)
+                r3, g3, b3 = _lit(below[x + 1], lens, 2 * row + 1, x + 1, look)
                 red = np.float32(0.25) * (r0 + r1 + r2 + r3)
                 green = np.float32(0.25) * (g0 + g1 + g2 + g3)
                 blue = np.float32(0.25) * (b0 + b1 + b2 + b3)

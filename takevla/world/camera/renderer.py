@@ -7,6 +7,7 @@ per process, shared by all cameras; each size of picture has its own buffer.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -92,10 +93,10 @@ class _Lens:
 
 
 class Renderer:
-    """Draws quads into memory, for one size and a row of equal lenses."""
+    """Draws quads into memory, for one size and a row of lenses of equal width."""
 
-    def __init__(self, width: int, height: int, fov_deg: float, lenses: int, capacity: int) -> None:
-        """`fov_deg` is that of one lens, `capacity` the greatest number of quads in a batch."""
+    def __init__(self, width: int, height: int, fovs_deg: Sequence[float], capacity: int) -> None:
+        """`fovs_deg` has one angle for each lens, `capacity` is the greatest number of quads in a batch."""
         self._size = (height, width)
         self._indices = _index_bytes(capacity)
         properties = core.FrameBufferProperties()
@@ -119,9 +120,10 @@ class Renderer:
             self._texture, core.GraphicsOutput.RTMCopyRam, core.GraphicsOutput.RTPColor
         )
         self._buffer.setActive(False)
+        lenses = len(fovs_deg)
         self._lenses = [
             _Lens(self._buffer, (i / lenses, (i + 1) / lenses), fov_deg, width / lenses / height)
-            for i in range(lenses)
+            for i, fov_deg in enumerate(fovs_deg)
         ]
 
     def put(

@@ -10,7 +10,7 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words, tiny_config
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA
-from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.policy import CREEP_MPS, VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
 from takevla.takeover.commentary import corpus
@@ -197,13 +197,39 @@ def test_a_driver_without_picture_says_so():
 
 def test_frames_of_another_size_are_resized_and_tiles_run_left_to_right():
     model = tiny_model()
-    frame = torch.zeros(1, 32, 64, 3, dtype=torch.uint8)
-    frame[:, :, 32:] = 255
+    frame = torch.zeros(1, 32, 96, 3, dtype=torch.uint8)
+    frame[:, :, 32:] = 128
+    frame[:, :, 64:] = 255
     tiles = image_inputs(frame, model.config)["pixel_values"]
-    assert tiles.shape == (2, 3, 32, 32)
-    assert tiles[0].max() < 0 < tiles[1].min()
+    assert tiles.shape == (3, 3, 32, 32)
+    assert tiles[0].max() < 0 < tiles[1].min() < tiles[1].max() < tiles[2].min()
     large = frame.repeat_interleave(4, 1).repeat_interleave(4, 2)
     resized = image_inputs(large, model.config)["pixel_values"]
     torch.testing.assert_close(resized[:, :, :, 4:28], tiles[:, :, :, 4:28], atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="camera frames"):
         image_inputs(frame[0], model.config)
+
+
+def test_after_long_rest_the_plan_creeps_and_then_waits_anew():
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    driver = VlaDriver(model, tokenizer, commentary=False)
+    seen = observations(1)[0]
+
+    def waypoints(time_s, speed_mps=0.0):
+        now = replace(seen, time_us=round(time_s * 1e6), speed_mps=speed_mps)
+        return driver.plan([now])[0].waypoints_ego
+
+    own = waypoints(0.0)
+    assert np.array_equal(waypoints(39.75), own)
+    creeps = waypoints(40.0)
+    steps = np.linalg.norm(np.diff(creeps, axis=0, prepend=np.zeros((1, 2), np.float32)), axis=1)
+    assert not np.array_equal(creeps, own)
+    assert steps.max() <= 0.25 * CREEP_MPS + 1e-5
+    assert np.array_equal(waypoints(40.5), creeps)
+    assert np.array_equal(waypoints(40.75), own)
+    assert np.array_equal(waypoints(80.5), own)
+    assert np.array_equal(waypoints(80.75), creeps)
+    moving = waypoints(81.0, speed_mps=2.0)
+    assert not np.array_equal(moving, creeps)
+    driver.reset([seen.seat])
+    assert np.array_equal(waypoints(200.0), own)

@@ -17,6 +17,8 @@ LAMP_30_M = 30.0  # ego x at which the near head stands some 30 m before the cam
 ALL_KINDS = list(EXTENT)
 NIGHT = Weather(sun_altitude_deg=-30.0)
 
+LONG_LENS = 256  # first column of the long lens's part of the picture
+
 
 @pytest.fixture(scope="module")
 def town() -> RoadMap:
@@ -96,7 +98,7 @@ def test_same_scene_gives_same_bytes_whatever_was_drawn_before(camera: Camera, t
     first = camera.render(town, scene)
     other = make_town("Other", stop_at_m=35.0)
     camera.render(other, make_scene([(ActorKind.CAR, 9.0, 0.0, 1.0, 0)] * 5, weather=NIGHT, light=2))
-    Camera(width=128, height=96, fov_deg=60.0).render(town, make_scene())
+    Camera(width=128, height=96, lens_yaws_deg=(0.0,), lens_fovs_deg=(60.0,)).render(town, make_scene())
     camera.render(town, make_scene(x=40.0))
     np.testing.assert_array_equal(camera.render(town, scene), first)
     np.testing.assert_array_equal(Camera().render(make_town(), scene), first)
@@ -133,7 +135,7 @@ def test_projection_agrees_with_the_picture(
     rows = [(ActorKind.BOX, x, y, 0.0, 0)]
     with_box = camera.render(town, make_scene(rows), offset_y_m, yaw_offset_rad)
     mask = changed(with_box, camera.render(town, make_scene(), offset_y_m, yaw_offset_rad))
-    rows_seen, columns_seen = np.nonzero(mask)
+    rows_seen, columns_seen = np.nonzero(mask[:, :LONG_LENS])
     middle = np.array([[x, y + 1.75, 0.6]])
     pixel, inside = camera.rig.project(middle, offset_y_m, yaw_offset_rad)
     assert inside[0]
@@ -234,8 +236,10 @@ def test_wrong_map_is_refused_with_both_names(camera: Camera, town: RoadMap) -> 
 def test_rig_refuses_impossible_sizes() -> None:
     with pytest.raises(ValueError, match="4x128"):
         Rig(width=4)
-    with pytest.raises(ValueError, match="fov_deg"):
-        Rig(fov_deg=180.0)
+    with pytest.raises(ValueError, match="lens_fovs_deg"):
+        Rig(lens_fovs_deg=(65.0, 65.0, 180.0))
+    with pytest.raises(ValueError, match="one angle for each"):
+        Rig(lens_fovs_deg=(65.0, 65.0))
 
 
 def test_cross_traffic_is_in_view_at_the_stop_line(camera: Camera, town: RoadMap) -> None:
@@ -250,15 +254,22 @@ def test_lenses_meet_without_a_gap(camera: Camera, town: RoadMap) -> None:
     """A box that stands astride the seam is seen whole, on both sides of it, at the same height."""
     rows = [(ActorKind.BOX, 12.0, -1.75, 0.0, 0)]
     mask = changed(camera.render(town, make_scene(rows)), camera.render(town, make_scene()))
-    columns = np.flatnonzero(mask.any(axis=0))
+    columns = np.flatnonzero(mask[:, :LONG_LENS].any(axis=0))
     assert (np.diff(columns) == 1).all()
     assert columns[0] < 127
     assert columns[-1] > 128
     np.testing.assert_array_equal(mask[:, 126:128].any(axis=1), mask[:, 128:130].any(axis=1))
 
 
+def test_the_long_lens_shows_what_lies_ahead_more_than_twice_as_wide(camera: Camera, town: RoadMap) -> None:
+    rows = [(ActorKind.CAR, 30.0, -1.75, 0.0, 0)]
+    mask = changed(camera.render(town, make_scene(rows)), camera.render(town, make_scene()))
+    wide, long = mask[:, :LONG_LENS].any(axis=0).sum(), mask[:, LONG_LENS:].any(axis=0).sum()
+    assert long > 2 * wide > 0
+
+
 def test_one_lens_can_be_chosen(town: RoadMap) -> None:
-    single = Camera(width=200, height=100, fov_deg=110.0, lens_yaws_deg=(0.0,))
+    single = Camera(width=200, height=100, lens_yaws_deg=(0.0,), lens_fovs_deg=(110.0,))
     rows = [(ActorKind.BOX, 12.0, -1.75, 0.0, 0)]
     mask = changed(single.render(town, make_scene(rows)), single.render(town, make_scene()))
     pixel, inside = single.rig.project(np.array([[12.0, 0.0, 0.6]]))
