@@ -22,7 +22,7 @@ from takevla.world.camera import Camera
 from takevla.world.maps.atlas import load_town
 
 TOWN = "Alder05"
-COLUMNS = 4
+COLUMNS = 3
 SCALE = 2
 CAPTION_PX = 22
 GAP_PX = 6
