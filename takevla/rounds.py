@@ -50,7 +50,7 @@ from takevla.scale import Bar, groups
 from takevla.takeover.shadow import TakeoverConfig
 
 RUN_FILE = "run.json"
-START_S = 1.25  # of a standing start, five frames at 4 Hz
+START_S = 2.0  # of a standing start, eight frames at 4 Hz
 START_PART = 32  # standing starts in one part; they are short
 NO_BURSTS = Bursts(every_s=(60.0, 61.0), brake_every_s=(60.0, 61.0))  # none within a standing start
 

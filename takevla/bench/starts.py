@@ -16,13 +16,17 @@ from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
 
 AHEAD_M = 60  # length of a start's route
+AT_LINE_EVERY = 3  # of the starts, two in so many stand at a junction's entry where the route has one
+LINE_M = (3, 6)  # nearest and farthest place of the ego's centre before the entry
 KEYPOINT_EVERY_M = 15
 
 
 def standing_starts(tasks: Sequence[RouteTask], per_route: int, seed: int) -> list[RouteTask]:
-    """`per_route` starts at random places outside junctions along each task's route, without scenarios.
+    """`per_route` starts outside junctions along each task's route, without scenarios.
 
-    Routes too short for a start of `AHEAD_M` are passed over.  Ids are the route's with a letter and number.
+    Two in three stand where junctions are entered: there a student must learn from what it sees, and not
+    from its own standing, whether to go.  The others stand anywhere.  Routes too short for a start of
+    `AHEAD_M` are passed over.  Ids are the route's with a letter and number.
     """
     starts = []
     for index, task in enumerate(tasks):
@@ -33,7 +37,12 @@ def standing_starts(tasks: Sequence[RouteTask], per_route: int, seed: int) -> li
         if len(places) == 0:
             continue
         generator = np.random.default_rng([seed, index])
-        for number, place in enumerate(generator.choice(places, min(per_route, len(places)), replace=False)):
+        entries = places[~outside[places + 1]]
+        for number in range(min(per_route, len(places))):
+            place = generator.choice(places)
+            if len(entries) and number % AT_LINE_EVERY:
+                back = generator.integers(LINE_M[0], LINE_M[1], endpoint=True)
+                place = max(int(generator.choice(entries)) - int(back), 0)
             wanted = np.arange(place, place + AHEAD_M + 1, KEYPOINT_EVERY_M)
             keep = wanted[outside[wanted]]
             if len(keep) >= 2:

@@ -19,6 +19,7 @@ import numpy as np
 
 from takevla.dataset.buckets import COLUMNS as BUCKET_COLUMNS
 from takevla.dataset.buckets import bucket_names
+from takevla.dataset.holds import Holder, Holds
 from takevla.dataset.scenes import scene_columns
 from takevla.dataset.schema import FRAME_COLUMNS
 from takevla.dataset.writer import Part, Writer
@@ -72,6 +73,7 @@ class DemonstrationConfig:
 
     offsets: OffsetConfig = field(default_factory=OffsetConfig)
     bursts: Bursts = field(default_factory=Bursts)
+    holds: Holds = field(default_factory=Holds)
     standing_every: int = 4  # of the instants at which the ego stands and stays, one in so many is kept
 
 
@@ -241,7 +243,12 @@ def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> N
     recorder = DemonstrationRecorder(
         camera, attempts, seeds, settings.offsets, mount_x_m, settings.standing_every
     )
-    drive(seats, expert, None, [recorder, _Progress(report, len(seats))], _until_us(job))
+    listeners: list[DriveListener] = [
+        recorder,
+        Holder(settings.holds, seeds),
+        _Progress(report, len(seats)),
+    ]
+    drive(seats, expert, None, listeners, _until_us(job))
     _commit(writer, job, seats, attempts, expert.name, None)
 
 

@@ -41,7 +41,7 @@ BUCKET_WEIGHTS: dict[str, float] = {
     "yellow_light": 5.0,
     "merging_vehicle": 5.0,
     "bicycle": 4.0,
-    "start_from_stop": 1.2,
+    "start_from_stop": 1.5,
     "lane_change": 3.0,
     "stop_sign": 2.3,
     "brake": 2.0,
