@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -44,10 +46,29 @@ class Plan:
 
 
 PLANS = (
-    Plan("train", tuple(t for t in ALDER_TOWNS if t not in DEV_TOWNS), TRAIN_PER_TYPE, 10_000, True,
-         TRAIN_APPENDED),
+    Plan(
+        "train",
+        tuple(t for t in ALDER_TOWNS if t not in DEV_TOWNS),
+        TRAIN_PER_TYPE,
+        10_000,
+        True,
+        TRAIN_APPENDED,
+    ),
     Plan("dev88", DEV_TOWNS, DEV_PER_TYPE, 20_000, False),
     Plan("val220", BIRCH_TOWNS, VALIDATION_PER_TYPE, 30_000, False),
+)
+# The ten hardest types: `hardest_types` of the expert's figures on dev88 (results/expert/dev88.json).
+HARD_TYPES = (
+    "InterurbanActorFlow",
+    "InterurbanAdvancedActorFlow",
+    "DynamicObjectCrossing",
+    "EnterActorFlow",
+    "AccidentTwoWays",
+    "HazardAtSideLane",
+    "VanillaNonSignalizedTurn",
+    "OppositeVehicleRunningRedLight",
+    "HighwayExit",
+    "HazardAtSideLaneTwoWays",
 )
 FREE = Plan("train_free", PLANS[0].towns, FREE_PER_TOWN, 40_000, True)
 
@@ -179,6 +200,17 @@ def make_free_suite(plan: Plan) -> list[RouteTask]:
             number = str(plan.first_id + len(tasks))
             tasks.append(RouteTask(number, town, site.keypoints_world, (), ((0.0, weather),)))
     return tasks
+
+
+def hardest_types(per_route: Sequence[Mapping[str, Any]], count: int = 10) -> tuple[str, ...]:
+    """Types of least mean driving score in `per_route` of a metrics file; of equals, of least mean TTC."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for route in per_route:
+        ttc = route["ttc_mean_s"]
+        row = (route["driving_score"], math.inf if ttc is None else ttc)
+        rows.setdefault(route["scenario_type"], []).append(row)
+    means = {name: tuple(np.mean(found, axis=0).tolist()) for name, found in rows.items()}
+    return tuple(sorted(means, key=lambda name: (*means[name], name))[:count])
 
 
 def select_mini(tasks: Sequence[RouteTask], size: int = MINI_ROUTES) -> list[str]:
