@@ -1,17 +1,20 @@
 """Making the suites: draw sites town by town, write routes in leaderboard XML.
 
 Run `python -m takevla.bench.make_suite` to write every suite again; the same code and towns give
-the same files.
+the same files.  With `--append` the routes that are there stay as they are, byte for byte, and only
+those that a suite lacks are drawn and put behind them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +28,7 @@ from takevla.world.maps.route_xml import RouteTask, ScenarioCall, read_routes, w
 SUITE_SEED = 2603
 DENSITY = 8.0  # background vehicles per km of driving lane
 TRAIN_PER_TYPE, DEV_PER_TYPE, VALIDATION_PER_TYPE = 24, 2, 5
+TRAIN_APPENDED = 1  # drawn later, behind all others: data collected on the first ones stay valid
 FREE_PER_TOWN = 4
 MINI_ROUTES = 44
 
@@ -38,12 +42,33 @@ class Plan:
     per_type: int
     first_id: int
     training: bool
+    appended: int = 0  # routes of each type at the end of the file, on top of `per_type`
 
 
 PLANS = (
-    Plan("train", tuple(t for t in ALDER_TOWNS if t not in DEV_TOWNS), TRAIN_PER_TYPE, 10_000, True),
+    Plan(
+        "train",
+        tuple(t for t in ALDER_TOWNS if t not in DEV_TOWNS),
+        TRAIN_PER_TYPE,
+        10_000,
+        True,
+        TRAIN_APPENDED,
+    ),
     Plan("dev88", DEV_TOWNS, DEV_PER_TYPE, 20_000, False),
     Plan("val220", BIRCH_TOWNS, VALIDATION_PER_TYPE, 30_000, False),
+)
+# The ten hardest types: `hardest_types` of the expert's figures on dev88 (results/expert/dev88.json).
+HARD_TYPES = (
+    "InterurbanActorFlow",
+    "InterurbanAdvancedActorFlow",
+    "DynamicObjectCrossing",
+    "EnterActorFlow",
+    "AccidentTwoWays",
+    "HazardAtSideLane",
+    "VanillaNonSignalizedTurn",
+    "OppositeVehicleRunningRedLight",
+    "HighwayExit",
+    "HazardAtSideLaneTwoWays",
 )
 FREE = Plan("train_free", PLANS[0].towns, FREE_PER_TOWN, 40_000, True)
 
@@ -88,26 +113,57 @@ def make_suite(
     found: dict[str, int] = {}
     for number, (name, rule) in enumerate(RULES.items()):
         if types and name not in types:
-            old = [task for task in kept if task.scenarios[0].type == name]
+            old = _of_type(kept, name)[: plan.per_type]
             tasks += old
             found[name] = len(old)
             continue
         entropy = np.random.SeedSequence([SUITE_SEED, plan.first_id, number])
         rng = np.random.Generator(np.random.PCG64(entropy))
-        made = _routes_of_type(plan, name, rule, plan.first_id + 100 * number, rng)
+        made = _routes_of_type(plan.towns, plan.per_type, name, rule, plan.first_id + 100 * number, rng, ())
         tasks += made
         found[name] = len(made)
-    return tasks, found
+    added = append_routes(plan, tasks)
+    return tasks + added, {name: n + len(_of_type(added, name)) for name, n in found.items()}
 
 
-def _routes_of_type(plan: Plan, name: str, rule: Rule, first_id: int, rng: Generator) -> list[RouteTask]:
-    """Up to `per_type` routes, going round the towns in a drawn order."""
-    towns = [plan.towns[i] for i in rng.permutation(len(plan.towns))]
+def append_routes(plan: Plan, tasks: Sequence[RouteTask]) -> list[RouteTask]:
+    """What `tasks` lack of the plan's routes, to be put behind them."""
+    added: list[RouteTask] = []
+    for number, (name, rule) in enumerate(RULES.items()):
+        old = _of_type(tasks, name)
+        lacking = plan.per_type + plan.appended - len(old)
+        if lacking <= 0:
+            continue
+        entropy = np.random.SeedSequence([SUITE_SEED, plan.first_id, number, len(old)])
+        rng = np.random.Generator(np.random.PCG64(entropy))
+        first_id = max((int(task.id) + 1 for task in old), default=plan.first_id + 100 * number)
+        added += _routes_of_type(plan.towns, lacking, name, rule, first_id, rng, old)
+    return added
+
+
+def _of_type(tasks: Sequence[RouteTask], name: str) -> list[RouteTask]:
+    return [task for task in tasks if task.scenarios[0].type == name]
+
+
+def _routes_of_type(
+    among: Sequence[str],
+    most: int,
+    name: str,
+    rule: Rule,
+    first_id: int,
+    rng: Generator,
+    old: Sequence[RouteTask],
+) -> list[RouteTask]:
+    """Up to `most` routes apart from the `old` ones, going round the towns in a drawn order."""
+    towns = [among[i] for i in rng.permutation(len(among))]
     taken: dict[str, list[tuple[float, float]]] = {town: [] for town in towns}
+    for task in old:
+        x, y = task.scenarios[0].trigger_world[:2]
+        taken[task.town].append((x, y))
     made: list[RouteTask] = []
-    while len(made) < plan.per_type and towns:
+    while len(made) < most and towns:
         for town in list(towns):
-            if len(made) >= plan.per_type:
+            if len(made) >= most:
                 break
             site = find_site(load_town(town), name, rule, rng, taken[town])
             if site is None:
@@ -146,6 +202,17 @@ def make_free_suite(plan: Plan) -> list[RouteTask]:
     return tasks
 
 
+def hardest_types(per_route: Sequence[Mapping[str, Any]], count: int = 10) -> tuple[str, ...]:
+    """Types of least mean driving score in `per_route` of a metrics file; of equals, of least mean TTC."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for route in per_route:
+        ttc = route["ttc_mean_s"]
+        row = (route["driving_score"], math.inf if ttc is None else ttc)
+        rows.setdefault(route["scenario_type"], []).append(row)
+    means = {name: tuple(np.mean(found, axis=0).tolist()) for name, found in rows.items()}
+    return tuple(sorted(means, key=lambda name: (*means[name], name))[:count])
+
+
 def select_mini(tasks: Sequence[RouteTask], size: int = MINI_ROUTES) -> list[str]:
     """One route of each type, then second routes and so on, until there are `size`."""
     by_type: dict[str, list[str]] = {}
@@ -156,20 +223,33 @@ def select_mini(tasks: Sequence[RouteTask], size: int = MINI_ROUTES) -> list[str
     return sorted(ordered[:size], key=int)
 
 
-def write_suites(folder: Path = SUITES_DIR, types: Collection[str] = ()) -> dict[str, dict[str, int]]:
-    """Write all suites, or draw again only `types`; returns how many routes of each type each suite has."""
+def write_suites(
+    folder: Path = SUITES_DIR, types: Collection[str] = (), append: bool = False
+) -> dict[str, dict[str, int]]:
+    """Write all suites, draw again only `types`, or only `append` what is lacking.
+
+    Returns how many routes of each type each suite has.
+    """
     folder.mkdir(exist_ok=True)
     counts: dict[str, dict[str, int]] = {}
     index: dict[str, dict[str, object]] = {}
     for plan in PLANS:
-        kept = read_routes(folder / f"{plan.name}.xml") if types else []
-        tasks, counts[plan.name] = make_suite(plan, types, kept)
+        kept = read_routes(folder / f"{plan.name}.xml") if types or append else []
+        if append:
+            tasks = kept + append_routes(plan, kept)
+            counts[plan.name] = {name: len(_of_type(tasks, name)) for name in RULES}
+        else:
+            tasks, counts[plan.name] = make_suite(plan, types, kept)
         write_routes(folder / f"{plan.name}.xml", tasks)
         index[plan.name] = {"training": plan.training, "density": DENSITY, "seed": SUITE_SEED}
         if plan.name == "val220":
-            mini: dict[str, object] = {"of": plan.name, "routes": select_mini(tasks)}
-            index["mini44"] = {**mini, "training": False, "density": DENSITY, "seed": SUITE_SEED}
-    if not types:
+            of_val: dict[str, object] = {
+                "of": plan.name, "training": False, "density": DENSITY, "seed": SUITE_SEED,
+            }  # fmt: skip
+            index["mini44"] = {**of_val, "routes": select_mini(tasks)}
+            hard = [task.id for task in tasks if task.scenarios[0].type in HARD_TYPES]
+            index["hard10"] = {**of_val, "routes": hard}
+    if not types and not append:
         write_routes(folder / f"{FREE.name}.xml", make_free_suite(FREE))
     index[FREE.name] = {"training": True, "density": DENSITY, "seed": SUITE_SEED}
     text = json.dumps(index, indent=1, sort_keys=True)
@@ -181,9 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write all suites and print the number of routes of each type."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=SUITES_DIR, help="folder to write to")
+    parser.add_argument("--append", action="store_true", help="keep every route, draw what is lacking")
     parser.add_argument("--types", nargs="*", default=[], choices=sorted(RULES), help="draw only these again")
     chosen = parser.parse_args(arguments)
-    for suite, found in write_suites(chosen.out, chosen.types).items():
+    for suite, found in write_suites(chosen.out, chosen.types, chosen.append).items():
         print(suite, sum(found.values()), {name: n for name, n in found.items() if n == 0} or "all types")
     return 0
 

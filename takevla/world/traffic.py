@@ -185,9 +185,9 @@ def follow(
                     continue
             cos = cos_j * math.cos(heading) + sin_j * math.sin(heading)
             along = state.actors[j].speed * cos if look < 3 else 0.0
+            if s < radius:
+                continue  # beside the rear half: going on leaves it behind, and of two side by side one goes
             gap = s - radius - half
-            if gap < -2.0 * half:
-                continue
             if cos < -0.5 and look < 3:
                 along = max(along, -3.0)  # oncoming traffic in our lane: stop, do not flee
             a_j = idm(speed, wanted, gap, along, IDM_STANDSTILL_M)

@@ -1,11 +1,20 @@
 """The shipped suites hold what they promise, and training is kept off validation."""
 
+import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from takevla.bench.make_suite import PLANS, Plan, _routes_of_type, select_mini
+from takevla.bench.make_suite import (
+    HARD_TYPES,
+    PLANS,
+    _routes_of_type,
+    append_routes,
+    hardest_types,
+    select_mini,
+)
 from takevla.bench.rules import RULES
 from takevla.bench.suites import (
     DEV_TOWNS,
@@ -19,6 +28,7 @@ from takevla.world.maps.atlas import ALDER_TOWNS, BIRCH_TOWNS, load_town
 from takevla.world.maps.route_xml import trace_task
 from takevla.world.scenarios import SCENARIOS
 
+RESULTS = Path(__file__).parents[2] / "results"
 TRAINING_TOWNS = set(ALDER_TOWNS) - set(DEV_TOWNS)
 
 
@@ -30,9 +40,9 @@ def test_every_type_has_a_rule() -> None:
     assert set(RULES) == set(SCENARIOS)
 
 
-def test_train_has_at_least_20_routes_of_every_type_on_training_towns() -> None:
+def test_train_has_25_routes_of_every_type_on_training_towns() -> None:
     assert set(types("train")) == set(SCENARIOS)
-    assert min(types("train").values()) >= 20
+    assert min(types("train").values()) >= 25
     for name in ("train", "train_free"):
         assert {task.town for task in load_suite(name).tasks} <= TRAINING_TOWNS
 
@@ -54,6 +64,23 @@ def test_mini44_is_one_validation_route_of_each_type() -> None:
     assert set(mini.tasks) <= set(load_suite("val220").tasks)
 
 
+def test_hard10_is_the_validation_routes_of_the_types_that_were_hardest_on_dev() -> None:
+    measured = json.loads((RESULTS / "expert" / "dev88.json").read_text(encoding="utf-8"))
+    assert hardest_types(measured["metrics"]["per_route"]) == HARD_TYPES
+    assert types("hard10") == dict.fromkeys(HARD_TYPES, 5)
+    assert set(load_suite("hard10").tasks) <= set(load_suite("val220").tasks)
+
+
+def test_appended_routes_stand_behind_all_others_and_are_not_drawn_twice() -> None:
+    tasks = list(load_suite("train").tasks)
+    assert append_routes(PLANS[0], tasks) == []
+    places = Counter((task.town, task.scenarios[0].type, task.scenarios[0].trigger_world) for task in tasks)
+    assert max(places.values()) == 1
+    assert len({task.id for task in tasks}) == len(tasks)
+    appended = tasks[-len(SCENARIOS) :]
+    assert {task.scenarios[0].type for task in appended} == set(SCENARIOS)
+
+
 def test_a_selection_fills_up_with_second_routes_where_types_are_missing() -> None:
     tasks = [task for task in load_suite("val220").tasks if task.scenarios[0].type < "D"]
     chosen = select_mini(tasks, 12)
@@ -67,7 +94,7 @@ def test_a_route_has_the_same_seed_in_every_suite() -> None:
     assert all(seeds[task.id] == seed for task, seed in zip(mini.tasks, mini.seeds, strict=True))
 
 
-@pytest.mark.parametrize("name", ["val220", "dev88", "mini44"])
+@pytest.mark.parametrize("name", ["val220", "dev88", "mini44", "hard10"])
 def test_training_refuses_validation_suites(name: str) -> None:
     suite = load_suite(name)
     with pytest.raises(ValueError, match=name):
@@ -91,7 +118,7 @@ def test_an_unknown_suite_is_named_with_those_there_are() -> None:
 
 def test_suite_files_stay_small() -> None:
     assert sum(path.stat().st_size for path in SUITES_DIR.iterdir()) < 3_000_000
-    assert {"train", "train_free", "dev88", "val220", "mini44"} == set(suite_names())
+    assert {"train", "train_free", "dev88", "val220", "mini44", "hard10"} == set(suite_names())
 
 
 def test_routes_are_traceable_and_as_long_as_promised() -> None:
@@ -110,10 +137,10 @@ def test_most_routes_are_driven_by_day() -> None:
 
 
 def test_making_a_suite_again_gives_the_same_routes() -> None:
-    plan = Plan("again", (PLANS[1].towns[0],), 2, 20_000, False)
     rule = RULES["ParkedObstacle"]
     first, second = (
-        _routes_of_type(plan, "ParkedObstacle", rule, 1, np.random.default_rng(3)) for _ in range(2)
+        _routes_of_type(PLANS[1].towns[:1], 2, "ParkedObstacle", rule, 1, np.random.default_rng(3), ())
+        for _ in range(2)
     )
     assert first == second
     assert len(first) == 2

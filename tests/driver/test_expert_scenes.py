@@ -118,6 +118,18 @@ def test_expects_one_who_shows_that_he_will_cross_and_not_one_who_stands():
     assert after(Cue.NONE).x > 85.0
 
 
+def test_drives_on_past_a_person_who_stands_beside_it_but_not_into_one_in_front():
+    def after(x, y):
+        walker = Other(x, y, ActorKind.PEDESTRIAN, math.pi / 2, 0.0, int(Cue.NONE), PERSON)
+        world = HandWorld(two_way_road(), [walker], x=50.0, speed=0.0)
+        run(world, Expert(), 4.0)
+        return world
+
+    assert after(51.7, -1.45).x > 60.0
+    assert not after(51.7, -1.45).touched
+    assert after(54.0, -0.8).x < 51.5
+
+
 def test_passes_a_parked_obstacle_over_the_free_lane_beside_and_returns():
     world = HandWorld(two_lane_road(), [Other(90.0, 0.0, cue=int(Cue.HAZARD))])
     expert = Expert()

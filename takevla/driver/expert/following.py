@@ -18,6 +18,7 @@ from takevla.scene.plan import Cause
 
 LOOK_M = 80.0  # (PDM-Lite)
 MARGIN_M = 0.15  # less air beside the corridor than this and it is in it
+BESIDE_M = -0.5
 LEADERS = 4  # the nearest so many bound the speed; who is hidden behind them does not
 CROSSING_MPS = 1.2  # sideways speed of one who crosses and will be gone
 CROSSING_NEAR_M = 8.0
@@ -41,8 +42,10 @@ def leader_constraints(view: View, shift: NDArray[np.float64]) -> tuple[list[Con
     if len(rows) == 0:
         return _contacts(view, shift, led), led
     side = np.interp(seen[rows, S], ps, shift)
-    inside = np.abs(seen[rows, LATERAL] - side) < seen[rows, HALF_LATERAL] + view.half_width + MARGIN_M
     gap = seen[rows, S] - seen[rows, HALF_S] - view.ego_s - view.half_length
+    # Who is beside the ego already is left behind by going on, unless they touch.
+    margin = np.where(gap < BESIDE_M, 0.0, MARGIN_M)
+    inside = np.abs(seen[rows, LATERAL] - side) < seen[rows, HALF_LATERAL] + view.half_width + margin
     leaving = (
         (np.abs(seen[rows, SPEED_LATERAL]) > CROSSING_MPS)
         & (np.abs(seen[rows, TURNED]) > 0.6)

@@ -22,6 +22,7 @@ from takevla.driver.expert.right_of_way import (
     RUNNER,
     lane_point,
     lane_sequences,
+    overlapping_connectors,
     priority,
     room_ahead,
 )
@@ -116,6 +117,66 @@ def survey(
 
 
 @njit(cache=True)
+def follow_lanes(
+    arrays: RoadArrays,
+    chain: I32,
+    s: float,
+    side: float,
+    speed: float,
+    pull: float,
+    first: int,
+    limit: float,
+    room: float,
+    other_speed: float,
+    half_l: float,
+    half_w: float,
+    px: F64,
+    py: F64,
+    ps: F64,
+    out: NDArray[np.float32],
+) -> int:
+    """Fill `out` (STEPS + 1, 4) with the way of a vehicle along a chain of lanes; returns the valid steps.
+
+    It is at `s` of the first lane, `side` to the left of its line, half as long as `half_l`, half as wide as
+    `half_w`; it keeps its acceleration `pull` for a while, but no faster than `limit`, behind what drives
+    `room` ahead of it at `other_speed`.
+    """
+    hint = -1
+    at = 0
+    base = -s
+    q = 0.0
+    v = speed
+    steps = 0
+    for k in range(STEPS + 1):
+        while at + 1 < LANE_DEPTH and chain[at + 1] >= 0:
+            length = arrays.lane_length[chain[at]]
+            if q - base <= length:
+                break
+            base += length
+            at += 1
+        local = q - base
+        if local > arrays.lane_length[chain[at]] + 1.0:
+            break
+        x, y, heading = lane_point(arrays, chain[at], local)
+        x -= side * math.sin(heading)
+        y += side * math.cos(heading)
+        s_path, lateral, along, hint = _project_near(px, py, ps, x, y, hint)
+        c, d = abs(math.cos(heading - along)), abs(math.sin(heading - along))
+        out[k, 0], out[k, 1] = s_path, lateral
+        out[k, 2] = half_l * c + half_w * d
+        out[k, 3] = half_l * d + half_w * c
+        steps = k + 1
+        # Who brakes for the ego lets it go, but nobody counts on one without right of way.
+        if k < 10 and first != RUNNER:
+            v = max(v + min(pull, 0.0) * STEP_S, 0.0)
+        # One with right of way who picks up speed goes on so.
+        if k < PULL_STEPS and first != EGO_FIRST:
+            v = min(v + max(pull, 0.0) * STEP_S, limit)
+        q = max(q, min(q + v * STEP_S, room + other_speed * (k + 1) * STEP_S - KEEP_M))
+    return steps
+
+
+@njit(cache=True)
 def forecast(
     arrays: RoadArrays,
     lights: NDArray[np.int8],
@@ -148,6 +209,7 @@ def forecast(
     count = 0
     most = path.shape[0]
     sequences = np.empty((LANE_PATHS, LANE_DEPTH), np.int32)
+    start_lanes = np.empty(LANE_PATHS, np.int32)
     lane_s = np.zeros(kind.shape[0])
     for a in range(kind.shape[0]):
         if lane[a] >= 0 and kind[a] < _KIND_MOTOR_BELOW:
@@ -212,53 +274,36 @@ def forecast(
         elif cue[a] & _CUE_RIGHT and not cue[a] & _CUE_LEFT:
             hint_turn = _RIGHT
         need = v * STEPS * STEP_S + 10.0
-        found = lane_sequences(
-            arrays, own_lane, arrays.lane_length[own_lane] - s_lane, need, hint_turn, sequences
-        )
+        starts = overlapping_connectors(arrays, own_lane, x, y, h, start_lanes)
+        found = 0
         all_stop = True
-        for f in range(found):
-            if count >= most:
-                break
-            first = priority(arrays, lights, sequences[f], s_lane, v, pull, own)
-            if first < 0:
-                continue
-            all_stop = False
-            room, other_speed = room_ahead(arrays, sequences[f], a, s_lane, lane, lane_s, kind, speed, extent)
-            hint = -1
-            at = 0
-            base = -s_lane
-            q = 0.0
-            qv = v
-            steps = 0
-            for k in range(STEPS + 1):
-                while at + 1 < LANE_DEPTH and sequences[f, at + 1] >= 0:
-                    length = arrays.lane_length[sequences[f, at]]
-                    if q - base <= length:
-                        break
-                    base += length
-                    at += 1
-                local = q - base
-                if local > arrays.lane_length[sequences[f, at]] + 1.0:
+        for b in range(starts):
+            first_lane = start_lanes[b]
+            if b > 0:
+                s_lane, side = project_lane(arrays, first_lane, x, y)
+            chains = lane_sequences(
+                arrays, first_lane, arrays.lane_length[first_lane] - s_lane, need, hint_turn, sequences
+            )
+            found += chains
+            for f in range(chains):
+                if count >= most:
                     break
-                cx, cy, ch = lane_point(arrays, sequences[f, at], local)
-                cx -= side * math.sin(ch)
-                cy += side * math.cos(ch)
-                s, lateral, along, hint = _project_near(px, py, ps, cx, cy, hint)
-                c, d = abs(math.cos(ch - along)), abs(math.sin(ch - along))
-                path[count, k, 0], path[count, k, 1] = s, lateral
-                path[count, k, 2] = half_l * c + half_w * d
-                path[count, k, 3] = half_l * d + half_w * c
-                steps = k + 1
-                # Who brakes for the ego lets it go; one with right of way who picks up speed goes on so.
-                if k < 10:
-                    qv = max(qv + min(pull, 0.0) * STEP_S, 0.0)
-                if k < PULL_STEPS and first != EGO_FIRST:
-                    qv = min(qv + max(pull, 0.0) * STEP_S, max(v, arrays.lane_speed_limit[own_lane]))
-                q = max(q, min(q + qv * STEP_S, room + other_speed * (k + 1) * STEP_S - KEEP_M))
-            who[count, 0], who[count, 1], who[count, 2], who[count, 3] = a, LANES, first, steps
-            count += 1
-            if first in (RUNNER, EGO_LAST):
-                who[motion_row, 2] = first
+                first = priority(arrays, lights, sequences[f], s_lane, v, pull, own)
+                if first < 0:
+                    continue
+                all_stop = False
+                room, other_speed = room_ahead(
+                    arrays, sequences[f], a, s_lane, lane, lane_s, kind, speed, extent
+                )
+                limit = max(v, arrays.lane_speed_limit[own_lane])
+                steps = follow_lanes(
+                    arrays, sequences[f], s_lane, side, v, pull, first, limit, room, other_speed,
+                    half_l, half_w, px, py, ps, path[count],
+                )  # fmt: skip
+                who[count, 0], who[count, 1], who[count, 2], who[count, 3] = a, LANES, first, steps
+                count += 1
+                if first in (RUNNER, EGO_LAST):
+                    who[motion_row, 2] = first
         if all_stop and found > 0 and abs(rate) < 0.05:
             # It will stop at its line: its present motion says nothing beyond that.
             who[motion_row, 3] = 8
@@ -280,6 +325,7 @@ def meeting(
     before_steps: int,
     horizon: int,
     give_way: bool,
+    courtesy_mps2: float,
     assert_steps: int,
 ) -> tuple[int, float, float, float]:
     """When a forecast meets the ego: (step or -1, s to stop before, its speed along, metres ahead of it).
@@ -287,8 +333,9 @@ def meeting(
     `path` (T, 4) is one forecast with `steps` valid steps; `shift` (n,) the ego's sideways shift at `ps`;
     `ego_s`, `half_length`, `half_width` its box; `travelled` its rollout at `STEP_S`.  The ego may arrive
     no sooner than `behind_steps` after the other has left, and must be gone `before_steps` before the
-    other arrives.  With `give_way` it does not count on the other's braking hard for it, unless it is in
-    the other's way at least `assert_steps` before the other comes, so that this one sees it and can stop.
+    other arrives; one that comes up from behind is expected to brake by `courtesy_mps2`.  With `give_way`
+    it does not count on the other's braking hard for it, unless it is in the other's way at least
+    `assert_steps` before the other comes, so that this one sees it and can stop.
     """
     n = min(steps, horizon + 1)
     last = travelled.shape[0] - 1
@@ -299,10 +346,10 @@ def meeting(
     spacing = (ps[ps.shape[0] - 1] - ps[0]) / (ps.shape[0] - 1)
     for k in range(n):
         s = float(path[k, 0])
-        # One that comes from behind on the ego's own lane brakes for it.
+        # One that comes from behind on the ego's own lane brakes for it, more or less.
         if entered >= 0:
             t = (k - entered) * STEP_S
-            s -= 0.5 * 2.0 * t * t
+            s -= 0.5 * courtesy_mps2 * t * t
         i = int((s - ps[0]) / spacing)
         side = shift[min(max(i, 0), shift.shape[0] - 1)]
         overlap = abs(path[k, 1] - side) < path[k, 3] + half_width + margin_lateral

@@ -30,6 +30,7 @@ EDGE_M = 0.75  # how far over its lane's edge the ego's side may go to make room
 CHANGE_DECIDE_S = 1.2
 PULL_BACK_M = 0.45  # a shift less far advanced than this may still be given up
 WAIT_SPEED_MPS = 3.0
+CHANGE_PATIENCE_US, CHANGE_LEAST_STRICT = 20e6, 0.3  # the same beside a lane to enter
 PATIENCE_US = 35e6  # the gaps asked for beside an obstacle shrink to their least within this wait
 
 
@@ -276,7 +277,7 @@ def _make_room(course: Course, view: View, time_us: int) -> None:
 
 def _change_lanes(course: Course, view: View, waiting_us: int) -> None:
     """Enter the route's next lane only into a gap; else stay, slow down, and try again."""
-    strict = max(1.0 - waiting_us / 20e6, 0.5)
+    strict = max(1.0 - waiting_us / CHANGE_PATIENCE_US, CHANGE_LEAST_STRICT)
     if course.postponed >= 0:
         change = view.path.changes[course.postponed]
         blocker = _change_blocker(view, change, True, strict)

@@ -36,6 +36,8 @@ TOP_ONCOMING_MPS = 50.0 / 3.6  # on the other direction's lane (PDM-Lite)
 TOP_DOOR_MPS = 40.0 / 3.6
 ONCOMING_BRAKES_M = 15.0  # what oncoming traffic is in the end asked to give way by braking
 SWING_BACK_MOST_M = 14.0  # out of the other direction's lane
+AROUND_M = 14.0  # before and behind an obstacle: where swinging out and back happens
+CROSSING_PATIENCE = 0.55  # above it, no way around is driven through a junction on the other direction's lane
 LANE_SLACK_M = 0.35  # how far the ego's side may reach over its lane's edge and count as inside
 _STANDS = int(Cue.HAZARD | Cue.PARKED | Cue.EMERGENCY | Cue.DOOR_LEFT | Cue.DOOR_RIGHT)
 _DOORS = int(Cue.DOOR_LEFT | Cue.DOOR_RIGHT)
@@ -148,6 +150,8 @@ def decide(view: View, cluster: Cluster, patience: float) -> Verdict:
     best_blocker = -1
     best_oncoming = False
     for offset, manoeuvre, oncoming in _options(view, cluster):
+        if oncoming and patience > CROSSING_PATIENCE and _at_junction(view, cluster):
+            continue
         shift = _shape(view, cluster, offset, manoeuvre, oncoming)
         if shift is None:
             continue
@@ -157,6 +161,13 @@ def decide(view: View, cluster: Cluster, patience: float) -> Verdict:
         if best_blocker < 0:
             best_blocker, best_oncoming = blocker, oncoming
     return Verdict(None, cluster, best_blocker, best_oncoming)
+
+
+def _at_junction(view: View, cluster: Cluster) -> bool:
+    """Whether a way around the cluster would begin or end in a junction."""
+    ps = view.path.s[view.window]
+    beside = (ps > cluster.start_m - AROUND_M) & (ps < cluster.end_m + AROUND_M)
+    return bool(view.path.in_junction[view.window][beside].any())
 
 
 def _options(view: View, cluster: Cluster) -> list[tuple[float, Manoeuvre, bool]]:

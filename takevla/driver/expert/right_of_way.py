@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from takevla.scene.lane_query import project_lane
 from takevla.scene.road_map import Control, LightState, RoadArrays, Turn
 
 F64 = NDArray[np.float64]
@@ -15,7 +16,9 @@ I32 = NDArray[np.int32]
 
 LANE_PATHS = 3  # chains of lanes that one vehicle may be about to drive
 LANE_DEPTH = 6  # lanes in a chain
+OVERLAP_M, OVERLAP_RAD = 1.2, 0.35  # so near to a connector's line, and so parallel, may be on it
 STOP_BRAKING_MPS2 = 6.0  # someone who needs more than this to stop at his line will not stop
+LATE_BRAKING_MPS2 = 3.5  # who needs more than this for a red light brakes already, or runs it
 
 # Who goes first, as far as the ego can tell.
 EGO_FIRST, EGO_LAST, RUNNER = 0, 1, 2
@@ -79,6 +82,34 @@ def lane_sequences(arrays: RoadArrays, lane: int, rest: float, need: float, hint
 
 
 @njit(cache=True)
+def overlapping_connectors(
+    arrays: RoadArrays, lane: int, x: float, y: float, heading: float, out: I32
+) -> int:
+    """Fill `out` with `lane` and the connectors of the same approach that one at this pose may be on as well.
+
+    Connectors lie on top of each other where they begin; returns how many there are.
+    """
+    out[0] = lane
+    count = 1
+    if arrays.lane_junction[lane] < 0:
+        return count
+    for i in range(arrays.predecessor_index[lane], arrays.predecessor_index[lane + 1]):
+        before = arrays.predecessor_items[i]
+        for k in range(arrays.successor_index[before], arrays.successor_index[before + 1]):
+            other = arrays.successor_items[k]
+            if other == lane or count >= out.shape[0]:
+                continue
+            s, side = project_lane(arrays, other, x, y)
+            if abs(side) > OVERLAP_M or s >= arrays.lane_length[other] - 0.1:
+                continue
+            _, _, along = lane_point(arrays, other, s)
+            if abs((heading - along + math.pi) % (2.0 * math.pi) - math.pi) < OVERLAP_RAD:
+                out[count] = other
+                count += 1
+    return count
+
+
+@njit(cache=True)
 def lane_point(arrays: RoadArrays, lane: int, s: float) -> tuple[float, float, float]:
     """(x, y, heading) on a lane's centre line."""
     start, stop = arrays.lane_start[lane], arrays.lane_start[lane + 1]
@@ -132,7 +163,7 @@ def priority(
     no conflict to fear, because it will stop at its line.
     """
     ahead = -s
-    result = EGO_FIRST
+    over_line = False
     for k in range(sequence.shape[0]):
         lane = sequence[k]
         if lane < 0:
@@ -150,12 +181,16 @@ def priority(
                         if can_stop and pull < -0.5:
                             return -1
                     elif state != _GREEN and state != _OFF:
-                        if can_stop:
+                        needed = speed * speed / (2.0 * distance)
+                        if can_stop and (needed < LATE_BRAKING_MPS2 or pull < -0.7 * needed):
                             return -1
                         return RUNNER
                 elif control == _STOP_SIGN and can_stop:
                     return -1
+            elif k == 0:
+                over_line = True
         if arrays.lane_junction[lane] >= 0:
+            conflict = False
             for c in own:
                 if c < 0:
                     break
@@ -165,7 +200,9 @@ def priority(
                     if arrays.yield_items[i] == lane:
                         return EGO_LAST
                 for i in range(arrays.conflict_index[c], arrays.conflict_index[c + 1]):
-                    if arrays.conflict_items[i] == lane and k == 0:
-                        result = RUNNER  # it is inside already
+                    conflict = conflict or arrays.conflict_items[i] == lane
+            if conflict:
+                # Lines beyond this junction say nothing about it.
+                return RUNNER if k == 0 or over_line else EGO_FIRST
         ahead += arrays.lane_length[lane]
-    return result
+    return EGO_FIRST

@@ -111,7 +111,14 @@ def _keep_clear(gap: float, length_m: float, leaders: list[Constraint]) -> list[
             if leader.speed_mps < KEEP_CLEAR_MPS:
                 return [
                     Constraint(
-                        gap, 0.0, SIGNAL_S0_M, HEADWAY_S, leader.cause, leader.actor, distance_m=leader.gap_m
+                        gap,
+                        0.0,
+                        SIGNAL_S0_M,
+                        HEADWAY_S,
+                        leader.cause,
+                        leader.actor,
+                        waits=leader.cause == Cause.OBSTACLE,
+                        distance_m=leader.gap_m,
                     )
                 ]
             return []

@@ -17,6 +17,7 @@ ENTER_ACCELERATION_MPS2 = 2.0  # what the ego is counted on when it picks up spe
 OTHERS_BRAKING_MPS2 = 1.5  # what a follower in the lane entered may be asked for
 OTHERS_REACTION_S = 1.0
 GAP_LEAST_M = 2.5
+PUSH_BELOW = 0.5  # strictness below which the ego pushes in: it and others are asked for more, sooner
 PASS_ACCELERATION_MPS2 = 4.0  # and when it passes with the other direction's lane free: the car gives 6
 ONCOMING_RESERVE_M = 10.0  # left to an oncoming car when the ego is back (PDM-Lite), scaled by patience
 SWING_OUT_S = 0.8  # who is past the ego's nose within this time is not in its way
@@ -106,6 +107,7 @@ def lane_gap(
     `band` (n,) is the lateral of the band's middle at s0 + i * spacing; `strict` scales the distances.
     """
     n = band.shape[0]
+    push = max(1.0, PUSH_BELOW / strict)
     for a in range(survey.shape[0]):
         if skip[a] or not moving[a] or survey[a, S] > 1e5:
             continue
@@ -128,9 +130,9 @@ def lane_gap(
         while t < 6.0:
             if ego - other - reach < strict * GAP_LEAST_M:
                 return a
-            if t > OTHERS_REACTION_S:
-                other_v = max(other_v - OTHERS_BRAKING_MPS2 * 0.25, min(other_v, ego_v))
-            ego_v = min(ego_v + ENTER_ACCELERATION_MPS2 * 0.25, max(top, speed))
+            if t > OTHERS_REACTION_S / push:
+                other_v = max(other_v - push * OTHERS_BRAKING_MPS2 * 0.25, min(other_v, ego_v))
+            ego_v = min(ego_v + push * ENTER_ACCELERATION_MPS2 * 0.25, max(top, speed))
             ego += ego_v * 0.25
             other += other_v * 0.25
             t += 0.25

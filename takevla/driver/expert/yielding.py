@@ -18,8 +18,8 @@ from takevla.driver.expert.forecast import (
     meeting,
 )
 from takevla.driver.expert.passing import View
-from takevla.driver.expert.right_of_way import EGO_FIRST, EGO_LAST
-from takevla.driver.expert.speed import Constraint, standing_term
+from takevla.driver.expert.right_of_way import EGO_FIRST, EGO_LAST, RUNNER
+from takevla.driver.expert.speed import HARD_BRAKING_MPS2, Constraint, standing_term
 from takevla.scene.actors import ActorKind
 from takevla.scene.plan import Cause, Privileged
 
@@ -30,8 +30,11 @@ LATERAL_MARGIN_M = 0.25
 WALK_MARGIN_M = 0.6
 GIVE_WAY_BEFORE_STEPS = 12  # be gone so long before one who has right of way arrives
 GIVE_WAY_BEHIND_STEPS = 4
+RUNNER_BEFORE_STEPS = 20  # before one without right of way, whose speed nobody can tell
 ALERT_STEPS = 3  # around one who should give way to the ego
 WALK_BEFORE_STEPS, WALK_BEHIND_STEPS = 8, 3
+WALK_LATE_STEPS = 3  # instead of the former where the ego cannot stop before the walker's way any more
+COURTESY_MPS2 = 2.0  # how hard one with right of way is expected to brake for an ego before it
 JUNCTION_LOOK_M = 45.0
 NO_CREEP_M = 2.5
 LINE_KEEP_M = 8.0  # a meeting so near behind the line is awaited at the line
@@ -92,12 +95,19 @@ def meeting_constraints(
         elif first == EGO_FIRST:
             margin, behind, before, horizon = LATERAL_MARGIN_M, ALERT_STEPS, ALERT_STEPS, MOTION_STEPS
         else:
-            before = max(int(GIVE_WAY_BEFORE_STEPS * patient), 4)
+            before = RUNNER_BEFORE_STEPS if first == RUNNER else max(int(GIVE_WAY_BEFORE_STEPS * patient), 4)
             margin, behind, horizon = LATERAL_MARGIN_M, GIVE_WAY_BEHIND_STEPS, STEPS
         step, stop_s, speed_s, ahead = meeting(
             rows[h], steps, shift, ps, view.ego_s, view.half_length, view.half_width, travelled,
-            margin, behind, before, horizon, first != EGO_FIRST, assertive,
+            margin, behind, before, horizon, first != EGO_FIRST,
+            0.0 if first == RUNNER else COURTESY_MPS2, assertive,
         )  # fmt: skip
+        if step >= 0 and sort == WALK and stop_s - front < view.speed**2 / (2.0 * HARD_BRAKING_MPS2):
+            # Too late to stop before the walker's way: better through, while that is possible.
+            step, stop_s, speed_s, ahead = meeting(
+                rows[h], steps, shift, ps, view.ego_s, view.half_length, view.half_width, travelled,
+                margin, behind, WALK_LATE_STEPS, horizon, True, COURTESY_MPS2, assertive,
+            )  # fmt: skip
         if step >= 0:
             constraint = _constraint(view, a, sort, first, stop_s, speed_s, ahead, front, entry)
             if constraint is not None:

@@ -14,17 +14,19 @@ import numpy as np
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import NO_LANE, LaneKind, LightState
 from takevla.world.scenarios.flows import CARS, timed_flow
-from takevla.world.scenarios.junctions import light_plan
+from takevla.world.scenarios.junctions import ego_signals, light_plan
 from takevla.world.scenarios.obstacles import standing
 from takevla.world.scenarios.place import Place, Points, cut, meeting, nearest, project, walk
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     ActorSpec,
     CannotStart,
+    Command,
     EgoPast,
     Flow,
     KeepClear,
     Motion,
+    Now,
     Scenario,
     Stage,
 )
@@ -98,10 +100,21 @@ def _joined_flow(place: Place, name: str, kinds: tuple[ActorKind, ...], speed: f
         name,
         place.trigger_s_m,
         flows=(flow,),
-        stages=(Stage(EgoPast(min(end_s, place.end_s_m))),),
+        stages=(Stage(Now(), _green_way(place, end_s)), Stage(EgoPast(min(end_s, place.end_s_m)))),
         timeout_s=SCENARIO_TIMEOUT_S,
         keep_clear=(KeepClear(path[:, :2]), KeepClear(place.path(0.0, place.trigger_s_m + 20.0)[:, :2])),
     )
+
+
+def _green_way(place: Place, end_s_m: float) -> tuple[Command, ...]:
+    """Green for the ego at a light before `end_s_m`: the flow goes by car-following alone, past any light."""
+    try:
+        crossing = place.crossing()
+    except CannotStart:
+        return ()
+    if crossing.enter_s_m > end_s_m or not ego_signals(place.road_map, crossing):
+        return ()
+    return light_plan(place.road_map, crossing, LightState.GREEN)
 
 
 def _bicycle_path(place: Place, start: tuple[float, ...], end: tuple[float, ...]) -> Points:

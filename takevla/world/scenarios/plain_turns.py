@@ -19,9 +19,11 @@ from takevla.world.scenarios.place import Crossing, Place
 from takevla.world.staging import (
     SCENARIO_TIMEOUT_S,
     After,
+    AnyOf,
     CannotStart,
     EgoArrives,
     EgoPast,
+    EgoStopped,
     KeepClear,
     Now,
     Scenario,
@@ -30,7 +32,8 @@ from takevla.world.staging import (
 
 GREEN_DELAY_S = 5.0  # facts 1.2, likewise below
 END_M = 10.0
-AT_LINE_M = 14.0  # the delay counts once the ego's centre is so near to the junction
+AT_LINE_M = 14.0  # the delay counts once the ego's centre is so near to the junction ...
+QUEUED_S = 1.0  # ... or has stood for so long in the queue before it
 CROSS_SPEED_MPS = 8.0
 CROSS_GAP_M = (22.0, 45.0)
 
@@ -43,7 +46,7 @@ def _red_then_green(place: Place, crossing: Crossing) -> tuple[Stage, ...]:
     road_map = place.road_map
     return (
         Stage(Now(), light_plan(road_map, crossing, LightState.RED, LightState.GREEN)),
-        Stage(EgoArrives(crossing.enter_s_m, 0.1, AT_LINE_M)),
+        Stage(AnyOf((EgoArrives(crossing.enter_s_m, 0.1, AT_LINE_M), EgoStopped(QUEUED_S)))),
         Stage(After(GREEN_DELAY_S), light_plan(road_map, crossing, LightState.GREEN)),
     )
 

@@ -13,8 +13,10 @@ from takevla.world.maps.route_xml import trace_task
 from takevla.world.scenarios import SCENARIOS, Place, build_scenario
 from takevla.world.staging import (
     AllOf,
+    AnyOf,
     CannotStart,
     EgoArrives,
+    EgoStopped,
     ForceSignals,
     Scenario,
     SetCruise,
@@ -108,6 +110,13 @@ def test_the_light_is_as_the_type_says() -> None:
     for name, expected in states.items():
         forced = [c for c in commands(build_scenario(site_of(name))) if isinstance(c, ForceSignals)]
         assert forced[0].state == expected
+
+
+@pytest.mark.parametrize("name", ["VanillaSignalizedTurnEncounterRedLight", "T_Junction"])
+def test_a_light_turns_green_for_an_ego_that_stands_in_the_queue_before_it(name: str) -> None:
+    scenario = build_scenario(site_of(name))
+    waits = [stage.when for stage in scenario.stages if isinstance(stage.when, AnyOf)]
+    assert any(isinstance(when, EgoStopped) for wait in waits for when in wait.conditions)
 
 
 def test_reaction_times_are_the_reference_plus_the_time_of_notice() -> None:
