@@ -19,7 +19,7 @@ import numpy as np
 
 from takevla import scale
 from takevla.bench.batches import BatchResult, begin, read_batch, write_batch
-from takevla.bench.drivers import EXPERT, check_driver, load_driver
+from takevla.bench.drivers import BUILT_IN, check_driver, load_driver
 from takevla.bench.judge import judge
 from takevla.bench.leaderboard_json import leaderboard, merged, write_json
 from takevla.bench.metrics import metrics
@@ -165,7 +165,7 @@ def evaluate(
     `out`.
 
     Args:
-        driver: "expert" or a checkpoint folder.
+        driver: one of `drivers.BUILT_IN` or a checkpoint folder.
         tasks: the routes, in the order of their suite.
         out: folder of the results; `batches/` in it holds finished batches.
         seeds: one for each route (a suite has them); 0 for all without.
@@ -198,7 +198,7 @@ def evaluate(
     if len(route_seeds) != len(tasks):
         raise ValueError(f"{len(route_seeds)} seeds for {len(tasks)} routes")
     folder = out / "batches"
-    digest = None if driver == EXPERT else tree_digest(Path(driver))
+    digest = None if driver in BUILT_IN else tree_digest(Path(driver))
     settings = {
         "driver": driver,
         "driver_digest": digest,
