@@ -268,6 +268,9 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--suite", type=str, default=None, help="suite to drive (default mini44)")
     parser.add_argument("--routes", type=Path, default=None, help="leaderboard route XML instead of a suite")
     parser.add_argument("--maps", type=Path, default=None, help="folder of the OpenDRIVE files of its towns")
+    parser.add_argument(
+        "--penalties", type=str, default="bench2drive", help="or leaderboard-2.0, leaderboard-2.1"
+    )
     parser.add_argument("--resume", type=bool, default=True, help="go on with the results that are there")
     _common(parser, None)
 
@@ -281,6 +284,7 @@ def _evaluate(arguments: Arguments) -> None:
     done = evaluate(
         driver, tasks, arguments.out, seeds=seeds, density=density, seed=arguments.seed,
         workers=arguments.workers, resume=arguments.resume, maps_dir=arguments.maps, suite=name,
+        penalties=arguments.penalties,
     )  # fmt: skip
     OUT.print(metrics_table(done.metrics, f"{Path(driver).name} on {name}"))
     without = done.metrics["scenarios_not_started"]
@@ -368,6 +372,12 @@ def _report_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--metric-info", type=Path, default=None, help="folder of the agent's motion logs")
     parser.add_argument("--routes", type=Path, default=None, help="route XML, for the rule of Traffic_Signs")
+    parser.add_argument(
+        "--penalties",
+        type=str,
+        default=None,
+        help="score anew: bench2drive, leaderboard-2.0, leaderboard-2.1",
+    )
     parser.add_argument("--maps", type=Path, default=None, help="folder of the OpenDRIVE files of its towns")
 
 
@@ -381,7 +391,13 @@ def _report(arguments: Arguments) -> None:
         OUT.print(f"report: {write_report(arguments.run, arguments.run / 'report.html')}")
     else:
         print_results(
-            arguments.results, arguments.asked, arguments.metric_info, arguments.routes, arguments.maps, OUT
+            arguments.results,
+            arguments.asked,
+            arguments.metric_info,
+            arguments.routes,
+            arguments.maps,
+            arguments.penalties,
+            OUT,
         )
 
 
