@@ -334,9 +334,10 @@ def _watch(arguments: Arguments) -> None:
     ]
     OUT.print(
         f"{arguments.out}: {frames} frames, {record.duration_game_s:.1f} s of route {task.id} "
-        f"({record.scenario_type or 'no scenario'}), {driver.name}: {record.status}, "
-        f"{', '.join(broken) or 'no infraction'}",
+        f"({record.scenario_type or 'no scenario'}), {driver.name}: "
+        f"{record.status if world.finished else 'cut short'}, {', '.join(broken) or 'no infraction'}",
         highlight=False,
+        soft_wrap=True,
     )
 
 

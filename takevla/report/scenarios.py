@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from takevla.bench.drivers import BLIND, load_driver
-from takevla.bench.hazards import HAZARDS, HazardRow, measure_hazards
+from takevla.bench.hazards import COLLISIONS, HAZARDS, HazardRow, measure_hazards
 from takevla.bench.leaderboard_json import write_json
 from takevla.bench.provenance import git_revision
 from takevla.bench.runner import world_seed
 from takevla.bench.suites import Suite
 from takevla.driver.closed_loop import Seat, drive
-from takevla.driver.driver import Driver
 from takevla.report.birdseye import draw_birdseye
 from takevla.scene.actors import Cue
 from takevla.scene.plan import Observation, Plan
@@ -34,6 +33,7 @@ from takevla.world.record import KEY_OF_EVENT
 from takevla.world.scenarios.catalogue import SCENARIOS
 
 BEFORE_US = 1_500_000  # a picture is taken so long before the hazard strikes
+BEFORE_PERSON_US = 900_000  # before somebody is hit, who was hidden until then
 BEFORE_LINE_US = 2_500_000  # before a stop line is crossed
 BEFORE_TURN_M = 14.0  # route left to the junction, where the turn itself is the demand
 AFTER_TRIGGER_US = 3_000_000  # where nothing strikes at one instant
@@ -42,6 +42,8 @@ CAMERA_SCALE = 2
 RANGE_M = 56.0  # side of the square seen from above
 JPEG_QUALITY = 72
 SIGNS = frozenset(("red_light", "stop_infraction"))
+YIELD = "yield_emergency_vehicle_infractions"
+STEP_US, LONGEST_US = 4_000_000, 60_000_000  # the drive that finds the moment, in steps until it strikes
 PARKING, TURN = "ParkingExit", "TurnEncounterGreenLight"
 GAP_PX, PAPER = 8, (250, 250, 248)
 
@@ -49,7 +51,8 @@ GAP_PX, PAPER = 8, (250, 250, 248)
 class _Course:
     """Notes by tick what a picture's moment is chosen by."""
 
-    def __init__(self) -> None:
+    def __init__(self, sirens: bool) -> None:
+        self._sirens = sirens
         self.route_index: list[int] = []
         self.siren_m: list[float] = []  # distance to the nearest vehicle with blue lights, inf without
 
@@ -59,6 +62,8 @@ class _Course:
     def on_tick(self, seat: Seat, ego: Ego, controls: Controls) -> None:
         """Take note of one tick."""
         self.route_index.append(seat.world.route_index)
+        if not self._sirens:
+            return
         actors = seat.world.scene().actors
         lit = (actors.cue & Cue.EMERGENCY) != 0
         away = np.linalg.norm(actors.position_world[lit] - ego.position_world, axis=1)
@@ -79,19 +84,25 @@ def critical_us(world: EmbeddedWorld, route_index: Sequence[int], siren_m: Seque
     call = world.task.scenarios[0]
     hazard = HAZARDS[call.type]
     route = world.route
-    if "yield_emergency_vehicle_infractions" in hazard.charges:
+    if YIELD in hazard.charges:
         return int(np.argmin(siren_m) + 1) * TICK_US
     for tick, event, _ in world.record().events:
         if hazard.ignored_by == BLIND or call.type == PARKING:
             key = KEY_OF_EVENT.get(event)
             if key in hazard.charges:
-                return max(tick * TICK_US - (BEFORE_LINE_US if key in SIGNS else BEFORE_US), TICK_US)
+                return max(tick * TICK_US - _before_us(str(key)), TICK_US)
     inside = world.road_map.arrays.lane_junction[np.maximum(route.lane, 0)] >= 0
     if call.type.endswith(TURN) and inside.any():
         s_m = float(route.s_m[int(np.argmax(inside))]) - BEFORE_TURN_M
         return _time_at(route_index, int(np.searchsorted(route.s_m, s_m)))
     away = np.linalg.norm(route.points_world[:, :2] - np.array(call.trigger_world[:2]), axis=1)
     return _time_at(route_index, int(np.argmin(away))) + AFTER_TRIGGER_US
+
+
+def _before_us(charge: str) -> int:
+    if charge in SIGNS:
+        return BEFORE_LINE_US
+    return BEFORE_PERSON_US if charge == "collisions_pedestrian" else BEFORE_US
 
 
 def _time_at(route_index: Sequence[int], index: int) -> int:
@@ -105,11 +116,20 @@ def picture(task: RouteTask, seed: int, camera: Camera) -> NDArray[np.uint8]:
 
     `seed` is the world's.  Who drives ignores the hazard; the drive is repeated up to the moment.
     """
-    driver = load_driver(HAZARDS[task.scenarios[0].type].ignored_by)
-    course = _Course()
-    world = _drive(task, seed, driver, None, course)
+    hazard = HAZARDS[task.scenarios[0].type]
+    driver = load_driver(hazard.ignored_by)
+    course = _Course(YIELD in hazard.charges)
+    world = _world(task, seed)
+    seat = Seat(0, world)
+    for until_us in range(STEP_US, LONGEST_US + 1, STEP_US):
+        drive([seat], driver, listeners=[course], until_us=until_us)
+        if world.finished or any(
+            KEY_OF_EVENT.get(event) in hazard.charges for _, event, _ in world.record().events
+        ):
+            break
     moment = critical_us(world, course.route_index, course.siren_m)
-    world = _drive(task, seed, driver, moment)
+    world = _world(task, seed)
+    drive([Seat(0, world)], driver, until_us=moment)
     scene = world.scene()
     seen = Image.fromarray(camera.render(world.road_map, scene))
     size = CAMERA_SCALE * seen.height
@@ -120,12 +140,8 @@ def picture(task: RouteTask, seed: int, camera: Camera) -> NDArray[np.uint8]:
     return np.asarray(page, np.uint8)
 
 
-def _drive(
-    task: RouteTask, seed: int, driver: Driver, until_us: int | None, course: _Course | None = None
-) -> EmbeddedWorld:
-    world = EmbeddedWorld(load_town(task.town), task, seed, density=0.0)
-    drive([Seat(0, world)], driver, listeners=[] if course is None else [course], until_us=until_us)
-    return world
+def _world(task: RouteTask, seed: int) -> EmbeddedWorld:
+    return EmbeddedWorld(load_town(task.town), task, seed, density=0.0)
 
 
 def shown_task(tasks: Sequence[RouteTask], row: HazardRow) -> RouteTask:
@@ -155,7 +171,7 @@ def page(rows: Sequence[HazardRow], suite: Suite, seed: int, revision: str | Non
         "# The scenario types",
         "",
         f"Written by `takevla scenarios --suite {suite.name} --seed {seed}` at revision "
-        f"`{(revision or 'unknown')[:12]}`: change the code and call it again rather than this page.",
+        f"`{revision or 'unknown'}`: change the code and call it again rather than this page.",
         "",
         f"Each type is driven twice over the {routes} routes of `{suite.name}`. *Ignored*: a driver who "
         "ignores the hazard, in a town without other traffic; the figure is the share of routes on which it "
@@ -175,7 +191,7 @@ def page(rows: Sequence[HazardRow], suite: Suite, seed: int, revision: str | Non
         ignored, expert = row.ignored_failure_percent, row.expert_success_percent
         lines.append(
             f"| [{row.type}](#{row.type.lower()}) | {abilities} | {row.routes} | {row.ignored_by} | "
-            f"{', '.join(row.charges)} | {ignored:.0f} | {expert:.0f} |"
+            f"{_charges(row)} | {ignored:.0f} | {expert:.0f} |"
         )
     missing = [row for row in rows if row.started < row.routes]
     if missing:
@@ -197,6 +213,13 @@ def page(rows: Sequence[HazardRow], suite: Suite, seed: int, revision: str | Non
             f"![{row.type}]({pictures}/{row.type}.jpg)",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _charges(row: HazardRow) -> str:
+    """The infractions that count, in a few words."""
+    names = [name for name in row.charges if name not in COLLISIONS]
+    collision = ["collision"] if len(names) < len(row.charges) else []
+    return ", ".join([*collision, *names]).replace("_infractions", "").replace("_", " ")
 
 
 def write_page(

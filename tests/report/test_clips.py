@@ -28,7 +28,9 @@ def test_watch_writes_a_clip_of_the_asked_length_from_a_suite_or_a_route_file(
         frames, seconds = imageio_ffmpeg.count_frames_and_secs(str(clip))
         assert frames == 10
         assert seconds == pytest.approx(1.0, abs=0.05)
-        assert "10 frames" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "10 frames" in told
+        assert "expert: cut short, no infraction" in told
         assert [path.name for path in tmp_path.glob("*.mp4")] == ["clip.mp4"]
         clip.unlink()
 

@@ -8,7 +8,7 @@ from takevla.bench.runner import world_seed
 from takevla.bench.suites import load_suite
 from takevla.driver.blind import BlindDriver
 from takevla.driver.closed_loop import Seat, drive
-from takevla.report.scenarios import BEFORE_US, critical_us, page, picture, sentence_of, shown_task
+from takevla.report.scenarios import BEFORE_PERSON_US, critical_us, page, picture, sentence_of, shown_task
 from takevla.scene.scene import TICK_US
 from takevla.world.camera import Camera
 from takevla.world.criteria import Event
@@ -37,7 +37,7 @@ def test_the_picture_is_taken_shortly_before_the_hazard_strikes_and_looks_like_i
     drive([Seat(0, world)], BlindDriver(), until_us=30_000_000)
     moment = critical_us(world, [], [])
     strike = next(tick for tick, event, _ in world.record().events if event == Event.COLLISION_PEDESTRIAN)
-    assert moment == strike * TICK_US - BEFORE_US
+    assert moment == strike * TICK_US - BEFORE_PERSON_US
     camera = Camera()
     shot = picture(task, world_seed(0, seed), camera)
     assert shot.shape[0] == 2 * camera.rig.height
@@ -54,7 +54,7 @@ def test_routes_on_which_the_hazard_struck_are_shown_first() -> None:
 def test_the_page_has_figures_sentence_and_picture_of_each_type_and_names_what_did_not_start() -> None:
     rows = [_row("Accident", ("1", "2")), _row("ParkingExit", (), started=1)]
     text = page(rows, SUITE, 3, "abc", "scenarios")
-    assert "| [Accident](#accident) | Overtaking | 2 | blind | collisions_vehicle | 100 | 50 |" in text
+    assert "| [Accident](#accident) | Overtaking | 2 | blind | collision | 100 | 50 |" in text
     assert "![ParkingExit](scenarios/ParkingExit.jpg)" in text
     assert "charged on 2 of 4 routes (50.0 %), and the expert succeeds on 2 (50.0 %)" in text
     assert "- ParkingExit: 1 of 2" in text
