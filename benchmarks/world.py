@@ -44,7 +44,7 @@ SUITE = "dev88"
 STAND = Controls(0.0, 0.0, 1.0)  # the ego stands; traffic flows around it
 HIGHWAY_STEPS = 300
 ROUND = 1000  # ticks after which a standing ego starts anew: after 1,200 its route ends, blocked
-PAIR_TIMES = 20  # two processes are measured over so many times the ticks: starting takes a while
+PAIR_TIMES = 4  # two processes are measured over so many times the ticks: starting takes a while
 
 
 @dataclass(frozen=True)
