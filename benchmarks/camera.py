@@ -1,17 +1,20 @@
 """How fast the camera is: frames per CPU second in a built-in town, with and without 20 cars.
 
-python benchmarks/camera.py [TOWN]
+python benchmarks/camera.py [TOWN] [--json FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
-import platform
-import sys
+import json
+import os
 import time
+from pathlib import Path
 
 import numpy as np
 
+from takevla.bench.provenance import git_revision, machine
 from takevla.report.contact_sheet import Placed, Situation, place
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import LaneKind
@@ -38,7 +41,11 @@ def frames_per_cpu_second(camera: Camera, town: str, scenes: list[Scene]) -> flo
 
 def main() -> None:
     """Build, draw, print."""
-    town = sys.argv[1] if len(sys.argv) > 1 else "Alder05"
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("town", nargs="?", default="Alder05", help="built-in town (default: %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    arguments = parser.parse_args()
+    town, load = arguments.town, os.getloadavg()[0]
     road_map = load_town(town)
     build_town(road_map)
     start = time.process_time()
@@ -68,10 +75,26 @@ def main() -> None:
     camera = Camera()
     with_cars = frames_per_cpu_second(camera, town, scenes)
     without = frames_per_cpu_second(camera, town, empty)
+    about = machine()
     size = f"{camera.rig.width}x{camera.rig.height}"
-    print(f"{platform.processor() or platform.machine()}, {town}: built in {built:.2f} s of CPU time")
+    print(f"{about['processor']}, {town}: built in {built:.2f} s of CPU time")
     share = with_cars / without
     print(f"{size}: {with_cars:.0f} frames a CPU second with {CARS} cars, {share:.2f} of the empty town's")
+    if arguments.json:
+        figures = {
+            "command": f"python benchmarks/camera.py {town}",
+            "git_revision": git_revision(),
+            "machine": about,
+            "load_average_at_start": load,
+            "town_built_cpu_s": built,
+            "width": camera.rig.width,
+            "height": camera.rig.height,
+            "cars": CARS,
+            "frames_per_cpu_s_with_cars": with_cars,
+            "frames_per_cpu_s_empty": without,
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from takevla.driver.blind import BlindDriver
 from takevla.driver.driver import Driver
 
 EXPERT = "expert"
+BLIND, STRAIGHT = "blind", "straight"  # ignore every hazard; STRAIGHT ignores the route's turns as well
+BUILT_IN = (EXPERT, BLIND, STRAIGHT)
 
 
 def check_driver(name: str) -> None:
-    """Nothing for "expert" or an existing checkpoint folder.
+    """Nothing for one of `BUILT_IN` or an existing checkpoint folder.
 
     Raises:
         FileNotFoundError: naming what is missing.
     """
-    if name != EXPERT and not Path(name).is_dir():
-        raise FileNotFoundError(f"driver {name!r}: neither 'expert' nor a checkpoint folder")
+    if name not in BUILT_IN and not Path(name).is_dir():
+        raise FileNotFoundError(f"driver {name!r}: neither {', '.join(BUILT_IN)} nor a checkpoint folder")
 
 
 def load_driver(name: str, commentary: bool = True) -> Driver:
-    """The expert, or the VLA of a checkpoint folder; `commentary` False lets the VLA plan without words.
+    """The expert, a blind driver, or the VLA of a checkpoint folder.
+
+    `commentary` False lets the VLA plan without words.
 
     Raises:
         FileNotFoundError, ValueError: if the folder is missing or holds something else.
@@ -30,6 +35,8 @@ def load_driver(name: str, commentary: bool = True) -> Driver:
         from takevla.driver.expert import Expert
 
         return Expert()
+    if name in BUILT_IN:
+        return BlindDriver(turns=name == BLIND)
     from takevla.driver.vla.checkpoint import load_checkpoint  # torch and transformers: seconds to import
     from takevla.driver.vla.policy import VlaDriver
 

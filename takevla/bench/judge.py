@@ -7,7 +7,7 @@ import numpy as np
 from takevla.bench.abilities import junction_percent
 from takevla.bench.comfort import Motion, comfort
 from takevla.bench.outcome import TTC_BIN_S, RouteOutcome, TtcSummary
-from takevla.bench.scores import SCORE_DIGITS, route_score
+from takevla.bench.scores import BENCH2DRIVE, SCORE_DIGITS, PenaltyTable, route_score
 from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route
 from takevla.scene.scene import TICK_US
@@ -30,7 +30,9 @@ def first_junction_percent(route: Route, road_map: RoadMap) -> float | None:
     return junction_percent((inside & (route.lane >= 0)).tolist())
 
 
-def judge(record: RouteRecord, route: Route, road_map: RoadMap, wall_s: float) -> RouteOutcome:
+def judge(
+    record: RouteRecord, route: Route, road_map: RoadMap, wall_s: float, table: PenaltyTable = BENCH2DRIVE
+) -> RouteOutcome:
     """Score a route.
 
     Args:
@@ -38,9 +40,10 @@ def judge(record: RouteRecord, route: Route, road_map: RoadMap, wall_s: float) -
         route: the dense route that was asked for.
         road_map: its town.
         wall_s: wall time that the route took, as far as it can be told in a batch.
+        table: of penalties.
     """
     completion = round(record.completion_percent, SCORE_DIGITS)
-    factor, composed = route_score(completion, record.infractions)
+    factor, composed = route_score(completion, record.infractions, table)
     motion = Motion(
         record.acceleration_mps2.astype(np.float64),
         record.lateral_acceleration_mps2.astype(np.float64),

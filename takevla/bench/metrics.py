@@ -17,6 +17,7 @@ from takevla.bench import statistics
 from takevla.bench.abilities import ABILITIES, abilities, abilities_of, ability_mean, passes
 from takevla.bench.outcome import TTC_BIN_S, RouteOutcome
 from takevla.bench.scores import (
+    BENCH2DRIVE,
     PENALTY_TABLES,
     driving_score,
     efficiency,
@@ -134,10 +135,12 @@ def metrics(
     asked: int,
     unscored: Mapping[str, str] | None = None,
     wall_s: float | None = None,
+    penalties: str = BENCH2DRIVE.name,
 ) -> dict[str, Any]:
     """Everything that `metrics.json` holds.
 
-    `asked` counts all routes of the suite; `unscored` names those without an outcome, with the reason.
+    `asked` counts all routes of the suite; `unscored` names those without an outcome, with the reason;
+    `penalties` is the table by which the outcomes were scored.
     """
     scores = abilities(outcomes)
     frames = sum(one.ttc.frames for one in outcomes if one.ttc)
@@ -149,6 +152,7 @@ def metrics(
         "success_rate": success_rate(outcomes, asked),
         "driving_score_scored": driving_score(outcomes, scored),
         "success_rate_scored": success_rate(outcomes, scored),
+        "penalty_table": penalties,
         "driving_score_by_table": {
             name: driving_score(outcomes, asked, table) for name, table in PENALTY_TABLES.items()
         },

@@ -19,12 +19,13 @@ import numpy as np
 
 from takevla import scale
 from takevla.bench.batches import BatchResult, begin, read_batch, write_batch
-from takevla.bench.drivers import EXPERT, check_driver, load_driver
+from takevla.bench.drivers import BUILT_IN, check_driver, load_driver
 from takevla.bench.judge import judge
 from takevla.bench.leaderboard_json import leaderboard, merged, write_json
 from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
 from takevla.bench.provenance import run_facts, tree_digest, versions
+from takevla.bench.scores import BENCH2DRIVE, penalty_table
 from takevla.driver.closed_loop import Seat, drive
 from takevla.driver.driver import Driver
 from takevla.scene.plan import Observation, Plan
@@ -56,6 +57,7 @@ class _Job:
     seeds: tuple[int, ...]
     density: float
     maps_dir: Path | None
+    penalties: str  # name of a table
 
 
 @lru_cache(maxsize=1)
@@ -114,7 +116,9 @@ def run_batch(job: _Job, report: scale.Report) -> BatchResult:
     for seat in seats:
         record = records[seat.index]
         share = record.ticks / ticks
-        outcomes[seat.index] = judge(record, seat.world.route, seat.world.road_map, wall_s * share)
+        outcomes[seat.index] = judge(
+            record, seat.world.route, seat.world.road_map, wall_s * share, penalty_table(job.penalties)
+        )
     return BatchResult(tuple(outcomes), tuple(reasons), wall_s)
 
 
@@ -159,13 +163,14 @@ def evaluate(
     maps_dir: Path | None = None,
     commentary: bool = True,
     suite: str = "",
+    penalties: str = BENCH2DRIVE.name,
     show: bool = True,
 ) -> Evaluation:
     """Drive `tasks` with a driver and write `results.json`, `merged.json`, `metrics.json` and `run.json` to
     `out`.
 
     Args:
-        driver: "expert" or a checkpoint folder.
+        driver: one of `drivers.BUILT_IN` or a checkpoint folder.
         tasks: the routes, in the order of their suite.
         out: folder of the results; `batches/` in it holds finished batches.
         seeds: one for each route (a suite has them); 0 for all without.
@@ -176,6 +181,7 @@ def evaluate(
         maps_dir: folder of OpenDRIVE files for towns that are not built in.
         commentary: whether a VLA speaks before it plans.
         suite: its name, for the files.
+        penalties: name of the penalty table by which routes are scored (`scores.PENALTY_TABLES`).
         show: a progress bar with the time left.
 
     Routes that cannot be driven (off the map, unknown town) and those whose worker died again and again are
@@ -188,6 +194,7 @@ def evaluate(
     """
     start = time.monotonic()
     check_driver(driver)
+    table = penalty_table(penalties)
     if not tasks:
         raise ValueError("no routes to evaluate")
     names = [task.id for task in tasks]
@@ -198,7 +205,7 @@ def evaluate(
     if len(route_seeds) != len(tasks):
         raise ValueError(f"{len(route_seeds)} seeds for {len(tasks)} routes")
     folder = out / "batches"
-    digest = None if driver == EXPERT else tree_digest(Path(driver))
+    digest = None if driver in BUILT_IN else tree_digest(Path(driver))
     settings = {
         "driver": driver,
         "driver_digest": digest,
@@ -209,6 +216,7 @@ def evaluate(
         "seed": seed,
         "commentary": commentary,
         "batch_size": BATCH_SIZE,
+        "penalties": table.name,
     }
     begin(folder, settings | {"version": versions()["takevla"]}, resume)
 
@@ -225,6 +233,7 @@ def evaluate(
             tuple(one for _, one in batches[index]),
             density,
             maps_dir,
+            table.name,
         )
         for index in todo
     ]
@@ -251,7 +260,7 @@ def evaluate(
                 else:
                     outcomes.append(outcome)
     wall_s = time.monotonic() - start + reused_s / workers
-    found = metrics(outcomes, len(tasks), unscored, wall_s)
+    found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
     write_json(out / "results.json", leaderboard(outcomes, len(tasks)))
     write_json(out / "merged.json", merged(outcomes, len(tasks)))
     write_json(out / "metrics.json", found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from takevla.bench.outcome import RouteOutcome
 
@@ -61,6 +61,23 @@ LEADERBOARD_21 = PenaltyTable(
 PENALTY_TABLES: Mapping[str, PenaltyTable] = {
     table.name: table for table in (BENCH2DRIVE, LEADERBOARD_20, LEADERBOARD_21)
 }
+
+
+def penalty_table(name: str) -> PenaltyTable:
+    """The table of that name.
+
+    Raises:
+        ValueError: naming the tables there are.
+    """
+    if name not in PENALTY_TABLES:
+        raise ValueError(f"no penalty table {name!r}; there are {', '.join(PENALTY_TABLES)}")
+    return PENALTY_TABLES[name]
+
+
+def rescored(outcome: RouteOutcome, table: PenaltyTable) -> RouteOutcome:
+    """The outcome with penalty and score computed anew from its infractions."""
+    factor, composed = route_score(outcome.score_route, outcome.infractions, table)
+    return replace(outcome, score_penalty=factor, score_composed=composed)
 
 
 def outside_percent(message: str) -> float:

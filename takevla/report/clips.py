@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from takevla.driver.closed_loop import Seat
+from takevla.driver.closed_loop import Seat, drive
+from takevla.driver.driver import Driver
 from takevla.report.birdseye import DrawnPlan, draw_birdseye, rgb_of
 from takevla.report.gallery import POLICY_COLOUR
 from takevla.scene.geometry import to_ego, to_world
@@ -20,6 +21,7 @@ from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import TICK_US, Controls, Ego, Scene
 from takevla.takeover.commentary import commentary
 from takevla.world.camera import Camera, Rig
+from takevla.world.embedded import EmbeddedWorld
 from takevla.world.world import World
 
 CAMERA_SCALE = 3
@@ -195,6 +197,43 @@ class Film:
 
     def on_finish(self, seat: Seat) -> None:
         """Nothing: the writer closes the clip."""
+
+
+def events_of(world: World) -> list[tuple[int, str]]:
+    """What has happened in a world so far, (time_us, words); nothing of worlds that keep no record."""
+    if not isinstance(world, EmbeddedWorld):
+        return []
+    return [
+        (tick * TICK_US, event.name.lower().replace("_", " ")) for tick, event, _ in world.record().events
+    ]
+
+
+def film_route(
+    world: EmbeddedWorld, driver: Driver, path: Path, seconds: float = 0.0, every_ticks: int = 2
+) -> int:
+    """Drive a world and write the clip of it; gives the number of frames.
+
+    `seconds` stops the drive early, 0 drives to its end.
+
+    Raises:
+        ValueError: the path does not end in .mp4, or the time is negative.
+    """
+    if path.suffix != ".mp4":
+        raise ValueError(f"{path}: a clip is an .mp4 file")
+    if seconds < 0.0:
+        raise ValueError(f"{seconds:g} seconds of film: give a positive time, or 0 for the whole route")
+    camera = Camera()
+    frames = 0
+    with clip_writer(path, 1e6 / (every_ticks * TICK_US)) as append:
+
+        def counted(picture: NDArray[np.uint8]) -> None:
+            nonlocal frames
+            frames += 1
+            append(picture)
+
+        film = Film(counted, camera, every_ticks=every_ticks, events=events_of)
+        drive([Seat(0, world)], driver, camera, [film], round(seconds * 1e6) or None)
+    return frames
 
 
 def frame(

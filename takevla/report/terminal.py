@@ -18,6 +18,7 @@ from takevla.bench.judge import first_junction_percent
 from takevla.bench.leaderboard_json import read_results
 from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
+from takevla.bench.scores import penalty_table, rescored
 from takevla.bench.statistics import Interval
 from takevla.report.compare import Figure, ability_figures, figures
 from takevla.world.maps.atlas import load_town
@@ -81,6 +82,8 @@ def metrics_table(found: Mapping[str, Any], title: str) -> Table:
 
     asked, scored = found["routes_total"], found["routes_scored"]
     table.add_row("Routes scored / asked", f"{scored} / {asked}")
+    if "penalty_table" in found:
+        table.add_row("Penalty table", found["penalty_table"])
     row("Driving score, over routes asked", found["driving_score"], "driving_score")
     row("Driving score, over routes scored", found["driving_score_scored"], "driving_score_scored")
     for name, value in found["driving_score_by_table"].items():
@@ -115,6 +118,7 @@ def results_metrics(
     metric_info: Path | None = None,
     routes: Path | None = None,
     maps_dir: Path | None = None,
+    penalties: str | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """(metrics, remarks) of a leaderboard or merged result file, ours or from CARLA.
 
@@ -124,6 +128,7 @@ def results_metrics(
         metric_info: folder of `<save_name>/metric_info.json` as Bench2Drive agents write them; gives comfort.
         routes: the route file that was driven; gives the extra rule of Traffic Signs and the number asked.
         maps_dir: OpenDRIVE files of its towns.
+        penalties: name of a penalty table by which all scores are computed anew; None takes the file's.
 
     The remarks name what the file cannot tell and where it disagrees with the rules.
     """
@@ -135,17 +140,25 @@ def results_metrics(
         outcomes = [_with_comfort(one, metric_info, remarks) for one in outcomes]
     if tasks is not None:
         outcomes = _with_junctions(outcomes, tasks, maps_dir, remarks)
-    found = metrics(outcomes, file.asked)
+    if penalties is not None:
+        outcomes = [rescored(one, penalty_table(penalties)) for one in outcomes]
+    found = metrics(outcomes, file.asked, penalties=penalties or "as recorded")
     found["ttc_mean_s"] = found["ttc_coverage"] = None
     recomputed = found["driving_score_by_table"]["bench2drive"]
-    if not math.isclose(recomputed, found["driving_score"], abs_tol=1e-3):
+    if penalties is not None:
+        remarks.append(f"all driving scores are computed anew by the {penalties} table")
+    elif not math.isclose(recomputed, found["driving_score"], abs_tol=1e-3):
         by_table = found["driving_score_by_table"].items()
         remarks.append(
             f"the recorded driving score is {found['driving_score']:.4f}; from the infractions it is "
             + ", ".join(f"{value:.4f} ({name})" for name, value in by_table)
         )
     stated = file.recorded.get("driving score", file.recorded.get("score_composed"))
-    if stated is not None and not math.isclose(stated, found["driving_score"], abs_tol=1e-3):
+    if (
+        penalties is None
+        and stated is not None
+        and not math.isclose(stated, found["driving_score"], abs_tol=1e-3)
+    ):
         remarks.append(f"the file states a driving score of {stated:.4f}, its records give the value above")
     if file.asked != len(outcomes):
         remarks.append(f"{file.asked - len(outcomes)} of {file.asked} routes have no record and count 0")
@@ -196,11 +209,12 @@ def print_results(
     metric_info: Path | None = None,
     routes: Path | None = None,
     maps_dir: Path | None = None,
+    penalties: str | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Print all metrics of a result file (see `results_metrics`); gives them back as in `metrics.json`."""
     out = console or Console()
-    found, remarks = results_metrics(path, asked, metric_info, routes, maps_dir)
+    found, remarks = results_metrics(path, asked, metric_info, routes, maps_dir, penalties)
     out.print(metrics_table(found, str(path)))
     for remark in remarks:
         out.print(f"- {remark}", style="dim", markup=False, highlight=False)

@@ -12,6 +12,7 @@ import pytest
 
 from takevla.bench.leaderboard_json import read_results
 from takevla.bench.runner import evaluate, world_seed
+from takevla.bench.scores import LEADERBOARD_20, rescored
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask, write_routes
 
@@ -132,3 +133,18 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(
 
 def test_world_seeds_differ_by_route_and_by_evaluation() -> None:
     assert len({world_seed(seed, route) for seed in range(3) for route in range(3)}) == 9
+
+
+def test_routes_are_scored_by_the_table_that_was_named(tmp_path: Path) -> None:
+    """Also by a driver without a checkpoint that is not the expert."""
+    done = evaluate(
+        "blind", [short_route(0)], tmp_path, penalties="leaderboard-2.0", density=20.0, show=False
+    )
+    (one,) = read_results(tmp_path / "results.json").outcomes
+    again = rescored(one, LEADERBOARD_20)
+    assert (one.score_penalty, one.score_composed) == (again.score_penalty, again.score_composed)
+    assert done.metrics["penalty_table"] == "leaderboard-2.0"
+    assert done.metrics["driving_score"] == done.metrics["driving_score_by_table"]["leaderboard-2.0"]
+    with pytest.raises(ValueError, match="no penalty table"):
+        evaluate("blind", [short_route(0)], tmp_path / "other", penalties="mine", show=False)
+    assert not (tmp_path / "other").exists()

@@ -73,3 +73,29 @@ def test_efficiency_drops_checkpoints_above_1000_percent_and_routes_without_any(
 def test_a_percentage_message_without_percentage_is_refused() -> None:
     with pytest.raises(ValueError, match="no percentage"):
         scores.penalty({"outside_route_lanes": ["went outside"]})
+
+
+def test_a_route_scored_by_each_table() -> None:
+    events = {
+        "collisions_pedestrian": [PEDESTRIAN],
+        "red_light": [RED],
+        "outside_route_lanes": [OUTSIDE],
+        "min_speed_infractions": [slow(50.0)],
+    }
+    one = outcome(completion=80.0, infractions=events)
+    expected = {
+        "bench2drive": 80 * 0.5 * 0.7 * 0.9,
+        "leaderboard-2.0": 80 * 0.5 * 0.7 * 0.9 * (1 - 0.3 * 0.5),
+        "leaderboard-2.1": 80 * 0.9 / (1 + 1.0 + 0.4 + 0.4 * 0.5),
+    }
+    assert set(expected) == set(scores.PENALTY_TABLES)
+    for name, value in expected.items():
+        again = scores.rescored(one, scores.penalty_table(name))
+        assert again.score_composed == pytest.approx(value, abs=1e-5)
+        assert again.score_composed == pytest.approx(80.0 * again.score_penalty, abs=1e-4)
+        assert again.score_route == one.score_route
+
+
+def test_an_unknown_table_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match=r"'lb2'; there are bench2drive, leaderboard-2.0, leaderboard-2.1"):
+        scores.penalty_table("lb2")

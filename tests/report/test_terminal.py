@@ -79,3 +79,18 @@ def test_the_route_file_gives_traffic_signs_its_extra_rule(tmp_path: Path) -> No
     found, remarks = results_metrics(path, routes=tmp_path / "routes.xml")
     assert found["ability"]["Traffic_Signs"] == 100.0
     assert not any("extra rule" in remark for remark in remarks)
+
+
+def test_a_file_is_scored_anew_by_a_named_table_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_json(path, leaderboard([outcome(infractions={"red_light": [RED]}), outcome("2")], 4))
+    recorded, _ = results_metrics(path)
+    assert recorded["driving_score"] == 42.5
+    assert recorded["driving_score_scored"] == 85.0
+    assert recorded["penalty_table"] == "as recorded"
+    found, remarks = results_metrics(path, penalties="leaderboard-2.1")
+    assert abs(found["driving_score"] - (100 / 1.4 + 100) / 4) < 1e-5
+    assert found["penalty_table"] == "leaderboard-2.1"
+    assert found["success_rate"] == recorded["success_rate"] == 25.0
+    assert any("computed anew by the leaderboard-2.1 table" in remark for remark in remarks)
+    assert not any("states" in remark for remark in remarks)

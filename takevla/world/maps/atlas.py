@@ -23,6 +23,8 @@ def load_town(name: str, maps_dir: Path | None = None) -> RoadMap:
     """
     if name in ALDER_TOWNS or name in BIRCH_TOWNS:
         return _built_in(name)
+    if not name.isprintable() or name in ("", ".", "..") or name != Path(name).name:
+        raise ValueError(f"town {name[:40]!r} is no name of a map: it must not be empty or a path")
     if maps_dir is None:
         raise ValueError(
             f"town {name!r} is not built in (Alder01..Alder{len(ALDER_TOWNS):02d}, "

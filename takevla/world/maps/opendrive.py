@@ -18,6 +18,7 @@ from takevla.world.maps.curves import curve_from_points, resample
 from takevla.world.maps.draft import JunctionDraft, LaneDraft, MapDraft, turn_of
 from takevla.world.maps.opendrive_control import place_control
 from takevla.world.maps.opendrive_file import (
+    LONGEST_MAP_M,
     LONGEST_ROAD_M,
     Double,
     LaneRecord,
@@ -60,6 +61,7 @@ GUESS_ANGLE_RAD = math.radians(15.0)
 OPPOSITE_GAP_M = 1.0  # widest strip between a lane and the oncoming one that may be driven across
 
 FARTHEST_M = 100_000.0  # from the origin: beyond it float32 no longer tells centimetres
+HIGHEST_M = 10_000.0
 WIDEST_MAP_M = 40_000.0  # CARLA's largest towns are about 10 km wide
 
 LaneKey = tuple[str, int, int]  # road id, section number, lane id
@@ -83,12 +85,17 @@ def read_opendrive(path: Path | str) -> RoadMap:
     """
     path = Path(path)
     context = _Context(read_file(path), MapDraft(), {})
+    built = points = 0
     for number, road in enumerate(context.file.roads.values()):
         for section in range(len(road.sections)):
             try:
                 _add_section(context, number, road, section)
             except (ValueError, FloatingPointError, OverflowError) as error:
                 raise ValueError(f"{path}: road {road.id}: {error}") from None
+        points += sum(len(lane.points) for lane in context.draft.lanes[built:])
+        built = len(context.draft.lanes)
+        if points * POINT_SPACING_M > LONGEST_MAP_M:
+            raise ValueError(f"{path}: more than {LONGEST_MAP_M / 1000:.0f} km of lanes")
     if not any(lane.kind == LaneKind.DRIVING for lane in context.draft.lanes):
         raise ValueError(f"{path}: the map has no driving lane")
     lows, highs = zip(*((lane.points.min(axis=0), lane.points.max(axis=0)) for lane in context.draft.lanes))
@@ -157,6 +164,8 @@ def _add_lane(
     keep = np.concatenate([[True], steps > 1e-6])
     if keep.sum() < 2 or steps.sum() < SHORTEST_LANE_M:
         return None
+    if not np.abs(height).max() < HIGHEST_M:
+        raise ValueError(f"it leads higher or lower than {HIGHEST_M / 1000:.0f} km")
     if not np.isfinite(points).all() or np.abs(points).max() > FARTHEST_M:
         raise ValueError(f"it leads farther than {FARTHEST_M / 1000:.0f} km from the map's origin")
     fine = curve_from_points(points[keep])

@@ -20,6 +20,7 @@ LARGEST_FILE_BYTES = 512 * 2**20  # CARLA's largest towns have tens of megabytes
 LONGEST_ROAD_M = 100_000.0
 LONGEST_MAP_M = 5_000_000.0  # sum over lanes; CARLA's largest towns stay below 1,000 km
 LARGEST_NUMBER = 1e9
+FASTEST_MPS = 150.0
 MPS_PER_UNIT = {"mph": 0.44704, "km/h": 1.0 / 3.6, "m/s": 1.0}
 
 Double = NDArray[np.float64]
@@ -324,7 +325,7 @@ def _read_signal(element: Any) -> SignalRecord:
         figures = [_maybe(element.get(key)) for key in ("value", "subtype")]
         figure = next((value for value in figures if value is not None and value > 0.0), None)
         factor = MPS_PER_UNIT.get(element.get("unit", "km/h"), 1.0 / 3.6)
-        limit = None if figure is None else figure * factor
+        limit = None if figure is None else _believable(figure * factor)
     return SignalRecord(
         id=element.get("id", ""),
         s=_float(element, "s"),
@@ -364,7 +365,13 @@ def _speed(element: Any) -> float | None:
     value = None if element is None else _maybe(element.get("max"))
     if element is None or value is None or value <= 0.0:
         return None
-    return value * MPS_PER_UNIT.get(element.get("unit", "m/s"), 1.0)
+    return _believable(value * MPS_PER_UNIT.get(element.get("unit", "m/s"), 1.0))
+
+
+def _believable(limit_mps: float) -> float:
+    if limit_mps > FASTEST_MPS:
+        raise ValueError(f"a speed limit of {limit_mps:g} m/s is more than {FASTEST_MPS:g} m/s")
+    return limit_mps
 
 
 def _maybe(text: str | None) -> float | None:

@@ -134,6 +134,8 @@ def read_routes(path: Path | str) -> list[RouteTask]:
         name = element.get("id")
         if not name:
             raise ValueError(f"{path}: route number {len(tasks) + 1} has no id attribute")
+        if not name.isprintable():
+            raise ValueError(f"{path}: route number {len(tasks) + 1} has an id with control characters")
         seen[name] = seen.get(name, 0) + 1
         label = name if seen[name] == 1 else f"{name}{REPEAT}{seen[name]}"
         try:
@@ -147,6 +149,8 @@ def _read_route(element: Any, name: str) -> RouteTask:
     town = element.get("town") or element.get("map")
     if not town:
         raise ValueError("no town attribute")
+    if not town.isprintable():
+        raise ValueError("its town has control characters")
     positions = element.findall("./waypoints/position") or element.findall("./waypoint")
     if not 2 <= len(positions) <= MOST_KEYPOINTS:
         raise ValueError(f"{len(positions)} waypoint positions; a route has 2 to {MOST_KEYPOINTS}")

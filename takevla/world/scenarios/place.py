@@ -19,6 +19,7 @@ from takevla.world.staging import CannotStart, Site
 Points = NDArray[np.float32]  # (N, 3) m, world frame
 
 KMH = 1.0 / 3.6
+LARGEST_PARAMETER = 1e4  # m, m/s, km/h or degrees: more is a mistake of the route file
 CRUISE_SHARE = 0.72  # of the speed limit: what the reference expert drives (benchmark facts 3)
 BEND_MPS2 = 2.5  # lateral acceleration that a careful driver accepts
 SLOWING_MPS2 = 2.5
@@ -99,8 +100,8 @@ class Place:
             value = float(raw)
         except ValueError:
             value = math.nan
-        if not math.isfinite(value):
-            raise CannotStart(f"parameter {name} is not a number: {raw!r}")
+        if not abs(value) <= LARGEST_PARAMETER:
+            raise CannotStart(f"parameter {name} is no number up to {LARGEST_PARAMETER:g}: {raw[:40]!r}")
         return value
 
     def interval(self, name: str, low: float, high: float) -> tuple[float, float]:
@@ -110,8 +111,10 @@ class Place:
             first, last = float(raw.get("from", low)), float(raw.get("to", high))
         except ValueError:
             first, last = math.nan, math.nan
-        if not (math.isfinite(first) and math.isfinite(last)) or first < 0 or last < first:
-            raise CannotStart(f"parameter {name} is not an interval: {dict(raw)!r}")
+        if not 0.0 <= first <= last <= LARGEST_PARAMETER:
+            raise CannotStart(
+                f"parameter {name} is no interval up to {LARGEST_PARAMETER:g}: {str(dict(raw))[:80]}"
+            )
         return first, last
 
     def word(self, name: str, default: str) -> str:

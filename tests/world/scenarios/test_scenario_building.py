@@ -135,7 +135,7 @@ def test_an_unknown_type_cannot_start() -> None:
 
 def test_a_parameter_that_is_no_number_cannot_start() -> None:
     site = dataclasses.replace(site_of("Accident"), parameters={"distance": {"value": "far"}})
-    with pytest.raises(CannotStart, match="distance is not a number"):
+    with pytest.raises(CannotStart, match="distance is no number"):
         build_scenario(site)
 
 
