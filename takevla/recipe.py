@@ -56,7 +56,7 @@ class Recipe:
     rounds: int = 1
     rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 44))
     starts_per_route: int = 3
-    collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 66))
+    collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     dream: DreamConfig = field(default_factory=DreamConfig)

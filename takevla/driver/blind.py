@@ -64,7 +64,7 @@ class BlindDriver:
             speed = min(speed, float(np.sqrt(BEND_MPS2 / bend.max())))
         speed = min(speed, observation.speed_mps + SPEED_UP_MPS)
         ahead_m = np.arange(1.0, ROUTE_POINTS + 1)
-        waypoints_m = speed * WAYPOINT_PERIOD_US * 1e-6 * np.arange(1, SPEED_WAYPOINTS + 1)
+        waypoints_m = speed * WAYPOINT_PERIOD_US * 1e-6 * np.arange(1.0, SPEED_WAYPOINTS + 1)
         path = _route_ego(observation) if self.turns else np.array([[0.0, 0.0], [BEYOND_M, 0.0]])
         return Plan(_along(path, ahead_m), _along(path, waypoints_m))
 

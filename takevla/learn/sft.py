@@ -44,7 +44,7 @@ class SftConfig:
     Weights: `trainable` (LoRA or full, vision or not).
     """
 
-    draws: int = 6_400
+    draws: int = 12_800
     pretraining_ratio: float = 0.6
     pre_takeover_ratio: float = 0.15
     takeover_ratio: float = 0.25
