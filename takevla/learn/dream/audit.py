@@ -44,7 +44,7 @@ class Audit:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AuditLimits:
     """How true dreams must be before anything is learned from them; a rate that could not be judged passes.
 
@@ -73,7 +73,9 @@ class AuditLimits:
         """ValueError that names every limit broken."""
         lines = self.broken(report)
         if lines:
-            raise ValueError(f"the dreams are not true enough to learn from (dream.limits): {'; '.join(lines)}")
+            raise ValueError(
+                f"the dreams are not true enough to learn from (dream.limits): {'; '.join(lines)}"
+            )
 
 
 def plan_measures(scene: DreamScene, plan: Plan, steps: int | None = None) -> Measures:
@@ -100,7 +102,8 @@ def _collides(scene: DreamScene, policy: Measures) -> bool:
 
 def _follows_badly(scene: DreamScene, policy: Measures) -> bool:
     """The event of the trigger's detail: a short headway while closing, or a wheel or course apart from the
-    expert's.  Without a detail, or failing that: a contact, an alarm of time-to-collision or a lost course."""
+    expert's.  Without a detail, or failing that: a contact, an alarm of time-to-collision or a lost course.
+    """
     alarm = np.isfinite(policy.collision_s[0]) or policy.ttc_s[0] < CLOSE_TTC_S
     if scene.detail == HEADWAY:
         return bool(alarm or _closes_in(scene, policy))

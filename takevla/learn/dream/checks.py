@@ -95,7 +95,8 @@ def _zone(raster, x, y, c, s, length, width):  # type: ignore[no-untyped-def]
 @njit(inline="always")
 def _is_fault(zone, dx, dy, c, s, v, length, width, ac, as_, av, al, aw):  # type: ignore[no-untyped-def]
     """NAVSIM's at-fault collision: not when the ego stands or is hit from behind; when the other stands,
-    when the ego's front meets it; sideways only off the road or in several lanes."""
+    when the ego's front meets it; sideways only off the road or in several lanes.
+    """
     if v <= f(STOPPED_MPS):
         return False
     if av <= f(STOPPED_MPS):
@@ -220,7 +221,9 @@ def check(  # type: ignore[no-untyped-def]
                             w[_HIT * LANES + g] = hit
                             any_hit = max(any_hit, hit)
                     if any_hit > f(0.0):
-                        _judge(w, path, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result)
+                        _judge(
+                            w, path, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
+                        )
             _judge_lines(path, b, t, length, lines, closed, sign, stood, result)
         _progress(w, path, b, road, result)
 

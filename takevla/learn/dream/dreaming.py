@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import PlanDistribution, ResidualHead
 from takevla.learn.dream.audit import Audit, AuditLimits, audit, expert_is_safe, fails_as_recorded
-from takevla.learn.dream.grpo import adapt_kl_weight, clipped_loss, group_advantages
+from takevla.learn.dream.dpo import nearest_modes, preference_loss
+from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reconstruct import rebuild
 from takevla.learn.dream.reward import Reward, preset
 from takevla.learn.dream.scenes import STEP_S, DreamScene
@@ -46,13 +47,16 @@ class DreamConfig:
     Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream),
     `reacting` (share of the moving vehicles that brake for the ego; the others replay their record),
     `limits` (how true the dreams must be for learning to begin).
-    Learning: `reward` (preset), `terms` (terms of your own: dotted path to weight), `group` (plans per scene), `updates`, `passes` (gradient steps per update),
+    Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
+    `reward` (preset), `terms` (terms of your own: dotted path to weight), `group` (plans per scene), `updates`, `passes` (gradient steps per update),
     `learning_rate`, `clip`.
     Trust: `kl_weight` of the KL to the supervised policy in the dreamed scenes; `anchors`, ordinary frames on
     which the policy is held near it too, by a weight that starts at `anchor_weight` and adapts so that their
     mean KL stays about `anchor_kl` (nats).
     """
 
+    method: Literal["grpo", "dpo"] = "grpo"
+    dpo_beta: float = 0.1
     reward: str = "pdm"
     starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
     horizon_s: float = 4.0
@@ -219,6 +223,7 @@ class Dreamer:
         with torch.no_grad():
             self._scene_start = _detached(self.head(base.features))
             self._anchor_start = _detached(self.head(anchor))
+        self._pairs = self._preferences() if config.method == "dpo" else None
 
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
         """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
@@ -230,6 +235,33 @@ class Dreamer:
             total[row], _ = self.reward(measures)
             failed[row] = ~measures.safe
         return total, failed
+
+    def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(S, 2, MODES) latents of the expert's plan and the frozen one, and their log-probabilities (S, 2)."""
+        wanted = [
+            torch.from_numpy(np.stack([getattr(scene.expert_plan, name) for scene in self.scenes]))
+            for name in ("route_ego", "waypoints_ego")
+        ]
+        z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted)
+        pairs = torch.stack([z, torch.zeros_like(z)], dim=1)
+        return pairs, residual.log_prob(self._scene_start, pairs)
+
+    def _objective(
+        self, new: PlanDistribution, z: torch.Tensor, old: torch.Tensor, advantages: Advantages
+    ) -> torch.Tensor:
+        """The loss of the chosen method on the dreamed scenes, the KL to the supervised policy included."""
+        config, moved = self.config, residual.kl(new, self._scene_start)
+        if self._pairs is None:
+            return clipped_loss(
+                residual.log_prob(new, z), old, advantages, moved,
+                clip=config.clip, kl_weight=config.kl_weight,
+            )  # fmt: skip
+        pairs, reference = self._pairs
+        density = residual.log_prob(new, pairs)
+        loss = preference_loss(
+            density[:, 0], density[:, 1], reference[:, 0], reference[:, 1], beta=config.dpo_beta
+        )
+        return loss + config.kl_weight * moved.mean()
 
     def step(self) -> None:
         """Sample, roll out, reward, and move the head; one row is added to `curves`."""
@@ -245,10 +277,7 @@ class Dreamer:
             new = self.head(self.base.features)
             held = self._anchor_kl()
             moved = residual.kl(new, self._scene_start)
-            loss = clipped_loss(
-                residual.log_prob(new, z), old_log_prob, advantages, moved,
-                clip=config.clip, kl_weight=config.kl_weight,
-            ) + self.anchor_weight * held  # fmt: skip
+            loss = self._objective(new, z, old_log_prob, advantages) + self.anchor_weight * held
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()

@@ -167,9 +167,7 @@ def _project(w):  # type: ignore[no-untyped-def]
     for g in range(LANES):
         dx = (w[_BX * LANES + g] - w[_AX * LANES + g]) * _PER_SPACING
         dy = (w[_BY * LANES + g] - w[_AY * LANES + g]) * _PER_SPACING
-        along = (w[_X * LANES + g] - w[_AX * LANES + g]) * dx + (
-            w[_Y * LANES + g] - w[_AY * LANES + g]
-        ) * dy
+        along = (w[_X * LANES + g] - w[_AX * LANES + g]) * dx + (w[_Y * LANES + g] - w[_AY * LANES + g]) * dy
         u = w[_U * LANES + g]
         k = np.floor(u * _PER_SPACING)
         w[_U * LANES + g] = max(k * _SPACING + along / max(dx * dx + dy * dy, f(1e-6)), f(0.0))

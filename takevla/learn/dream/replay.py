@@ -55,7 +55,9 @@ def drive_plans(routes, waypoints, frames, begins, speed, ticks_per_step, tick_s
             out[t, 0], out[t, 1], out[t, 2], out[t, 3] = x, y, heading, v
 
 
-def replay_error(pose: Float64, speed_mps: float, controls: Float64, recorded: Float64) -> tuple[float, float]:
+def replay_error(
+    pose: Float64, speed_mps: float, controls: Float64, recorded: Float64
+) -> tuple[float, float]:
     """Greatest distance (m) and heading difference (deg) between a record (N + 1, 3) and its replay.
 
     Rows of the record that are not a number were not recorded.

@@ -95,7 +95,7 @@ class Measures:
     @property
     def comfort_share(self) -> Float:
         """(G,) share of steps inside all comfort limits."""
-        return _comfort_share(self.trajectories)
+        return comfort_share(self.trajectories)
 
     @property
     def expert_distance_m(self) -> Float:
@@ -128,7 +128,9 @@ def measure(scene: DreamScene, trajectories: Trajectories) -> Measures:
     """Everything the reward terms need of trajectories in a scene that is as long as they are, or longer."""
     path = trajectories.path
     if path.shape[1] - 1 > scene.steps:
-        raise ValueError(f"dream of {scene.takeover}: {path.shape[1] - 1} steps asked, {scene.steps} recorded")
+        raise ValueError(
+            f"dream of {scene.takeover}: {path.shape[1] - 1} steps asked, {scene.steps} recorded"
+        )
     key = ("expert", path.shape[1])
     if key not in scene.memory:
         scene.memory[key] = _measure(scene, expert_trajectory(scene, path.shape[1] - 1), None)
@@ -147,7 +149,9 @@ def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | N
     arrays, path, plans = scene.arrays, trajectories.path, trajectories.plans
     moved = np.empty((len(path), len(arrays.course), path.shape[1], 5, LANES), np.float32)
     if moved.size:
-        react(path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.actors, arrays.slot, moved)
+        react(
+            path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.actors, arrays.slot, moved
+        )
     if "course" not in scene.memory:
         scene.memory["course"] = _expert_course(scene)
     result = np.empty((len(path), checks.RESULT_ROWS, LANES), np.float32)
@@ -202,7 +206,8 @@ def smoothing(samples: int, window: int, derivative: int) -> Float:
     return matrix.astype(np.float32)
 
 
-def _comfort_share(trajectories: Trajectories) -> Float:
+def comfort_share(trajectories: Trajectories) -> Float:
+    """(G,) share of steps inside all six comfort limits."""
     path = trajectories.path
     samples = path.shape[1] - 1
     smooth = smoothing(samples, ACCELERATION_WINDOW, 0)

@@ -211,3 +211,21 @@ def test_dreams_that_were_cut_off_go_on_to_the_same_weights(tmp_path):
     for a, b in zip(straight_run.head.parameters(), second.head.parameters(), strict=True):
         assert torch.equal(a, b)
     assert second.curves == straight_run.curves
+
+
+def test_dreams_less_true_than_the_limits_are_refused_by_name():
+    report = audit([scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))], {})
+    assert report.recall_collision == 0.0
+    with pytest.raises(ValueError, match="recall_collision 0, at least 0.9"):
+        AuditLimits().refuse(report)
+    AuditLimits(recall_collision=0.0).refuse(report)
+
+
+def test_preferences_pull_the_plan_towards_the_experts():
+    here = scene(car=(34.0, 0.0, 0.0), expert=straight(8.0, 3.0))
+    dreamer = _dreamer([here], method="dpo", kl_weight=0.0, learning_rate=5e-3)
+    before = dreamer.before_after()
+    for _ in range(30):
+        dreamer.step()
+    after = dreamer.before_after()
+    assert after["reward_after"] > before["reward_after"] + 0.1

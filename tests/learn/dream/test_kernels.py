@@ -44,8 +44,8 @@ def test_a_dreamed_plan_drives_as_the_worlds_controller_and_bicycle_drive_it(spe
     dreamed = roll_out(scene(speed=speed), plan.route_ego[None], plan.waypoints_ego[None], 20).poses[0]
     exact = np.empty((21, 4))
     drive_plans(
-        plan.route_ego[None].astype(np.float64), plan.waypoints_ego[None].astype(np.float64), np.zeros((1, 3)),
-        np.zeros(1, np.int64), speed, 2, 0.05, exact,
+        plan.route_ego[None].astype(np.float64), plan.waypoints_ego[None].astype(np.float64),
+        np.zeros((1, 3)), np.zeros(1, np.int64), speed, 2, 0.05, exact,
     )  # fmt: skip
     assert np.hypot(*(dreamed[:, :2] - exact[:, :2]).T).max() < 0.05
     assert np.degrees(np.abs((dreamed[:, 2] - exact[:, 2] + np.pi) % (2 * np.pi) - np.pi)).max() < 0.5
@@ -74,11 +74,12 @@ def test_contacts_and_times_to_collision_are_those_that_shapely_finds():
     here = scene(car=(14.0, 1.2, 2.0))
     found = measure(here, Trajectories.of(poses))
 
-    def placed(x, y, heading, length, width):
+    def placed(x, y, heading, extent):
+        length, width = extent
         whole = box(-length / 2, -width / 2, length / 2, width / 2)
         return affinity.translate(affinity.rotate(whole, heading, origin=(0, 0), use_radians=True), x, y)
 
-    cars = [placed(*pose[0, :3], *here.actor_extent_m[0]) for pose in here.actor_pose]
+    cars = [placed(*pose[0, :3], here.actor_extent_m[0]) for pose in here.actor_pose]
     for g in range(24):
         contact = near = math.inf
         for k in range(1, STEPS + 1):
@@ -88,12 +89,12 @@ def test_contacts_and_times_to_collision_are_those_that_shapely_finds():
                 if later > STEPS or near < math.inf:
                     break
                 far = 0.1 * TTC_SPACING_STEPS * offset * v
-                ego = placed(x + far * np.cos(heading), y + far * np.sin(heading), heading, *here.ego_extent_m)
+                ego = placed(x + far * np.cos(heading), y + far * np.sin(heading), heading, here.ego_extent_m)
                 dx, dy = here.actor_pose[later, 0, :2] - (x, y)
                 forward = dx * np.cos(heading) + dy * np.sin(heading)
                 if ego.intersects(cars[later]) and forward > np.cos(np.radians(30)) * np.hypot(dx, dy):
                     near = 0.1 * k
-            if contact == math.inf and placed(x, y, heading, *here.ego_extent_m).intersects(cars[k]):
+            if contact == math.inf and placed(x, y, heading, here.ego_extent_m).intersects(cars[k]):
                 contact = 0.1 * k
         assert found.collision_s[g] == pytest.approx(contact, abs=1e-4)
         if contact == math.inf:  # beside the road the ego need not look only ahead
@@ -119,7 +120,7 @@ def test_no_at_fault_collision_is_0_for_a_car_half_for_a_static_thing_and_1_for_
 
 
 def test_time_to_collision_fails_within_a_second_of_a_leader_and_not_beside_one():
-    assert time_to_collision(measure(scene(car=(13.0, 0.0, 0.0)), _along(2.0))).value[0] == 0.0
+    assert time_to_collision(measure(scene(car=(12.0, 0.0, 0.0)), _along(2.0))).value[0] == 0.0
     assert time_to_collision(measure(scene(car=(16.0, 0.0, 2.0)), _along(2.0))).value[0] == 1.0
     assert time_to_collision(measure(scene(car=(10.0, 3.0, 0.0)), _along(4.0))).value[0] == 1.0
 
