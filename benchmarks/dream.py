@@ -130,11 +130,11 @@ def arithmetic(here: DreamScene, steps: int) -> float:
             if k > steps:
                 break
             far = STEP_S * TTC_SPACING_STEPS * offset * path[:, t, PATH_SPEED]
+            near = np.ones((len(path), ACTORS), np.bool_)
             for centre, turn, column in ((PATH_X, PATH_COS, 0), (PATH_Y, PATH_SIN, 1)):
                 at = path[:, t, centre] + far * path[:, t, turn]
                 other = here.arrays.actors[k, :, column]
-                close = (other > at.min(1)[:, None] - reach) & (other < at.max(1)[:, None] + reach)
-                near = close if column == 0 else near & close
+                near &= (other > at.min(1)[:, None] - reach) & (other < at.max(1)[:, None] + reach)
             tests += int(near.sum()) * LANES
     return TICKS_PER_STEP * TICK_OPERATIONS + STEP_OPERATIONS + BOX_OPERATIONS * tests / (PLANS * steps)
 

@@ -17,7 +17,7 @@ Z_LIMIT = 3.0  # a preferred plan farther out than this cannot be reached by the
 
 
 def nearest_modes(route: Tensor, waypoints: Tensor, wanted_route: Tensor, wanted_waypoints: Tensor) -> Tensor:
-    """(S, MODES): the z that bends plans (S, 20, 2), (S, 10, 2) nearest to the wanted ones, by least squares."""
+    """(S, MODES): the z that bends plans (S, 20, 2), (S, 10, 2) nearest to the wanted ones."""
     with torch.enable_grad():
         z = torch.zeros(len(route), residual.MODES, requires_grad=True)
         descent = torch.optim.Adam([z], lr=DESCENT_RATE)
@@ -40,7 +40,7 @@ def preference_loss(
     *,
     beta: float,
 ) -> Tensor:
-    """Mean of -log sigmoid(beta x margin) for log-probabilities (S,); log 2 where policy and reference agree."""
+    """Mean of -log sigmoid(beta x margin), log-probabilities (S,); log 2 where policy and reference agree."""
     for name, value in (("preferred", preferred), ("rejected", rejected)):
         if value.shape != reference_preferred.shape or not torch.isfinite(value).all():
             raise ValueError(f"{name} has shape {tuple(value.shape)} or values that are not finite")

@@ -48,7 +48,8 @@ class DreamConfig:
     `reacting` (share of the moving vehicles that brake for the ego; the others replay their record),
     `limits` (how true the dreams must be for learning to begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
-    `reward` (preset), `terms` (terms of your own: dotted path to weight), `group` (plans per scene), `updates`, `passes` (gradient steps per update),
+    `reward` (preset), `terms` (terms of your own: dotted path to weight),
+    `group` (plans per scene), `updates`, `passes` (gradient steps per update),
     `learning_rate`, `clip`.
     Trust: `kl_weight` of the KL to the supervised policy in the dreamed scenes; `anchors`, ordinary frames on
     which the policy is held near it too, by a weight that starts at `anchor_weight` and adapts so that their
@@ -237,7 +238,7 @@ class Dreamer:
         return total, failed
 
     def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(S, 2, MODES) latents of the expert's plan and the frozen one, and their log-probabilities (S, 2)."""
+        """(S, 2, MODES) latents of the expert's plan and the frozen one; their log-probabilities (S, 2)."""
         wanted = [
             torch.from_numpy(np.stack([getattr(scene.expert_plan, name) for scene in self.scenes]))
             for name in ("route_ego", "waypoints_ego")

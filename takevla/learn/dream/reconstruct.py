@@ -248,7 +248,7 @@ def _dream_scene(
 def _actors(
     record: list[Scene], origin: NDArray[np.float64], heading: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Poses (T, A, 4), extents (A, 2), static (A,), validity (T, A), vehicle (A,) of actors that come near."""
+    """Poses (T, A, 4), extents (A, 2), static (A,), validity (T, A), vehicle (A,) of those that come near."""
     ids: dict[int, int] = {}
     for scene in record:
         away = np.linalg.norm(scene.actors.position_world[:, :2] - origin, axis=1)

@@ -35,7 +35,7 @@ ACCELERATION_WINDOW, JERK_WINDOW = 8, 15  # samples of the Savitzky-Golay filter
 
 @dataclass(frozen=True)
 class Trajectories:
-    """G trajectories in the kernels' layout, (B, T, PATH_ROWS, LANES) float32; spare lanes repeat the last."""
+    """G trajectories in the layout of the kernels (B, T, PATH_ROWS, LANES) float32; spare lanes repeat one."""
 
     path: Float
     plans: int

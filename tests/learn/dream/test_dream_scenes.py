@@ -216,7 +216,7 @@ def test_dreams_that_were_cut_off_go_on_to_the_same_weights(tmp_path):
 def test_dreams_less_true_than_the_limits_are_refused_by_name():
     report = audit([scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))], {})
     assert report.recall_collision == 0.0
-    with pytest.raises(ValueError, match="recall_collision 0, at least 0.9"):
+    with pytest.raises(ValueError, match=r"recall_collision 0, at least 0\.9"):
         AuditLimits().refuse(report)
     AuditLimits(recall_collision=0.0).refuse(report)
 
