@@ -7,6 +7,7 @@ the box around all lanes stays clear of them, so that the cost is linear in plan
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -49,7 +50,7 @@ _PX, _PY = 5, 5 + TTC_OFFSETS
 _ROWS = 5 + 2 * TTC_OFFSETS
 _OFF, _MULTIPLE, _CROSSING = 1, 2, 4  # where the ego stands
 
-f = np.float32
+f: Any = np.float32
 _STEP = f(STEP_S)
 _INF = f(np.inf)
 

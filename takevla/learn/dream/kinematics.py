@@ -12,6 +12,7 @@ tests hold it against the originals tick by tick.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -58,7 +59,7 @@ _X, _Y, _H, _V, _C, _S, _U, _WANTED, _LAST, _SPEED_SUM, _ERROR, _AX, _AY, _BX, _
 _STEERS = 15
 _ROWS = _STEERS + STEER_WINDOW
 
-f = np.float32
+f: Any = np.float32
 _K = tuple(f(value) for value in THROTTLE_FIT)
 _B = tuple(f(value) for value in BRAKE_FIT)
 _PI, _HALF_PI, _PER_HALF_PI = f(math.pi), f(math.pi / 2), f(2 / math.pi)

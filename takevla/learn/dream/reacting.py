@@ -8,6 +8,7 @@ overtakes it.  Where no ego interferes it is its record, to the bit.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -21,7 +22,7 @@ SAME_WAY_COS = 0.5  # an ego within 60 deg of the course goes the same way
 STANDING_MPS = 0.5  # an ego slower than this blocks the course however it is turned
 ON_LOG_M = 1e-3  # behind its record by less, an actor is on it
 
-f = np.float32
+f: Any = np.float32
 _STEP, _PER_SPACING = f(STEP_S), f(1 / COURSE_SPACING_M)
 
 

@@ -35,7 +35,7 @@ ACCELERATION_WINDOW, JERK_WINDOW = 8, 15  # samples of the Savitzky-Golay filter
 
 @dataclass(frozen=True)
 class Trajectories:
-    """G trajectories in the layout of the kernels (B, T, PATH_ROWS, LANES) float32; spare lanes repeat one."""
+    """G trajectories in the layout of the kernels (B, T, PATH_ROWS, LANES); the last fills up."""
 
     path: Float
     plans: int
