@@ -1,4 +1,4 @@
-"""Speed of dreams: trajectories and ego steps per CPU second, rolled out and rewarded, on one core.
+"""Speed of dreams: trajectories and ego steps per CPU second, rolled out and rewarded in full, on one core.
 
     python benchmarks/dream.py [--json FILE]
 
@@ -12,10 +12,17 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import dream_plain
 import numpy as np
+from numba import njit
+from numpy.typing import NDArray
 
+from takevla.learn.dream.checks import TTC_OFFSETS, TTC_SPACING_STEPS
+from takevla.learn.dream.kinematics import LANES, PATH_COS, PATH_SIN, PATH_SPEED, PATH_X, PATH_Y
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import (
     CELL_M,
@@ -23,12 +30,15 @@ from takevla.learn.dream.scenes import (
     RASTER_AHEAD_M,
     RASTER_BEHIND_M,
     RASTER_SIDE_M,
+    STEP_S,
     DreamScene,
 )
 from takevla.learn.dream.simulate import TICKS_PER_STEP, measure, roll_out
 from takevla.scene.plan import Plan
 
-PLANS, ACTORS, ROUNDS = 64, 20, 15
+PLANS, ACTORS, ROUNDS = 64, 20, 60
+# Float operations, counted by hand in the kernels.
+TICK_OPERATIONS, STEP_OPERATIONS, BOX_OPERATIONS = 190, 90, 36
 
 
 def straight(speed_mps: float) -> Plan:
@@ -71,38 +81,100 @@ def scene(steps: int) -> DreamScene:
     )
 
 
-def figures(steps: int) -> dict[str, float]:
-    """CPU seconds of one group of `PLANS` plans, and what follows from them."""
-    here, reward = scene(steps), preset("pdm")
+def plans(here: DreamScene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """`PLANS` plans at various speeds and offsets."""
     rng = np.random.default_rng(1)
     routes = np.tile(here.policy_plan.route_ego, (PLANS, 1, 1))
     routes[:, :, 1] += rng.normal(0, 0.5, (PLANS, 1)) * np.linspace(0, 1, 20)
     waypoints = np.tile(here.policy_plan.waypoints_ego, (PLANS, 1, 1)) * rng.uniform(0.3, 1.3, (PLANS, 1, 1))
+    return routes, waypoints.astype(np.float32)
 
-    def rolled() -> float:
+
+def seconds(work: Callable[[], object], rounds: int) -> float:
+    """Median CPU seconds of one call."""
+    work()
+    spent = []
+    for _ in range(rounds):
         start = time.process_time()
-        path = roll_out(here, routes, waypoints.astype(np.float32), steps)
-        between = time.process_time()
-        reward(measure(here, path))
-        spent.append((between - start, time.process_time() - between))
-        return 0.0
+        work()
+        spent.append(time.process_time() - start)
+    return statistics.median(spent)
 
-    spent: list[tuple[float, float]] = []
-    rolled()
-    spent.clear()
-    for _ in range(ROUNDS):
-        rolled()
-    roll_s, reward_s = (statistics.median(column) for column in zip(*spent, strict=True))
-    total = roll_s + reward_s
+
+@njit(cache=True, fastmath={"contract"})  # nothing may be folded
+def _multiply_add(values: NDArray[np.float32], rounds: int) -> None:
+    scale, shift = np.float32(0.999), np.float32(0.001)
+    for _ in range(rounds):
+        for i in range(values.shape[0]):
+            v = values[i]
+            for _ in range(16):
+                v = v * scale + shift
+            values[i] = v
+
+
+def peak_flops() -> float:
+    """Float32 multiply-adds of one core, counted as two, per second."""
+    values = np.ones(512, np.float32)
+    return 2.0 * 16 * 512 * 2000 / seconds(lambda: _multiply_add(values, 2000), 5)
+
+
+def arithmetic(here: DreamScene, steps: int) -> float:
+    """Operations an ego step asks for: a hand count, with the box tests that are left after pruning."""
+    routes, waypoints = plans(here)
+    path = roll_out(here, routes, waypoints, steps).path
+    reach = float(np.hypot(*here.arrays.ego)) + np.hypot(*here.arrays.extent.T)
+    tests = 0
+    for t in range(1, steps + 1):
+        for offset in range(TTC_OFFSETS):
+            k = t + TTC_SPACING_STEPS * offset
+            if k > steps:
+                break
+            far = STEP_S * TTC_SPACING_STEPS * offset * path[:, t, PATH_SPEED]
+            near = np.ones((len(path), ACTORS), np.bool_)
+            for centre, turn, column in ((PATH_X, PATH_COS, 0), (PATH_Y, PATH_SIN, 1)):
+                at = path[:, t, centre] + far * path[:, t, turn]
+                other = here.arrays.actors[k, :, column]
+                near &= (other > at.min(1)[:, None] - reach) & (other < at.max(1)[:, None] + reach)
+            tests += int(near.sum()) * LANES
+    return TICKS_PER_STEP * TICK_OPERATIONS + STEP_OPERATIONS + BOX_OPERATIONS * tests / (PLANS * steps)
+
+
+def figures(steps: int, reacting: bool) -> dict[str, float]:
+    """One group of `PLANS` plans: what a core does in a second, and where the time goes."""
+    here, reward = scene(steps), preset("pdm")
+    if reacting:
+        here = replace(here, actor_reacts=np.ones(ACTORS, np.bool_))
+    routes, waypoints = plans(here)
+    rolled = roll_out(here, routes, waypoints, steps)
+    total = seconds(lambda: reward(measure(here, roll_out(here, routes, waypoints, steps))), ROUNDS)
+    rolling = seconds(lambda: roll_out(here, routes, waypoints, steps), ROUNDS)
+    measuring = seconds(lambda: measure(here, rolled), ROUNDS)
     return {
         "plans": PLANS,
         "steps": steps,
         "actors": ACTORS,
+        "reacting": float(reacting),
         "trajectories_per_s": PLANS / total,
         "ego_steps_per_s": PLANS * steps / total,
-        "ego_ticks_per_s": PLANS * steps * TICKS_PER_STEP / total,
-        "roll_out_share": roll_s / total,
+        "ns_per_ego_step": total * 1e9 / PLANS / steps,
+        "roll_out_share": rolling / total,
+        "measure_share": measuring / total,
     }
+
+
+def ratio_to_numpy(steps: int) -> float:
+    """How much longer plain NumPy and shapely take for the same group; ValueError if they disagree."""
+    here = scene(steps)
+    routes, waypoints = plans(here)
+    wide = (routes.astype(np.float64), waypoints.astype(np.float64))
+    plain = dream_plain.full(here, *wide, steps)
+    fast = measure(here, roll_out(here, routes, waypoints, steps))
+    away = np.abs(fast.trajectories.poses[..., :2] - plain["path"][..., :2]).max()
+    if away > 0.05 or not np.allclose(fast.collision_s, plain["collision_s"], atol=1e-4):
+        raise ValueError(f"the plain form and the kernels disagree ({away:.3f} m)")
+    slow = seconds(lambda: dream_plain.full(here, *wide, steps), 3)
+    reward = preset("pdm")
+    return slow / seconds(lambda: reward(measure(here, roll_out(here, routes, waypoints, steps))), ROUNDS)
 
 
 def main() -> None:
@@ -112,11 +184,24 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = [figures(20), figures(40)]
+    rows = [figures(steps, reacting) for reacting in (False, True) for steps in (20, 40)]
     for row in rows:
         print("  ".join(f"{name} {value:,.3g}" for name, value in row.items()))
+    peak, operations = peak_flops(), arithmetic(scene(40), 40)
+    content = {
+        "ego_steps_per_s_replayed": min(row["ego_steps_per_s"] for row in rows[:2]),
+        "ego_steps_per_s_reactive": min(row["ego_steps_per_s"] for row in rows[2:]),
+        "trajectories_per_s": rows[0]["trajectories_per_s"],
+        "ratio_to_numpy": min(ratio_to_numpy(20), ratio_to_numpy(40)),
+        "peak_flops_measured": peak,
+        "operations_per_ego_step": operations,
+        "share_of_peak": operations * rows[1]["ego_steps_per_s"] / peak,
+        "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
+        "python": platform.python_version(),
+        "rows": rows,
+    }
+    print("  ".join(f"{name} {value}" for name, value in content.items() if name != "rows"))
     if arguments.json:
-        content = {"machine": platform.platform(), "python": platform.python_version(), "rows": rows}
         arguments.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

@@ -246,13 +246,21 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder to start from")
     parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
+    parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
     _common(parser, None, workers=False)
     parser.add_class_arguments(DreamConfig, "dream")
 
 
 def _dream(arguments: Arguments) -> None:
-    from takevla.rounds import dream_stage
+    from takevla.rounds import audit_stage, dream_stage
 
+    if arguments.audit:
+        report = audit_stage(
+            arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed, maps_dir=arguments.maps
+        )
+        OUT.print(report.to_json())
+        arguments.dream.limits.refuse(report)
+        return
     audit = dream_stage(
         arguments.model, arguments.takeovers, arguments.out, arguments.dream,
         seed=arguments.seed, maps_dir=arguments.maps,

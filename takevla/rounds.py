@@ -41,7 +41,7 @@ from takevla.dataset.collect import (
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit
-from takevla.learn.dream.dreaming import DreamConfig, dream
+from takevla.learn.dream.dreaming import DreamConfig, dream, true_scenes
 from takevla.learn.sft import sft
 from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
 from takevla.report.page import write_report
@@ -255,6 +255,16 @@ def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[P
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
     dream_stage(model, takeovers, folder, recipe.dream, seed=recipe.seed + number)
+
+
+def audit_stage(
+    takeovers: Path, out: Path, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
+) -> Audit:
+    """How true the dreams of a dataset are, written to `out/audit.json` too."""
+    _, report = true_scenes(Dataset(takeovers), config, seed=seed, maps_dir=maps_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "audit.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+    return report
 
 
 def dream_stage(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from takevla.learn.dream.scenes import STEP_S, DreamScene
-from takevla.learn.dream.simulate import Measures, measure, roll_out
+from takevla.driver.controller import STATE_SIZE, control_step
+from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.simulate import Measures, expert_trajectory, measure, roll_out
 from takevla.scene.plan import Plan
+from takevla.takeover.triggers import HEADWAY, TriggerConfig
 
 CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
 RESTART_PROGRESS_M = 1.0  # a policy that stands gets no further than this
+TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
 EXPERT_SETS_OFF_M = 2.0  # while the expert gets at least this far
 
 
@@ -21,8 +24,8 @@ class Audit:
     """How true the dreams are; rates are None where there was nothing to judge.
 
     `recall_*` is the share of takeovers of that trigger whose recorded policy plan shows the same event
-    in the dream; `expert_success` the share of start frames from which the expert's recorded plan stays
-    free of fault.
+    in the dream; `expert_success` the share of start frames from which the expert's recorded plans, followed
+    one after another, stay free of fault; `replay_error_*` the greatest deviation of the replayed controls.
     """
 
     scenes: int
@@ -32,6 +35,8 @@ class Audit:
     recall_restart: float | None
     recall_rule: float | None
     expert_success: float | None
+    replay_error_m: float | None
+    replay_error_deg: float | None
     left_out: dict[str, int]
 
     def to_json(self) -> dict[str, object]:
@@ -39,17 +44,56 @@ class Audit:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class AuditLimits:
+    """How true dreams must be before anything is learned from them; a rate that could not be judged passes.
+
+    Least shares `recall_*` and `expert_success`; greatest `replay_error_m`, `replay_error_deg`.
+    """
+
+    recall_collision: float = 0.9
+    recall_follow: float = 0.6
+    recall_restart: float = 0.8
+    recall_rule: float = 0.8
+    expert_success: float = 0.9
+    replay_error_m: float = 0.05
+    replay_error_deg: float = 0.5
+
+    def broken(self, report: Audit) -> list[str]:
+        """One line for each limit that the report does not keep."""
+        lines = []
+        for limit in fields(self):
+            asked, found = getattr(self, limit.name), getattr(report, limit.name)
+            at_most = limit.name.startswith("replay")
+            if found is not None and (found > asked if at_most else found < asked):
+                lines.append(f"{limit.name} {found:.3g}, {'at most' if at_most else 'at least'} {asked:g}")
+        return lines
+
+    def refuse(self, report: Audit) -> None:
+        """ValueError that names every limit broken."""
+        lines = self.broken(report)
+        if lines:
+            raise ValueError(
+                f"the dreams are not true enough to learn from (dream.limits): {'; '.join(lines)}"
+            )
+
+
 def plan_measures(scene: DreamScene, plan: Plan, steps: int | None = None) -> Measures:
     """Measures of one plan rolled out for `steps` (default: as long as the record)."""
-    trajectory = roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps or scene.steps)
-    return measure(scene, trajectory)
-
-
-def is_safe(measures: Measures) -> bool:
-    """Whether the first trajectory hits nothing by its own fault, stays on the road and keeps the rules."""
-    return bool(
-        np.isinf(measures.fault_s[0]) and np.isinf(measures.offroad_s[0]) and np.isinf(measures.rule_s[0])
+    return measure(
+        scene, roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps or scene.steps)
     )
+
+
+def expert_is_safe(scene: DreamScene) -> bool:
+    """Whether the expert's recorded plans, one after another, stay free of fault in the dream."""
+    return bool(measure(scene, expert_trajectory(scene, scene.steps)).safe[0])
+
+
+def fails_as_recorded(scene: DreamScene) -> bool:
+    """Whether the recorded policy's plan shows the event that the takeover was for."""
+    same = SAME_EVENT.get(scene.trigger)
+    return same is None or same(scene, plan_measures(scene, scene.policy_plan))
 
 
 def _collides(scene: DreamScene, policy: Measures) -> bool:
@@ -57,8 +101,40 @@ def _collides(scene: DreamScene, policy: Measures) -> bool:
 
 
 def _follows_badly(scene: DreamScene, policy: Measures) -> bool:
+    """The event of the trigger's detail: a short headway while closing, or a wheel or course apart from the
+    expert's.  Without a detail, or failing that: a contact, an alarm of time-to-collision or a lost course.
+    """
     alarm = np.isfinite(policy.collision_s[0]) or policy.ttc_s[0] < CLOSE_TTC_S
-    return bool(alarm or policy.off_centre_s[0] > STEP_S or np.isfinite(policy.offroad_s[0]))
+    if scene.detail == HEADWAY:
+        return bool(alarm or _closes_in(scene, policy))
+    if scene.detail == "steer":
+        wheels = [_wheel(scene, plan) for plan in (scene.policy_plan, scene.expert_plan)]
+        return bool(abs(wheels[0] - wheels[1]) > TRIGGERS.steer_difference)
+    expert = expert_trajectory(scene, scene.steps).poses[0, 1:]
+    away = np.linalg.norm(policy.trajectories.poses[0, 1:, None, :2] - expert[None, :, :2], axis=-1).min(1)
+    return bool(alarm or np.isfinite(policy.offroad_s[0]) or away.max() > TRIGGERS.lateral_error_m)
+
+
+def _closes_in(scene: DreamScene, policy: Measures) -> bool:
+    """Whether the headway to a vehicle ahead falls below the trigger's while the ego closes on it."""
+    ego, other = policy.trajectories.poses[0][:, None], scene.actor_pose
+    dx, dy = other[..., 0] - ego[..., 0], other[..., 1] - ego[..., 1]
+    ahead = dx * np.cos(ego[..., 2]) + dy * np.sin(ego[..., 2])
+    aside = np.abs(dy * np.cos(ego[..., 2]) - dx * np.sin(ego[..., 2]))
+    gap = ahead - 0.5 * (scene.ego_extent_m[0] + scene.actor_extent_m[:, 0])
+    inside = aside < 0.5 * (scene.ego_extent_m[1] + scene.actor_extent_m[:, 1])
+    closing = ego[..., 3] - other[..., 3] >= TRIGGERS.closing_mps
+    near = (ahead > 0.0) & (gap < TRIGGERS.headway_s * ego[..., 3])
+    return bool((scene.actor_valid & inside & closing & near).any())
+
+
+def _wheel(scene: DreamScene, plan: Plan) -> float:
+    """Steering that the controller asks for at the start of a plan."""
+    steer, _, _ = control_step(
+        np.zeros(STATE_SIZE), plan.route_ego.astype(np.float64), plan.waypoints_ego.astype(np.float64),
+        np.zeros(3), scene.ego_speed_mps, 0.0,
+    )  # fmt: skip
+    return float(steer)
 
 
 def _stands(scene: DreamScene, policy: Measures) -> bool:
@@ -77,16 +153,13 @@ SAME_EVENT: dict[str, Callable[[DreamScene, Measures], bool]] = {
 }
 
 
-def audit(scenes: Sequence[DreamScene], left_out: dict[str, int]) -> Audit:
+def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int]) -> Audit:
     """Judge `scenes` (of one takeover the last start frame, nearest to the takeover, judges its recall)."""
     last = {scene.takeover: scene for scene in scenes}
     hits: dict[str, list[bool]] = {trigger: [] for trigger in SAME_EVENT}
     for scene in last.values():
         if scene.trigger in hits:
-            hits[scene.trigger].append(
-                SAME_EVENT[scene.trigger](scene, plan_measures(scene, scene.policy_plan))
-            )
-    safe = [is_safe(plan_measures(scene, scene.expert_plan)) for scene in scenes]
+            hits[scene.trigger].append(fails_as_recorded(scene))
 
     def rate(values: list[bool]) -> float | None:
         return float(np.mean(values)) if values else None
@@ -98,6 +171,8 @@ def audit(scenes: Sequence[DreamScene], left_out: dict[str, int]) -> Audit:
         recall_follow=rate(hits["follow"]),
         recall_restart=rate(hits["restart"]),
         recall_rule=rate(hits["rule"]),
-        expert_success=rate(safe),
+        expert_success=rate([expert_is_safe(scene) for scene in scenes]),
+        replay_error_m=max((scene.replay_error_m for scene in scenes), default=None),
+        replay_error_deg=max((scene.replay_error_deg for scene in scenes), default=None),
         left_out=dict(left_out),
     )

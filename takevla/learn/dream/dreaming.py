@@ -10,9 +10,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import PlanDistribution, ResidualHead
-from takevla.learn.dream.audit import Audit, audit, is_safe, plan_measures
-from takevla.learn.dream.grpo import adapt_kl_weight, clipped_loss, group_advantages
+from takevla.learn.dream.audit import Audit, AuditLimits, audit, expert_is_safe, fails_as_recorded
+from takevla.learn.dream.dpo import nearest_modes, preference_loss
+from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reconstruct import rebuild
 from takevla.learn.dream.reward import Reward, preset
 from takevla.learn.dream.scenes import STEP_S, DreamScene
@@ -43,17 +44,26 @@ STATE_EVERY = 10  # updates between two saved states
 class DreamConfig:
     """How to dream.
 
-    Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream).
-    Learning: `reward` (preset), `group` (plans per scene), `updates`, `passes` (gradient steps per update),
+    Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream),
+    `reacting` (share of the moving vehicles that brake for the ego; the others replay their record),
+    `limits` (how true the dreams must be for learning to begin).
+    Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
+    `reward` (preset), `terms` (terms of your own: dotted path to weight),
+    `group` (plans per scene), `updates`, `passes` (gradient steps per update),
     `learning_rate`, `clip`.
     Trust: `kl_weight` of the KL to the supervised policy in the dreamed scenes; `anchors`, ordinary frames on
     which the policy is held near it too, by a weight that starts at `anchor_weight` and adapts so that their
     mean KL stays about `anchor_kl` (nats).
     """
 
+    method: Literal["grpo", "dpo"] = "grpo"
+    dpo_beta: float = 0.1
     reward: str = "pdm"
     starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
     horizon_s: float = 4.0
+    reacting: float = 1.0
+    limits: AuditLimits = field(default_factory=AuditLimits)
+    terms: dict[str, float] = field(default_factory=dict)
     group: int = 16
     updates: int = 60
     passes: int = 2
@@ -69,7 +79,9 @@ class DreamConfig:
             raise ValueError(f"dream.group: {self.group} plans make no group; give 2 or more")
         if self.updates < 0 or self.passes < 1:
             raise ValueError("dream.updates must be at least 0 and dream.passes at least 1")
-        preset(self.reward)
+        if not 0.0 <= self.reacting <= 1.0:
+            raise ValueError(f"dream.reacting: {self.reacting} is no share; give 0 to 1")
+        preset(self.reward, self.terms)
 
 
 @dataclass(frozen=True)
@@ -116,20 +128,19 @@ def dream(
 
     Also writes `curves.json` (one row per update), `audit.json`, and `before_after.json` (reward and
     failure rate of the plan that drives).  Goes on from `out/state.pt` if a former call was cut off.
-    Raises ValueError when no scene can be dreamed.
+    Raises ValueError when no scene can be dreamed, or the dreams are less true than `config.limits` asks.
     """
+    scenes, report = true_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
     out.mkdir(parents=True, exist_ok=True)
-    loaded = load_checkpoint(checkpoint)
-    driver = VlaDriver(loaded.model, loaded.tokenizer)
-    rebuilt = rebuild(dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, maps_dir=maps_dir)
-    report = audit(rebuilt.scenes, rebuilt.left_out)
     _write_json(out / "audit.json", report.to_json())
-    scenes = _true_scenes(rebuilt.scenes, rebuilt.left_out)
+    config.limits.refuse(report)
     if not scenes:
-        reasons = ", ".join(f"{why}: {count}" for why, count in sorted(rebuilt.left_out.items()))
+        reasons = ", ".join(f"{why}: {count}" for why, count in sorted(report.left_out.items()))
         raise ValueError(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
+    loaded = load_checkpoint(checkpoint)
+    driver = VlaDriver(loaded.model, loaded.tokenizer)
     base = read_frames(driver, dataset, [scene.frame_row for scene in scenes])
     anchor = read_frames(driver, dataset, _anchor_rows(dataset, config.anchors, seed))
     dreamer = Dreamer(scenes, base, anchor.features, config, seed)
@@ -148,12 +159,27 @@ def dream(
     return report
 
 
-def _true_scenes(scenes: list[DreamScene], left_out: Counter[str]) -> list[DreamScene]:
-    """Scenes in which the expert's own plan stays free of fault; the others are counted."""
-    kept = [scene for scene in scenes if is_safe(plan_measures(scene, scene.expert_plan))]
-    if len(kept) < len(scenes):
-        left_out["the expert's plan fails in the dream"] += len(scenes) - len(kept)
-    return kept
+def true_scenes(
+    dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
+) -> tuple[list[DreamScene], Audit]:
+    """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
+    rebuilt = rebuild(
+        dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, reacting=config.reacting, seed=seed,
+        maps_dir=maps_dir,
+    )  # fmt: skip
+    last = {scene.takeover: scene for scene in rebuilt.scenes}
+    untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
+    kept, left_out = [], Counter(rebuilt.left_out)
+    for scene in rebuilt.scenes:
+        if not expert_is_safe(scene):
+            left_out["the expert's plans fail in the dream"] += 1
+        elif scene.takeover in untrue:
+            left_out["the recorded failure does not show in the dream"] += 1
+        elif scene.replay_error_m > config.limits.replay_error_m:
+            left_out["the record cannot be replayed"] += 1
+        else:
+            kept.append(scene)
+    return kept, audit(rebuilt.scenes, left_out)
 
 
 def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
@@ -185,7 +211,7 @@ class Dreamer:
         self.base = base
         self.anchor = anchor
         self.config = config
-        self.reward: Reward = preset(config.reward)
+        self.reward: Reward = preset(config.reward, config.terms)
         self.steps = round(config.horizon_s / STEP_S)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -198,6 +224,7 @@ class Dreamer:
         with torch.no_grad():
             self._scene_start = _detached(self.head(base.features))
             self._anchor_start = _detached(self.head(anchor))
+        self._pairs = self._preferences() if config.method == "dpo" else None
 
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
         """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
@@ -205,13 +232,37 @@ class Dreamer:
         total = np.empty(z.shape[:2], np.float32)
         failed = np.empty(z.shape[:2], np.float32)
         for row, scene in enumerate(self.scenes):
-            path = roll_out(scene, route[row].numpy(), waypoints[row].numpy(), self.steps)
-            measures = measure(scene, path)
+            measures = measure(scene, roll_out(scene, route[row].numpy(), waypoints[row].numpy(), self.steps))
             total[row], _ = self.reward(measures)
-            failed[row] = ~(
-                np.isinf(measures.fault_s) & np.isinf(measures.offroad_s) & np.isinf(measures.rule_s)
-            )
+            failed[row] = ~measures.safe
         return total, failed
+
+    def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(S, 2, MODES) latents of the expert's plan and the frozen one; their log-probabilities (S, 2)."""
+        wanted = [
+            torch.from_numpy(np.stack([getattr(scene.expert_plan, name) for scene in self.scenes]))
+            for name in ("route_ego", "waypoints_ego")
+        ]
+        z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted)
+        pairs = torch.stack([z, torch.zeros_like(z)], dim=1)
+        return pairs, residual.log_prob(self._scene_start, pairs)
+
+    def _objective(
+        self, new: PlanDistribution, z: torch.Tensor, old: torch.Tensor, advantages: Advantages
+    ) -> torch.Tensor:
+        """The loss of the chosen method on the dreamed scenes, the KL to the supervised policy included."""
+        config, moved = self.config, residual.kl(new, self._scene_start)
+        if self._pairs is None:
+            return clipped_loss(
+                residual.log_prob(new, z), old, advantages, moved,
+                clip=config.clip, kl_weight=config.kl_weight,
+            )  # fmt: skip
+        pairs, reference = self._pairs
+        density = residual.log_prob(new, pairs)
+        loss = preference_loss(
+            density[:, 0], density[:, 1], reference[:, 0], reference[:, 1], beta=config.dpo_beta
+        )
+        return loss + config.kl_weight * moved.mean()
 
     def step(self) -> None:
         """Sample, roll out, reward, and move the head; one row is added to `curves`."""
@@ -227,10 +278,7 @@ class Dreamer:
             new = self.head(self.base.features)
             held = self._anchor_kl()
             moved = residual.kl(new, self._scene_start)
-            loss = clipped_loss(
-                residual.log_prob(new, z), old_log_prob, advantages, moved,
-                clip=config.clip, kl_weight=config.kl_weight,
-            ) + self.anchor_weight * held  # fmt: skip
+            loss = self._objective(new, z, old_log_prob, advantages) + self.anchor_weight * held
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()

@@ -8,19 +8,24 @@ danger lies within the dream's horizon.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from takevla.dataset.reader import Dataset, numpy_column
+from takevla.learn.dream.replay import drive_plans, replay_error
 from takevla.learn.dream.scenes import (
     CELL_M,
     DRIVABLE,
+    JUNCTION,
+    LANE_SHIFT,
+    ONCOMING,
     RASTER_AHEAD_M,
     RASTER_BEHIND_M,
     RASTER_SIDE_M,
@@ -30,14 +35,16 @@ from takevla.learn.dream.scenes import (
 from takevla.scene.actors import ActorKind
 from takevla.scene.geometry import to_ego
 from takevla.scene.plan import Plan
-from takevla.scene.road_map import Control, LaneKind, LightState, RoadMap
+from takevla.scene.road_map import Control, Lane, LaneKind, LightState, RoadMap
 from takevla.scene.route import Route
-from takevla.scene.scene import Scene
+from takevla.scene.scene import TICK_US, Ego, Scene
 from takevla.scene.trace import trace_route
 from takevla.world.maps.atlas import load_town
 
 NEAR_M = 80.0  # actors further than this from the start cannot be met within 4 s
 STEP_US = round(STEP_S * 1e6)
+OPPOSED_COS = -0.5  # a lane that runs against the route by more than 120 deg is oncoming
+MOVES_M = 1.0  # a vehicle that gets further than this within the record can be one that reacts
 ROUTE_BEHIND_M, ROUTE_AHEAD_M = 5, 120  # points of the route kept around the ego
 
 
@@ -50,9 +57,17 @@ class Rebuilt:
 
 
 def rebuild(
-    dataset: Dataset, *, starts_s: Sequence[float], horizon_s: float, maps_dir: Path | None = None
+    dataset: Dataset,
+    *,
+    starts_s: Sequence[float],
+    horizon_s: float,
+    reacting: float = 1.0,
+    seed: int = 0,
+    maps_dir: Path | None = None,
 ) -> Rebuilt:
     """Every takeover of `dataset` as dream scenes, one for each entry of `starts_s`.
+
+    A seeded share `reacting` of the moving vehicles brakes for the ego; the others replay their record.
 
     `starts_s` are times before the takeover (s); the policy's frame nearest to each is the start.
     A start without a policy plan or whose record is shorter than `horizon_s` is left out and counted.
@@ -67,6 +82,7 @@ def rebuild(
             strict=True,
         )
     )
+    chance = np.random.default_rng([seed, 0xD])
     for takeover in dataset.takeovers.to_pylist():
         road_map = load_town(takeover["town"], maps_dir)
         route = _route(takeover["town"], tuple(keypoints[takeover["episode"]]), maps_dir)
@@ -87,13 +103,14 @@ def rebuild(
                 continue
             result.scenes.append(
                 _dream_scene(
-                    takeover["takeover"],
-                    takeover["trigger"],
+                    takeover,
                     int(row),
                     [record[i] for i in at],
                     road_map,
                     route,
                     frames,
+                    reacting,
+                    chance,
                 )
             )
     return result
@@ -105,6 +122,9 @@ class _FrameIndex:
     def __init__(self, dataset: Dataset) -> None:
         self.episode = numpy_column(dataset.frames, "episode")
         self.time_us = numpy_column(dataset.frames, "time_us")
+        self._position = dataset.column("position_world").reshape(-1, 3)
+        self._heading = numpy_column(dataset.frames, "heading_rad")
+        self._controls = dataset.frames.column("applied_controls")
         self._plans = {
             who: (dataset.column(f"{who}_route_ego"), dataset.column(f"{who}_waypoints_ego"))
             for who in ("policy", "expert")
@@ -121,6 +141,43 @@ class _FrameIndex:
         """The recorded plan of "policy" or "expert"."""
         route, waypoints = self._plans[who]
         return Plan(route[row].reshape(-1, 2), waypoints[row].reshape(-1, 2))
+
+    def expert_trajectory(self, row: int, ego: Ego, instants: int) -> NDArray[np.float32]:
+        """(T, 4) from frame `row` under the expert's plans, each followed from when it was made."""
+        end_us = self.time_us[row] + (instants - 1) * STEP_US
+        rows = self._rows[str(self.episode[row])]
+        rows = rows[(rows >= row) & (self.time_us[rows] < end_us)]
+        route, waypoints = self._plans["expert"]
+        origin, heading = ego.position_world[:2].astype(np.float64), float(ego.heading_rad)
+        frames = np.empty((len(rows), 3))
+        frames[:, :2] = to_ego(self._position[rows], origin, heading)
+        frames[:, 2] = self._heading[rows] - heading
+        out = np.empty((instants, 4))
+        drive_plans(
+            route[rows].reshape(len(rows), -1, 2).astype(np.float64),
+            waypoints[rows].reshape(len(rows), -1, 2).astype(np.float64),
+            frames,
+            (self.time_us[rows] - self.time_us[row]) // TICK_US,
+            float(ego.speed_mps),
+            STEP_US // TICK_US,
+            TICK_US * 1e-6,
+            out,
+        )
+        return out.astype(np.float32)
+
+    def replay_error(self, row: int, record: list[Scene]) -> tuple[float, float]:
+        """How far (m, deg) the applied controls from frame `row` on lead away from the record."""
+        rows = self._rows[str(self.episode[row])]
+        rows = rows[(rows >= row) & (self.time_us[rows] < record[-1].time_us)]
+        controls = np.concatenate([np.array(self._controls[int(i)].as_py()) for i in rows]).reshape(-1, 3)
+        ticks = min(len(controls), (len(record) - 1) * STEP_US // TICK_US)
+        ticks -= ticks % (STEP_US // TICK_US)
+        poses = np.array(
+            [[*scene.ego.position_world[:2], scene.ego.heading_rad] for scene in record], np.float64
+        )
+        spread = np.full((ticks + 1, 3), np.nan)
+        spread[:: STEP_US // TICK_US] = poses[: ticks // (STEP_US // TICK_US) + 1]
+        return replay_error(poses[0], float(record[0].ego.speed_mps), controls[:ticks], spread)
 
     def starts(self, episode: str, takeover_us: int, starts_s: Sequence[float]) -> list[int]:
         """Rows (ascending, unique) of frames with a policy plan nearest to each time before the takeover."""
@@ -142,24 +199,30 @@ def _route(town: str, keypoints: tuple[float, ...], maps_dir: Path | None) -> Ro
 
 
 def _dream_scene(
-    takeover: str,
-    trigger: str,
+    takeover: Mapping[str, Any],
     row: int,
     record: list[Scene],
     road_map: RoadMap,
     route: Route,
     frames: _FrameIndex,
+    reacting: float,
+    chance: np.random.Generator,
 ) -> DreamScene:
     ego = record[0].ego
     origin, heading = ego.position_world[:2].astype(np.float64), float(ego.heading_rad)
     near = route.points_world[:, :2] - origin
     at = int(np.hypot(near[:, 0], near[:, 1]).argmin())
     kept = slice(max(at - ROUTE_BEHIND_M, 0), at + ROUTE_AHEAD_M)
-    pose, extent, static, valid = _actors(record, origin, heading)
+    pose, extent, static, valid, vehicle = _actors(record, origin, heading)
+    travelled = np.linalg.norm(np.diff(pose[..., :2], axis=0), axis=-1).sum(0)
+    moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M)
+    ego_route = to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32)
+    error_m, error_deg = frames.replay_error(row, record)
     lines, closed, sign = _stop_lines(road_map, set(route.lane[kept].tolist()), record, origin, heading)
     return DreamScene(
-        takeover=takeover,
-        trigger=trigger,
+        takeover=takeover["takeover"],
+        trigger=takeover["trigger"],
+        detail=takeover["detail"],
         frame_row=row,
         ego_speed_mps=float(ego.speed_mps),
         ego_steer=float(ego.controls.steer),
@@ -168,20 +231,24 @@ def _dream_scene(
         actor_extent_m=extent,
         actor_static=static,
         actor_valid=valid,
-        route=to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32),
+        route=ego_route,
         stop_lines=lines,
         stop_closed=closed,
         stop_is_sign=sign,
-        raster=drivable_raster(road_map, origin, heading),
+        raster=drivable_raster(road_map, origin, heading, ego_route),
         policy_plan=frames.plan("policy", row),
         expert_plan=frames.plan("expert", row),
+        expert_trajectory=frames.expert_trajectory(row, ego, len(record)),
+        actor_reacts=moving & (chance.random(len(moving)) < reacting),
+        replay_error_m=error_m,
+        replay_error_deg=error_deg,
     )
 
 
 def _actors(
     record: list[Scene], origin: NDArray[np.float64], heading: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Poses (T, A, 4), extents (A, 2), static (A,) and validity (T, A) of actors that come near."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Poses (T, A, 4), extents (A, 2), static (A,), validity (T, A), vehicle (A,) of those that come near."""
     ids: dict[int, int] = {}
     for scene in record:
         away = np.linalg.norm(scene.actors.position_world[:, :2] - origin, axis=1)
@@ -190,6 +257,7 @@ def _actors(
     pose = np.zeros((len(record), len(ids), 4), np.float32)
     extent = np.zeros((len(ids), 2), np.float32)
     static = np.zeros(len(ids), np.bool_)
+    vehicle = np.zeros(len(ids), np.bool_)
     valid = np.zeros((len(record), len(ids)), np.bool_)
     for t, scene in enumerate(record):
         actors = scene.actors
@@ -200,8 +268,9 @@ def _actors(
         pose[t, slots, 3] = actors.speed_mps[rows]
         extent[slots] = actors.extent_m[rows, :2]
         static[slots] = actors.kind[rows] >= ActorKind.CONE
+        vehicle[slots] = actors.kind[rows] <= ActorKind.BICYCLE
         valid[t, slots] = True
-    return pose, extent, static, valid
+    return pose, extent, static, valid, vehicle
 
 
 def _stop_lines(
@@ -230,12 +299,19 @@ def _stop_lines(
     return np.array(ends, np.float32), np.array(closed, np.bool_).T.copy(), np.array(sign, np.bool_)
 
 
-def drivable_raster(road_map: RoadMap, origin: NDArray[np.float64], heading: float) -> NDArray[np.uint8]:
-    """The drivable area around a pose in `CELL_M` cells: rows along y, columns along x."""
-    columns = round((RASTER_BEHIND_M + RASTER_AHEAD_M) / CELL_M)
-    rows = round(2 * RASTER_SIDE_M / CELL_M)
-    picture = Image.new("L", (columns, rows))
-    draw = ImageDraw.Draw(picture)
+def drivable_raster(
+    road_map: RoadMap, origin: NDArray[np.float64], heading: float, route: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """The road around a pose in `CELL_M` cells: rows along y, columns along x.
+
+    Bits: DRIVABLE; JUNCTION; ONCOMING where a lane outside junctions runs against the nearest part of the
+    `route` (R, 2, ego frame) and none with it; from `LANE_SHIFT` on a number that tells neighbours apart.
+    """
+    size = (round((RASTER_BEHIND_M + RASTER_AHEAD_M) / CELL_M), round(2 * RASTER_SIDE_M / CELL_M))
+    layers = {bit: Image.new("L", size) for bit in (DRIVABLE, ONCOMING, JUNCTION)}
+    lanes, with_us = Image.new("L", size), Image.new("L", size)
+    draws = {bit: ImageDraw.Draw(layer) for bit, layer in layers.items()}
+    number, along = ImageDraw.Draw(lanes), ImageDraw.Draw(with_us)
     reach = RASTER_AHEAD_M + RASTER_SIDE_M
     for lane in road_map.lanes:
         if lane.kind == LaneKind.SIDEWALK:
@@ -250,7 +326,27 @@ def drivable_raster(road_map: RoadMap, origin: NDArray[np.float64], heading: flo
             * np.stack([-np.sin(lane.heading_rad), np.cos(lane.heading_rad)], axis=1)
         )
         outline = np.concatenate([points[:, :2] + side, (points[:, :2] - side)[::-1]])
-        local = to_ego(outline, origin, heading)
-        pixels = (local + np.array([RASTER_BEHIND_M, RASTER_SIDE_M])) / CELL_M
-        draw.polygon([(float(x), float(y)) for x, y in pixels], fill=DRIVABLE, outline=DRIVABLE)
-    return np.array(picture, np.uint8)
+        pixels = (to_ego(outline, origin, heading) + np.array([RASTER_BEHIND_M, RASTER_SIDE_M])) / CELL_M
+        corners = [(float(x), float(y)) for x, y in pixels]
+        draws[DRIVABLE].polygon(corners, fill=1, outline=1)
+        number.polygon(corners, fill=lane.index % (256 >> LANE_SHIFT), outline=None)
+        if lane.junction >= 0:
+            draws[JUNCTION].polygon(corners, fill=1, outline=1)
+        elif lane.kind == LaneKind.DRIVING:
+            middle = len(points) // 2
+            opposed = _runs_against(route, to_ego(points[middle, :2], origin, heading), lane, middle, heading)
+            (draws[ONCOMING] if opposed else along).polygon(corners, fill=1, outline=None)
+    bits = sum(bit * np.array(layer, np.uint8) for bit, layer in layers.items() if bit != ONCOMING)
+    oncoming = np.array(layers[ONCOMING], np.bool_) & ~np.array(with_us, np.bool_)
+    return (bits + ONCOMING * oncoming + (np.array(lanes, np.uint8) << LANE_SHIFT)).astype(np.uint8)
+
+
+def _runs_against(
+    route: NDArray[np.float32], middle_ego: NDArray[np.float64], lane: Lane, at: int, heading: float
+) -> bool:
+    nearest = int(np.hypot(*(route - middle_ego).T).argmin())
+    start = min(nearest, len(route) - 2)
+    step = route[start + 1] - route[start]
+    turn = float(lane.heading_rad[at]) - heading
+    cos = (step[0] * np.cos(turn) + step[1] * np.sin(turn)) / max(float(np.hypot(*step)), 1e-6)
+    return bool(cos < OPPOSED_COS)

@@ -4,16 +4,19 @@ A term takes the `Measures` of one scene's G trajectories and returns a contribu
 penalty, with the raw report it was made from.  Presets combine terms:
 
 - `paper`: discounted closeness to the expert's trajectory, and collision (arXiv 2603.14972).
-- `pdm`: gates times weighted terms, in the manner of NAVSIM's PDM score (benchmark facts 4), and a small
-  share for how long a failing plan endures.
+- `pdm`: gates times weighted terms with the definitions of NAVSIM's PDMS, and lights, driving direction and
+  lane keeping as in its EPDMS (benchmark facts 4), and a small share for how long a failing plan endures.
+  As in EPDMS a term on which the expert itself earns nothing counts 1.
 
-A term of your own is any function with the signature of `RewardTerm`.
+A term of your own is any function with the signature of `RewardTerm`; the recipe names it by its dotted
+path (`dream.terms`), with a weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +29,7 @@ Float = NDArray[np.float32]
 CLOSENESS_SCALE_M = 2.0  # a mean deviation of this size earns 1/e
 COLLISION_PENALTY = 1.0
 ENDURANCE_WEIGHT = 0.25
+SHORT_WRONG_WAY_M, LONG_WRONG_WAY_M = 2.0, 6.0  # driving direction (NAVSIM, benchmark facts 4)
 MIN_PROGRESS_M = 5.0  # below it progress is not judged (NAVSIM, benchmark facts 4)
 
 
@@ -63,6 +67,13 @@ def drivable_area(measures: Measures) -> TermReport:
     return TermReport(np.isinf(measures.offroad_s).astype(np.float32), measures.offroad_s)
 
 
+def driving_direction(measures: Measures) -> TermReport:
+    """EPDMS DDC: 1 below 2 m within a second in oncoming lanes, 0.5 below 6 m, else 0; raw in m."""
+    raw = measures.wrong_way_m
+    value = np.where(raw < SHORT_WRONG_WAY_M, 1.0, np.where(raw < LONG_WRONG_WAY_M, 0.5, 0.0))
+    return TermReport(value.astype(np.float32), raw)
+
+
 def stop_lines(measures: Measures) -> TermReport:
     """EPDMS TLC, and stop signs: 1 unless a closed line is crossed; raw is the time of crossing in s."""
     return TermReport(np.isinf(measures.rule_s).astype(np.float32), measures.rule_s)
@@ -84,8 +95,9 @@ def progress(measures: Measures) -> TermReport:
 
 
 def comfort(measures: Measures) -> TermReport:
-    """1 while accelerations and yaw rate stay in NAVSIM's limits; raw is the share of steps inside."""
-    return TermReport((measures.comfort_share >= 1.0).astype(np.float32), measures.comfort_share)
+    """NAVSIM C: 1 while all six limits hold (`simulate`); raw is the share of steps inside them."""
+    raw = measures.comfort_share
+    return TermReport((raw >= 1.0).astype(np.float32), raw)
 
 
 def lane_keeping(measures: Measures) -> TermReport:
@@ -100,24 +112,31 @@ def endurance(measures: Measures) -> TermReport:
     fail still teaches to fail later.
     """
     first = np.minimum(np.minimum(measures.fault_s, measures.offroad_s), measures.rule_s)
-    horizon_s = (measures.trajectory.shape[1] - 1) * STEP_S
+    horizon_s = (measures.trajectories.path.shape[1] - 1) * STEP_S
     return TermReport(np.minimum(first / horizon_s, 1.0).astype(np.float32), first)
 
 
 @dataclass(frozen=True)
 class Reward:
-    """Product of `gates` times the weighted mean of `terms`, minus `penalties`."""
+    """Product of `gates` times the weighted mean of `terms`, minus `penalties`.
+
+    With `forgive`, a gate or term on which the expert's own trajectory earns 0 counts 1 (EPDMS).
+    """
 
     gates: tuple[RewardTerm, ...]
     terms: tuple[tuple[float, RewardTerm], ...]
     penalties: tuple[tuple[float, RewardTerm], ...] = ()
+    forgive: bool = False
 
     def __call__(self, measures: Measures) -> tuple[Float, dict[str, TermReport]]:
         """Total (G,) and each term's report by its function name."""
         reports: dict[str, TermReport] = {}
 
         def value(term: RewardTerm) -> Float:
-            reports[term.__name__] = report = term(measures)
+            report = term(measures)
+            if self.forgive and measures.expert is not None and _expert_value(term, measures.expert) == 0.0:
+                report = TermReport(np.ones_like(report.value), report.raw)
+            reports[term.__name__] = report
             return report.value
 
         weights = sum(weight for weight, _ in self.terms)
@@ -129,20 +148,40 @@ class Reward:
         return np.asarray(total, np.float32), reports
 
 
+def _expert_value(term: RewardTerm, expert: Measures) -> float:
+    if term not in expert.memory:
+        expert.memory[term] = float(term(expert).value[0])
+    return expert.memory[term]
+
+
 PRESETS: dict[str, Reward] = {
     "paper": Reward(
         gates=(), terms=((1.0, expert_closeness),), penalties=((COLLISION_PENALTY, no_collision),)
     ),
     "pdm": Reward(
-        gates=(no_at_fault_collision, drivable_area, stop_lines),
+        gates=(no_at_fault_collision, drivable_area, driving_direction, stop_lines),
         terms=((5.0, time_to_collision), (5.0, progress), (2.0, comfort), (2.0, lane_keeping)),
         penalties=((ENDURANCE_WEIGHT, endurance),),
+        forgive=True,
     ),
 }
 
 
-def preset(name: str) -> Reward:
-    """The reward of that name; ValueError names the presets there are."""
+def preset(name: str, terms: Mapping[str, float] | None = None) -> Reward:
+    """The reward of that name, with terms of your own added: dotted path to weight.
+
+    ValueError names the presets there are, or the path that leads to no function.
+    """
     if name not in PRESETS:
         raise ValueError(f"dream.reward: no preset '{name}'; there are {', '.join(sorted(PRESETS))}")
-    return PRESETS[name]
+    added = tuple((weight, _term_at(path)) for path, weight in (terms or {}).items())
+    return replace(PRESETS[name], terms=PRESETS[name].terms + added)
+
+
+def _term_at(path: str) -> RewardTerm:
+    module, _, name = path.rpartition(".")
+    try:
+        term: RewardTerm = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"dream.terms: '{path}' leads to no function ({error})") from error
+    return term

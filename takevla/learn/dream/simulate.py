@@ -1,55 +1,73 @@
 """Roll plans out in a dream scene and measure what happens to them.
 
 Plan, controller and ego dynamics are those of the embedded world, at its 20 Hz; the other actors
-replay their record.  The kernels take one scene and a batch of G plans; their cost is linear in
-plans x steps x near actors.
+replay their record or react to the ego (`reacting.py`).  One call takes one scene and G plans; its cost
+is linear in plans x steps x near actors.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from takevla.driver.controller import STATE_SIZE, control_step
-from takevla.learn.dream.scenes import (
-    CELL_M,
-    DRIVABLE,
-    RASTER_BEHIND_M,
-    RASTER_SIDE_M,
-    STEP_S,
-    DreamScene,
-)
-from takevla.scene.geometry import boxes_overlap, project_on_polyline, segments_cross
+from takevla.learn.dream import checks, kinematics
+from takevla.learn.dream.kinematics import LANES, PATH_HEADING, PATH_ROWS, PATH_SPEED, SPACING_M
+from takevla.learn.dream.reacting import react
+from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.scene.scene import TICK_US
-from takevla.world.dynamics import next_pose, next_speed
 
 Float = NDArray[np.float32]
 Points = NDArray[np.floating]
 
 TICKS_PER_STEP = round(STEP_S * 1e6 / TICK_US)
-STANDING_MPS = 0.1  # a stop sign asks for less (leaderboard, benchmark facts 1.4)
-SIGN_REACH_M = 4.0  # as near to its line (leaderboard, benchmark facts 1.4)
-STOPPED_MPS = 0.05  # slower than this the ego is not at fault (NAVSIM, benchmark facts 4)
-TTC_OFFSETS = 3  # projections at 0.3, 0.6 and 0.9 s (NAVSIM, benchmark facts 4)
-TTC_SPACING_STEPS = 3
-LON_ACCELERATION_MPS2 = (-4.05, 2.40)  # nuPlan comfort limits (benchmark facts 1.7)
-LAT_ACCELERATION_MPS2 = 4.89
-YAW_RATE_RADPS = 0.95
-OFF_CENTRE_M = 0.5  # lane keeping (EPDMS, benchmark facts 4)
-LOOK_M = 15  # the controller looks up to 10.5 m ahead
-EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
 DISCOUNT_PER_STEP = 0.97  # of the distance to the expert's trajectory; half weight after 2.3 s
+# Comfort: six limits and their smoothing (NAVSIM, benchmark facts 1.7 and 4).
+LON_ACCELERATION_MPS2 = (-4.05, 2.40)
+LAT_ACCELERATION_MPS2 = 4.89
+JERK_MPS3, LON_JERK_MPS3 = 8.37, 4.13
+YAW_RATE_RADPS, YAW_ACCELERATION_RADPS2 = 0.95, 1.93
+ACCELERATION_WINDOW, JERK_WINDOW = 8, 15  # samples of the Savitzky-Golay filters of order 2
 
 
 @dataclass(frozen=True)
+class Trajectories:
+    """G trajectories in the layout of the kernels (B, T, PATH_ROWS, LANES); the last fills up."""
+
+    path: Float
+    plans: int
+
+    @property
+    def poses(self) -> Float:
+        """(G, T, 4) x, y, heading, speed at each step, start included."""
+        lanes = np.moveaxis(self.path[:, :, :4], -1, 1)
+        return lanes.reshape(-1, *lanes.shape[2:])[: self.plans]
+
+    @staticmethod
+    def of(poses: Points) -> Trajectories:
+        """The other way round."""
+        turned = np.concatenate([poses, np.cos(poses[..., 2:3]), np.sin(poses[..., 2:3])], axis=-1)
+        return Trajectories(side_by_side(turned), len(poses))
+
+
+def side_by_side(values: Points) -> Float:
+    """(G, ...) as (B, ..., LANES) float32."""
+    blocks = -(-len(values) // LANES)
+    spare = blocks * LANES - len(values)
+    if spare:
+        values = np.concatenate([values, np.repeat(values[-1:], spare, axis=0)])
+    lanes = values.reshape(blocks, LANES, *values.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(lanes, 1, -1), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
 class Measures:
     """What happened to G trajectories of one scene.  Times are since the start, inf where it never came."""
 
-    trajectory: Float  # (G, T, 4) x, y, heading, speed at each step, start included
+    trajectories: Trajectories
     collision_s: Float  # (G,) first contact with anyone
     collision_actor: NDArray[np.int32]  # (G,) row of that actor, -1 without
     fault_s: Float  # (G,) first contact that is the ego's fault
@@ -58,234 +76,150 @@ class Measures:
     rule_s: Float  # (G,) first crossing of a closed stop line
     ttc_s: Float  # (G,) first step with a contact within 1 s of constant motion
     progress_m: Float  # (G,) along the route
-    comfort_share: Float  # (G,) share of steps inside the comfort limits
     off_centre_s: Float  # (G,) longest time beside the expert's route
-    expert_distance_m: Float  # (G,) discounted mean distance to the expert's trajectory
-    expert_progress_m: float
+    wrong_way_m: Float  # (G,) greatest progress in oncoming lanes within 1 s
     safe_progress_m: float  # greatest progress of the trajectories without fault
+    expert: Measures | None  # of the expert's trajectory; None for the expert itself
+    memory: dict[object, float] = field(default_factory=dict)  # the expert's own values, by reward term
+
+    @property
+    def safe(self) -> NDArray[np.bool_]:
+        """(G,) hits nothing by its own fault, stays on the road and keeps the rules."""
+        return np.isinf(self.fault_s) & np.isinf(self.offroad_s) & np.isinf(self.rule_s)
+
+    @property
+    def expert_progress_m(self) -> float:
+        """Progress of the expert's trajectory."""
+        return float((self.expert or self).progress_m[0])
+
+    @property
+    def comfort_share(self) -> Float:
+        """(G,) share of steps inside all comfort limits."""
+        return comfort_share(self.trajectories)
+
+    @property
+    def expert_distance_m(self) -> Float:
+        """(G,) discounted mean distance to the expert's trajectory."""
+        expert = (self.expert or self).trajectories.poses[:1, 1:, :2]
+        away = np.linalg.norm(self.trajectories.poses[:, 1:, :2] - expert, axis=-1)
+        weight = DISCOUNT_PER_STEP ** np.arange(away.shape[1])
+        return ((away * weight).sum(axis=1) / weight.sum()).astype(np.float32)
 
 
-@njit(cache=True)
-def _roll_out(routes, waypoints, speed, steps, ticks_per_step, tick_s, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (G, T, 4) with x, y, heading, speed; the start is the origin."""
-    state = np.zeros(STATE_SIZE)
-    pose = np.zeros(3)
-    for g in range(routes.shape[0]):
-        state[:] = 0.0
-        pose[:] = 0.0
-        v = speed
-        out[g, 0, 0], out[g, 0, 1], out[g, 0, 2], out[g, 0, 3] = 0.0, 0.0, 0.0, v
-        for t in range(1, steps + 1):
-            for k in range(ticks_per_step):
-                age = ((t - 1) * ticks_per_step + k) * tick_s
-                steer, throttle, brake = control_step(state, routes[g], waypoints[g], pose, v, age)
-                pose[0], pose[1], pose[2] = next_pose(pose[0], pose[1], pose[2], v, steer)
-                v = next_speed(v, throttle, brake)
-            out[g, t, 0], out[g, t, 1], out[g, t, 2], out[g, t, 3] = pose[0], pose[1], pose[2], v
-
-
-@njit(cache=True)
-def _prolong(routes, road, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (G, R + K, 2): each route (R, 2), then K points along `road`, easing on to it."""
-    known = routes.shape[1]
-    heading = np.zeros(2)
-    for g in range(routes.shape[0]):
-        out[g, :known] = routes[g]
-        _, lateral, segment = project_on_polyline(road, routes[g, known - 1, 0], routes[g, known - 1, 1])
-        for k in range(known, out.shape[1]):
-            past = k - known + 1
-            i = min(segment + past, road.shape[0] - 1)
-            heading[0], heading[1] = road[i, 0] - road[i - 1, 0], road[i, 1] - road[i - 1, 1]
-            heading /= max(math.hypot(heading[0], heading[1]), 1e-6)
-            beyond = max(segment + past - i, 0) * 1.0  # the road has ended: straight on
-            left = lateral * max(0.0, 1.0 - past / EASE_M)
-            out[g, k, 0] = road[i, 0] + beyond * heading[0] - left * heading[1]
-            out[g, k, 1] = road[i, 1] + beyond * heading[1] + left * heading[0]
-
-
-def roll_out(scene: DreamScene, routes_ego: Points, waypoints_ego: Points, steps: int) -> Float:
-    """Trajectories (G, steps + 1, 4) of plans: routes (G, 20, 2), waypoints (G, 10, 2) in m.
+def roll_out(scene: DreamScene, routes_ego: Points, waypoints_ego: Points, steps: int) -> Trajectories:
+    """Trajectories of plans: routes (G, 20, 2), waypoints (G, 10, 2) in m.
 
     A dream may outlast its plan: behind the plan's last point the route goes on along the road, and the
     speed stays as the last waypoints ask.
     """
-    out = np.empty((len(routes_ego), steps + 1, 4))
-    speed_mps = scene.ego_speed_mps
-    farthest = np.linalg.norm(waypoints_ego[:, -1] - waypoints_ego[:, -3], axis=-1).max() / 0.5
-    reach = math.ceil(max(speed_mps, float(farthest)) * steps * STEP_S) + LOOK_M
-    known = np.ascontiguousarray(routes_ego, np.float64)
-    routes = np.empty((len(known), max(reach, known.shape[1]), 2))
-    _prolong(known, scene.route.astype(np.float64), routes)
-    _roll_out(
-        routes,
-        np.ascontiguousarray(waypoints_ego, np.float64),
-        float(speed_mps),
-        steps,
-        TICKS_PER_STEP,
-        TICK_US * 1e-6,
-        out,
+    reach = kinematics.reach_points(scene.ego_speed_mps, waypoints_ego, steps * STEP_S)
+    reach = max(reach, routes_ego.shape[1])
+    blocks = -(-len(routes_ego) // LANES)
+    tables = np.empty((blocks, math.ceil(reach / SPACING_M) + 2, 2, LANES), np.float32)
+    kinematics.route_tables(np.ascontiguousarray(routes_ego, np.float32), scene.route, reach, tables)
+    path = np.empty((blocks, steps + 1, PATH_ROWS, LANES), np.float32)
+    kinematics.roll(
+        tables, side_by_side(waypoints_ego), np.float32(scene.ego_speed_mps), TICKS_PER_STEP, path
     )
-    return out.astype(np.float32)
+    return Trajectories(path, len(routes_ego))
 
 
-@njit(cache=True)
-def _measure(  # type: ignore[no-untyped-def]
-    trajectory, ego_length, ego_width, pose, extent, static, valid, lines, closed, sign, raster, step_s,
-    collision, collision_actor, fault, fault_static, offroad, rule, ttc,
-):  # fmt: skip
-    plans, instants = trajectory.shape[0], trajectory.shape[1]
-    actors = pose.shape[1]
-    rows, columns = raster.shape
-    reach = 0.5 * math.hypot(ego_length, ego_width)
-    touching = np.zeros(actors, np.bool_)
-    for a in range(actors):  # whoever touches at the start was not hit by the plan
-        touching[a] = valid[0, a] and boxes_overlap(
-            0.0, 0.0, 0.0, ego_length, ego_width,
-            pose[0, a, 0], pose[0, a, 1], pose[0, a, 2], extent[a, 0], extent[a, 1],
-        )  # fmt: skip
-    stood = np.zeros(lines.shape[0], np.bool_)
-    met = np.zeros(actors, np.bool_)  # a replayed actor drives on after a contact; it counts once
-    for g in range(plans):
-        stood[:] = False
-        met[:] = touching
-        for t in range(1, instants):
-            x, y, heading, v = (
-                trajectory[g, t, 0], trajectory[g, t, 1], trajectory[g, t, 2], trajectory[g, t, 3],
-            )  # fmt: skip
-            c, s = math.cos(heading), math.sin(heading)
-            for a in range(actors):
-                if met[a] or not valid[t, a]:
-                    continue
-                ax, ay = pose[t, a, 0], pose[t, a, 1]
-                near = reach + 0.5 * math.hypot(extent[a, 0], extent[a, 1])
-                dx, dy = ax - x, ay - y
-                away = math.hypot(dx, dy)
-                if away <= near and boxes_overlap(
-                    x, y, heading, ego_length, ego_width, ax, ay, pose[t, a, 2], extent[a, 0], extent[a, 1]
-                ):
-                    met[a] = True
-                    if math.isinf(collision[g]):
-                        collision[g] = t * step_s
-                        collision_actor[g] = a
-                    from_behind = dx * c + dy * s < -0.25 * ego_length
-                    if v > STOPPED_MPS and not from_behind and math.isinf(fault[g]):
-                        fault[g] = t * step_s
-                        fault_static[g] = static[a]
-                if math.isinf(ttc[g]) and v > STOPPED_MPS and away < near + 1.0 * (v + abs(pose[t, a, 3])):
-                    for o in range(1, TTC_OFFSETS + 1):
-                        k = t + o * TTC_SPACING_STEPS
-                        if k >= instants or not valid[k, a]:
-                            break
-                        lead = o * TTC_SPACING_STEPS * step_s * v
-                        fx, fy = x + c * lead, y + s * lead
-                        ahead = (pose[k, a, 0] - x) * c + (pose[k, a, 1] - y) * s > 0.0
-                        if ahead and boxes_overlap(
-                            fx, fy, heading, ego_length, ego_width,
-                            pose[k, a, 0], pose[k, a, 1], pose[k, a, 2], extent[a, 0], extent[a, 1],
-                        ):  # fmt: skip
-                            ttc[g] = t * step_s
-                            break
-            if math.isinf(offroad[g]):
-                for corner in range(4):
-                    lx = 0.5 * ego_length * (1.0 if corner < 2 else -1.0)
-                    ly = 0.5 * ego_width * (1.0 if corner % 2 == 0 else -1.0)
-                    column = int((x + c * lx - s * ly + RASTER_BEHIND_M) / CELL_M)
-                    row = int((y + s * lx + c * ly + RASTER_SIDE_M) / CELL_M)
-                    if 0 <= row < rows and 0 <= column < columns and raster[row, column] & DRIVABLE == 0:
-                        offroad[g] = t * step_s
-                        break
-            if math.isinf(rule[g]):
-                px, py, pc, ps = (
-                    trajectory[g, t - 1, 0], trajectory[g, t - 1, 1],
-                    math.cos(trajectory[g, t - 1, 2]), math.sin(trajectory[g, t - 1, 2]),
-                )  # fmt: skip
-                front = 0.5 * ego_length
-                for i in range(lines.shape[0]):
-                    if sign[i] and v < STANDING_MPS:
-                        mx, my = 0.5 * (lines[i, 0] + lines[i, 2]), 0.5 * (lines[i, 1] + lines[i, 3])
-                        if math.hypot(x + c * front - mx, y + s * front - my) < SIGN_REACH_M:
-                            stood[i] = True
-                    if closed[t, i] and not stood[i] and segments_cross(
-                        px + pc * front, py + ps * front, x + c * front, y + s * front,
-                        lines[i, 0], lines[i, 1], lines[i, 2], lines[i, 3],
-                    ):  # fmt: skip
-                        rule[g] = t * step_s
-                        break
+def measure(scene: DreamScene, trajectories: Trajectories) -> Measures:
+    """Everything the reward terms need of trajectories in a scene that is as long as they are, or longer."""
+    path = trajectories.path
+    if path.shape[1] - 1 > scene.steps:
+        raise ValueError(
+            f"dream of {scene.takeover}: {path.shape[1] - 1} steps asked, {scene.steps} recorded"
+        )
+    key = ("expert", path.shape[1])
+    if key not in scene.memory:
+        scene.memory[key] = _measure(scene, expert_trajectory(scene, path.shape[1] - 1), None)
+    return _measure(scene, trajectories, scene.memory[key])
 
 
-@njit(cache=True)
-def _progress(trajectory, route, out):  # type: ignore[no-untyped-def]
-    start, _, _ = project_on_polyline(route, 0.0, 0.0)
-    for g in range(trajectory.shape[0]):
-        end, _, _ = project_on_polyline(route, trajectory[g, -1, 0], trajectory[g, -1, 1])
-        out[g] = end - start
-
-
-@njit(cache=True)
-def _off_centre(trajectory, route, step_s, limit_m, out):  # type: ignore[no-untyped-def]
-    for g in range(trajectory.shape[0]):
-        run = 0.0
-        for t in range(1, trajectory.shape[1]):
-            _, lateral, _ = project_on_polyline(route, trajectory[g, t, 0], trajectory[g, t, 1])
-            run = run + step_s if abs(lateral) > limit_m else 0.0
-            out[g] = max(out[g], run)
-
-
-def measure(scene: DreamScene, trajectory: Float) -> Measures:
-    """Everything the reward terms need of trajectories (G, T, 4) in a scene; T - 1 <= `scene.steps`."""
-    plans, instants, _ = trajectory.shape
-    if instants - 1 > scene.steps:
-        raise ValueError(f"dream of {scene.takeover}: {instants - 1} steps asked, {scene.steps} recorded")
-    never = [np.full(plans, np.inf) for _ in range(5)]
-    collision, fault, offroad, rule, ttc = never
-    collision_actor = np.full(plans, -1, np.int32)
-    fault_static = np.zeros(plans, np.bool_)
-    path = trajectory.astype(np.float64)
-    _measure(
-        path, float(scene.ego_extent_m[0]), float(scene.ego_extent_m[1]),
-        scene.actor_pose, scene.actor_extent_m, scene.actor_static, scene.actor_valid,
-        scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, STEP_S,
-        collision, collision_actor, fault, fault_static, offroad, rule, ttc,
-    )  # fmt: skip
+def expert_trajectory(scene: DreamScene, steps: int) -> Trajectories:
+    """The expert's recorded plans one after another, or where the scene holds none, its first alone."""
+    if len(scene.expert_trajectory):
+        return Trajectories.of(scene.expert_trajectory[None, : steps + 1])
     plan = scene.expert_plan
-    expert = roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], instants - 1).astype(np.float64)
-    progress = np.zeros(plans + 1)
-    route = scene.route.astype(np.float64)
-    _progress(np.concatenate([path, expert]), route, progress)
-    off_centre = np.zeros(plans)
-    centre = np.concatenate([np.zeros((1, 2)), scene.expert_plan.route_ego.astype(np.float64)])
-    _off_centre(path, centre, STEP_S, OFF_CENTRE_M, off_centre)
-    safe = np.isinf(fault) & np.isinf(offroad) & np.isinf(rule)
+    return roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps)
+
+
+def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | None) -> Measures:
+    arrays, path, plans = scene.arrays, trajectories.path, trajectories.plans
+    moved = np.empty((len(path), len(arrays.course), path.shape[1], 5, LANES), np.float32)
+    if moved.size:
+        react(
+            path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.actors, arrays.slot, moved
+        )
+    if "course" not in scene.memory:
+        scene.memory["course"] = _expert_course(scene)
+    result = np.empty((len(path), checks.RESULT_ROWS, LANES), np.float32)
+    checks.check(
+        path, arrays.ego, arrays.actors, arrays.valid, arrays.extent, arrays.static, arrays.slot, moved,
+        scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, scene.route,
+        scene.memory["course"], np.float32(SPACING_M), result,
+    )  # fmt: skip
+    rows = np.moveaxis(result, 1, 0).reshape(checks.RESULT_ROWS, -1)[:, :plans]
+    safe = np.isinf(rows[checks.FAULT]) & np.isinf(rows[checks.OFFROAD]) & np.isinf(rows[checks.RULE])
+    progress = rows[checks.PROGRESS]
     return Measures(
-        trajectory=trajectory,
-        collision_s=collision.astype(np.float32),
-        collision_actor=collision_actor,
-        fault_s=fault.astype(np.float32),
-        fault_static=fault_static,
-        offroad_s=offroad.astype(np.float32),
-        rule_s=rule.astype(np.float32),
-        ttc_s=ttc.astype(np.float32),
-        progress_m=progress[:-1].astype(np.float32),
-        comfort_share=_comfort_share(path),
-        off_centre_s=off_centre.astype(np.float32),
-        expert_distance_m=_expert_distance(path, expert[0]),
-        expert_progress_m=float(progress[-1]),
-        safe_progress_m=float(progress[:-1][safe].max()) if safe.any() else 0.0,
+        trajectories=trajectories,
+        collision_s=rows[checks.COLLISION],
+        collision_actor=rows[checks.COLLIDER].astype(np.int32),
+        fault_s=rows[checks.FAULT],
+        fault_static=rows[checks.FAULT_STATIC] > 0.0,
+        offroad_s=rows[checks.OFFROAD],
+        rule_s=rows[checks.RULE],
+        ttc_s=rows[checks.TTC],
+        progress_m=progress,
+        off_centre_s=rows[checks.OFF_CENTRE],
+        wrong_way_m=rows[checks.WRONG_WAY],
+        safe_progress_m=float(progress[safe].max(initial=0.0)),
+        expert=expert,
     )
 
 
-def _comfort_share(path: NDArray[np.float64]) -> Float:
-    speed, heading = path[..., 3], path[..., 2]
-    longitudinal = np.diff(speed, axis=1) / STEP_S
-    yaw_rate = np.diff(np.unwrap(heading, axis=1), axis=1) / STEP_S
-    lateral = 0.5 * (speed[:, 1:] + speed[:, :-1]) * yaw_rate
+def _expert_course(scene: DreamScene) -> Float:
+    """The expert's route (N, 2) every `SPACING_M`, prolonged along the road."""
+    length = len(scene.expert_plan.route_ego) + len(scene.route)
+    out = np.empty((1, math.ceil(length / SPACING_M), 2, LANES), np.float32)
+    route = np.ascontiguousarray(scene.expert_plan.route_ego[None], np.float32)
+    kinematics.route_tables(route, scene.route, length, out)
+    return np.ascontiguousarray(out[0, :, :, 0])
+
+
+@lru_cache(maxsize=32)
+def smoothing(samples: int, window: int, derivative: int) -> Float:
+    """(samples, samples) matrix of the Savitzky-Golay filter of order 2, `STEP_S` apart.
+
+    Near the ends the nearest whole window is fitted.
+    """
+    window = min(window, samples)
+    matrix = np.zeros((samples, samples))
+    for row in range(samples):
+        start = min(max(row - window // 2, 0), samples - window)
+        at = (np.arange(start, start + window) - row) * STEP_S
+        fit = np.linalg.pinv(np.vander(at, min(3, window), increasing=True))
+        if derivative < len(fit):
+            matrix[row, start : start + window] = fit[derivative]
+    return matrix.astype(np.float32)
+
+
+def comfort_share(trajectories: Trajectories) -> Float:
+    """(G,) share of steps inside all six comfort limits."""
+    path = trajectories.path
+    samples = path.shape[1] - 1
+    smooth = smoothing(samples, ACCELERATION_WINDOW, 0)
+    slope = smoothing(samples, JERK_WINDOW, 1)
+    speed, heading = path[:, :, PATH_SPEED], path[:, :, PATH_HEADING]
+    per_step = np.float32(1.0 / STEP_S)
+    rate = (heading[:, 1:] - heading[:, :-1]) * per_step
+    along = smooth @ ((speed[:, 1:] - speed[:, :-1]) * per_step)
+    across = smooth @ (np.float32(0.5) * (speed[:, 1:] + speed[:, :-1]) * rate)
+    jerk = slope @ np.stack([along, np.sqrt(along**2 + across**2), rate], axis=1).swapaxes(0, 1)
     low, high = LON_ACCELERATION_MPS2
-    fine = (longitudinal > low) & (longitudinal < high)
-    fine &= (np.abs(lateral) < LAT_ACCELERATION_MPS2) & (np.abs(yaw_rate) < YAW_RATE_RADPS)
-    return fine.mean(axis=1).astype(np.float32)
-
-
-def _expert_distance(path: NDArray[np.float64], expert: NDArray[np.float64]) -> Float:
-    away = np.linalg.norm(path[:, 1:, :2] - expert[None, 1:, :2], axis=-1)
-    weight = DISCOUNT_PER_STEP ** np.arange(away.shape[1])
-    return ((away * weight).sum(axis=1) / weight.sum()).astype(np.float32)
+    fine = (along > low) & (along < high) & (np.abs(across) < LAT_ACCELERATION_MPS2)
+    fine &= (np.abs(jerk[0]) < LON_JERK_MPS3) & (np.abs(jerk[1]) < JERK_MPS3)
+    fine &= (np.abs(smooth @ rate) < YAW_RATE_RADPS) & (np.abs(jerk[2]) < YAW_ACCELERATION_RADPS2)
+    return fine.mean(axis=1, dtype=np.float32).reshape(-1)[: trajectories.plans]

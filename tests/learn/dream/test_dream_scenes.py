@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from takevla.learn.dream.audit import audit, is_safe, plan_measures
+from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
 from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
 from takevla.learn.dream.reward import PRESETS, preset
 from takevla.learn.dream.scenes import (
@@ -19,7 +19,7 @@ from takevla.learn.dream.scenes import (
     RASTER_SIDE_M,
     DreamScene,
 )
-from takevla.learn.dream.simulate import measure, roll_out
+from takevla.learn.dream.simulate import Trajectories, measure, roll_out
 from takevla.scene.plan import Plan
 
 STEPS = 40
@@ -79,7 +79,7 @@ def scene(
 
 def test_a_plan_at_speed_keeps_its_speed_and_its_line():
     plan = straight(8.0)
-    path = roll_out(scene(), plan.route_ego[None], plan.waypoints_ego[None], STEPS)
+    path = roll_out(scene(), plan.route_ego[None], plan.waypoints_ego[None], STEPS).poses
     assert path[0, -1, 0] == pytest.approx(32.0, abs=2.0)
     assert abs(path[0, :, 1]).max() < 0.05
 
@@ -87,10 +87,11 @@ def test_a_plan_at_speed_keeps_its_speed_and_its_line():
 def test_a_row_of_a_batch_rolls_out_as_it_would_alone():
     plans = [straight(8.0), straight(4.0), straight(8.0, 5.0)]
     routes, waypoints = np.stack([p.route_ego for p in plans]), np.stack([p.waypoints_ego for p in plans])
-    together = roll_out(scene(), routes, waypoints, STEPS)
+    together = roll_out(scene(), routes, waypoints, STEPS).poses
     for row in range(3):
         assert np.array_equal(
-            together[row], roll_out(scene(), routes[row : row + 1], waypoints[row : row + 1], STEPS)[0]
+            together[row],
+            roll_out(scene(), routes[row : row + 1], waypoints[row : row + 1], STEPS).poses[0],
         )
 
 
@@ -101,8 +102,8 @@ def test_driving_on_hits_the_standing_car_and_braking_does_not():
     assert on.fault_s[0] == pytest.approx(contact_m / 8.0, abs=0.25)
     assert on.collision_actor[0] == 0
     assert on.ttc_s[0] < on.fault_s[0]
-    assert is_safe(braked)
-    assert not is_safe(on)
+    assert braked.safe[0]
+    assert not on.safe[0]
 
 
 def test_being_hit_from_behind_is_a_collision_but_not_the_egos_fault():
@@ -132,8 +133,8 @@ def test_a_red_line_must_not_be_crossed_and_a_sign_only_after_a_stand():
     stop_and_go[0, 1:, 3] = np.diff(x) / 0.1
     rolling = stop_and_go.copy()
     rolling[0, :, 3] = np.maximum(rolling[0, :, 3], 1.0)
-    assert np.isinf(measure(here, stop_and_go).rule_s[0])
-    assert np.isfinite(measure(here, rolling).rule_s[0])
+    assert np.isinf(measure(here, Trajectories.of(stop_and_go)).rule_s[0])
+    assert np.isfinite(measure(here, Trajectories.of(rolling)).rule_s[0])
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -210,3 +211,21 @@ def test_dreams_that_were_cut_off_go_on_to_the_same_weights(tmp_path):
     for a, b in zip(straight_run.head.parameters(), second.head.parameters(), strict=True):
         assert torch.equal(a, b)
     assert second.curves == straight_run.curves
+
+
+def test_dreams_less_true_than_the_limits_are_refused_by_name():
+    report = audit([scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))], {})
+    assert report.recall_collision == 0.0
+    with pytest.raises(ValueError, match=r"recall_collision 0, at least 0\.9"):
+        AuditLimits().refuse(report)
+    AuditLimits(recall_collision=0.0).refuse(report)
+
+
+def test_preferences_pull_the_plan_towards_the_experts():
+    here = scene(car=(34.0, 0.0, 0.0), expert=straight(8.0, 3.0))
+    dreamer = _dreamer([here], method="dpo", kl_weight=0.0, learning_rate=5e-3)
+    before = dreamer.before_after()
+    for _ in range(30):
+        dreamer.step()
+    after = dreamer.before_after()
+    assert after["reward_after"] > before["reward_after"] + 0.1

@@ -7,6 +7,7 @@ import torch
 
 from takevla.driver.vla import residual
 from takevla.driver.vla.residual import MODES, PlanDistribution
+from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import adapt_kl_weight, clipped_loss, group_advantages
 
 
@@ -116,3 +117,20 @@ def test_the_kl_weight_follows_the_kl():
     assert adapt_kl_weight(0.1, kl=1.0, target=0.1) > 0.1
     assert adapt_kl_weight(0.1, kl=0.01, target=0.1) < 0.1
     assert adapt_kl_weight(0.1, kl=0.1, target=0.1) == 0.1
+
+
+def test_the_preference_loss_starts_at_log_2_and_falls_as_the_preferred_plan_gains():
+    reference = torch.tensor([0.3, -1.0])
+    even = preference_loss(reference, reference, reference, reference, beta=0.1)
+    assert float(even) == pytest.approx(0.6931, abs=1e-4)
+    assert preference_loss(reference + 1.0, reference, reference, reference, beta=0.1) < even
+
+
+def test_the_modes_that_made_a_plan_are_found_again():
+    route = torch.stack([torch.arange(1.0, 21.0), torch.zeros(20)], dim=-1)[None]
+    waypoints = torch.stack([1.5 * torch.arange(1.0, 11.0), torch.zeros(10)], dim=-1)[None]
+    z = torch.tensor([[0.4, 0.0, 0.2, -0.5, 0.3, 0.0]])
+    bent = residual.bend(route, waypoints, z)
+    found = nearest_modes(route, waypoints, *bent)
+    for wanted, again in zip(bent, residual.bend(route, waypoints, found), strict=True):
+        assert (wanted - again).abs().max() < 0.1

@@ -1,0 +1,292 @@
+"""The ego of a dream: plan, controller and bicycle for lanes of plans side by side, in float32.
+
+`LANES` plans lie next to each other in memory, so that the compiler fills vector registers; every row of
+lanes is an affine slice of one flat work array with constant distances, so that it needs no checks for
+overlap.  Look-ups by index are short scalar loops of their own for the same reason.
+
+The law is that of `driver.controller` and `world.dynamics`, rewritten without calls into libm: the route
+is resampled to equal steps, and sine, cosine and arc tangent are polynomials of float32 accuracy.  The
+tests hold it against the originals tick by tick.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from takevla.driver.controller import (
+    BRAKE_RATIO,
+    BRAKE_SPEED_MPS,
+    LOOKAHEAD_MAX_M,
+    LOOKAHEAD_MIN_M,
+    LOOKAHEAD_OFFSET_M,
+    LOOKAHEAD_PER_KMH_M,
+    SPEED_ERROR_CLIP_MPS,
+    SPEED_KD,
+    SPEED_KI,
+    SPEED_KP,
+    SPEED_WINDOW,
+    STEER_KD,
+    STEER_KI,
+    STEER_KP,
+    STEER_WINDOW,
+    WAYPOINT_S,
+)
+from takevla.world.dynamics import (
+    BRAKE_FIT,
+    FITTED_KMH,
+    FRONT_WHEELBASE_M,
+    LEAST_THROTTLE,
+    REAR_WHEELBASE_M,
+    STEER_GAIN_RAD,
+    THROTTLE_FIT,
+    TICK_S,
+)
+
+LANES = 16  # plans side by side: one vector of AVX-512, two of AVX2
+PATH_X, PATH_Y, PATH_HEADING, PATH_SPEED, PATH_COS, PATH_SIN, PATH_ROWS = range(7)
+SPACING_M = 0.5  # of the resampled route
+EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
+PROJECTIONS_AT_START = 4  # Newton steps that find the ego on its route; one a tick keeps it there
+LOOK_M = 15  # the controller looks up to 10.5 m ahead
+
+# Rows of the work array.
+_X, _Y, _H, _V, _C, _S, _U, _WANTED, _LAST, _SPEED_SUM, _ERROR, _AX, _AY, _BX, _BY = range(15)
+_STEERS = 15
+_ROWS = _STEERS + STEER_WINDOW
+
+f: Any = np.float32
+_K = tuple(f(value) for value in THROTTLE_FIT)
+_B = tuple(f(value) for value in BRAKE_FIT)
+_PI, _HALF_PI, _PER_HALF_PI = f(math.pi), f(math.pi / 2), f(2 / math.pi)
+_SLIP = f(REAR_WHEELBASE_M / (FRONT_WHEELBASE_M + REAR_WHEELBASE_M))
+_TURN = f(TICK_S / REAR_WHEELBASE_M)
+_TICK = f(TICK_S)
+_SPACING, _PER_SPACING = f(SPACING_M), f(1 / SPACING_M)
+
+
+@njit(inline="always")
+def arc_tangent(y, x):  # type: ignore[no-untyped-def]
+    """atan2 in float32 without branches; within 2e-6 rad.  Zero at the origin."""
+    ax, ay = abs(x), abs(y)
+    big, small = max(ax, ay), min(ax, ay)
+    q = small / max(big, f(1e-20))
+    z = q * q
+    a = (
+        ((((((f(-0.0040540580) * z + f(0.0218612288)) * z - f(0.0559098861)) * z + f(0.0964200441)) * z
+        - f(0.1390853351)) * z + f(0.1994653599)) * z - f(0.3332985605)) * z + f(0.9999993329)
+    ) * q  # fmt: skip
+    a = _HALF_PI - a if ay > ax else a
+    a = _PI - a if x < f(0.0) else a
+    return -a if y < f(0.0) else a
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def prolong(route, road, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (K, 2): one step before `route` (R, 2), the route, then along `road`, easing on to it.
+
+    Behind the road's end: straight on.  Returns nothing; all float32.
+    """
+    known = route.shape[0]
+    out[0, 0] = f(2.0) * route[0, 0] - route[1, 0]
+    out[0, 1] = f(2.0) * route[0, 1] - route[1, 1]
+    out[1 : known + 1] = route
+    if out.shape[0] == known + 1:
+        return
+    px, py = route[known - 1, 0], route[known - 1, 1]
+    best, at, lateral = f(1e18), 0, f(0.0)
+    for i in range(road.shape[0] - 1):
+        dx, dy = road[i + 1, 0] - road[i, 0], road[i + 1, 1] - road[i, 1]
+        length2 = max(dx * dx + dy * dy, f(1e-12))
+        ex, ey = px - road[i, 0], py - road[i, 1]
+        share = min(max((ex * dx + ey * dy) / length2, f(0.0)), f(1.0))
+        away = (ex - share * dx) ** 2 + (ey - share * dy) ** 2
+        if away < best:
+            best, at, lateral = away, i, (dx * ey - dy * ex) / math.sqrt(length2)
+    for k in range(known + 1, out.shape[0]):
+        past = k - known
+        i = min(at + past, road.shape[0] - 1)
+        dx, dy = road[i, 0] - road[i - 1, 0], road[i, 1] - road[i - 1, 1]
+        length = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
+        dx, dy = dx / length, dy / length
+        beyond = f(max(at + past - i, 0))
+        left = lateral * max(f(0.0), f(1.0) - f(past) / f(EASE_M))
+        out[k, 0] = road[i, 0] + beyond * dx - left * dy
+        out[k, 1] = road[i, 1] + beyond * dy + left * dx
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def route_tables(routes, road, reach, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (B, N, 2, LANES): each of the G prolonged routes (G, R, 2) every `SPACING_M`.
+
+    `reach` is the number of points to prolong to.  Spare lanes repeat the last plan.
+    """
+    plans, count = routes.shape[0], out.shape[1]
+    line = np.empty((max(reach, routes.shape[1]) + 1, 2), np.float32)
+    for row in range(out.shape[0] * LANES):
+        b, g = row // LANES, row % LANES
+        if row < plans:
+            prolong(routes[row], road, line)
+        i, before, length = 0, f(0.0), f(0.0)
+        dx, dy = f(1.0), f(0.0)
+        for n in range(count):
+            s = f(n) * _SPACING
+            while before + length <= s and i < line.shape[0] - 1:
+                before += length
+                ex, ey = line[i + 1, 0] - line[i, 0], line[i + 1, 1] - line[i, 1]
+                length = math.sqrt(ex * ex + ey * ey)
+                if length > f(1e-6):
+                    dx, dy = ex / length, ey / length
+                i += 1
+            start = max(i - 1, 0)
+            out[b, n, 0, g] = line[start, 0] + dx * (s - before)
+            out[b, n, 1, g] = line[start, 1] + dy * (s - before)
+
+
+@njit(inline="always")
+def _look_up(w, tables, b, ahead):  # type: ignore[no-untyped-def]
+    """Rows A and B become the ends of the route's segment at arc length `_U` (+ `_ERROR` when ahead)."""
+    last = tables.shape[1] - 2
+    for g in range(LANES):
+        u = w[_U * LANES + g]
+        if ahead:
+            u += w[_ERROR * LANES + g]
+        k = min(int(u * _PER_SPACING), last)
+        w[_AX * LANES + g] = tables[b, k, 0, g]
+        w[_AY * LANES + g] = tables[b, k, 1, g]
+        w[_BX * LANES + g] = tables[b, k + 1, 0, g]
+        w[_BY * LANES + g] = tables[b, k + 1, 1, g]
+
+
+@njit(inline="always")
+def _project(w):  # type: ignore[no-untyped-def]
+    """One Newton step of the arc length `_U` towards the ego's foot on its route."""
+    for g in range(LANES):
+        dx = (w[_BX * LANES + g] - w[_AX * LANES + g]) * _PER_SPACING
+        dy = (w[_BY * LANES + g] - w[_AY * LANES + g]) * _PER_SPACING
+        along = (w[_X * LANES + g] - w[_AX * LANES + g]) * dx + (w[_Y * LANES + g] - w[_AY * LANES + g]) * dy
+        u = w[_U * LANES + g]
+        k = np.floor(u * _PER_SPACING)
+        w[_U * LANES + g] = max(k * _SPACING + along / max(dx * dx + dy * dy, f(1e-6)), f(0.0))
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def roll(tables, waypoints, speed, ticks_per_step, path):  # type: ignore[no-untyped-def]
+    """Fill `path` (B, T, PATH_ROWS, LANES) from the origin at `speed` (m/s).
+
+    `tables` are those of `route_tables`; `waypoints` is (B, K, 2, LANES).  All float32.
+    """
+    w = np.empty(_ROWS * LANES, np.float32)
+    missed = np.empty((SPEED_WINDOW, LANES), np.float32)
+    steps = path.shape[1] - 1
+    last = waypoints.shape[1] - 1
+    for b in range(path.shape[0]):
+        w[:] = f(0.0)
+        missed[:] = f(0.0)
+        for g in range(LANES):
+            w[_V * LANES + g] = f(speed)
+            w[_C * LANES + g] = f(1.0)
+        for _ in range(PROJECTIONS_AT_START):
+            _look_up(w, tables, b, False)
+            _project(w)
+        for row in range(PATH_ROWS):
+            for g in range(LANES):
+                path[b, 0, row, g] = w[row * LANES + g]
+        for tick in range(steps * ticks_per_step):
+            start = min(tick * TICK_S / WAYPOINT_S, last - 2.0)
+            i = int(start)
+            part = f(start - i)
+            j = min(i + 3, last)
+            for g in range(LANES):
+                ax = waypoints[b, i, 0, g] + part * (waypoints[b, i + 1, 0, g] - waypoints[b, i, 0, g])
+                ay = waypoints[b, i, 1, g] + part * (waypoints[b, i + 1, 1, g] - waypoints[b, i, 1, g])
+                bx = waypoints[b, i + 2, 0, g] + part * (waypoints[b, j, 0, g] - waypoints[b, i + 2, 0, g])
+                by = waypoints[b, i + 2, 1, g] + part * (waypoints[b, j, 1, g] - waypoints[b, i + 2, 1, g])
+                dx, dy = bx - ax, by - ay
+                w[_WANTED * LANES + g] = math.sqrt(dx * dx + dy * dy) * f(0.5 / WAYPOINT_S)
+            _look_up(w, tables, b, False)
+            _project(w)
+            for g in range(LANES):
+                ahead = f(LOOKAHEAD_PER_KMH_M * 3.6) * w[_V * LANES + g] + f(LOOKAHEAD_OFFSET_M)
+                w[_ERROR * LANES + g] = min(max(ahead, f(LOOKAHEAD_MIN_M)), f(LOOKAHEAD_MAX_M))
+            _look_up(w, tables, b, True)
+            known = f(1.0) / f(min(tick + 1, STEER_WINDOW))
+            changed = f(STEER_KD) if tick > 0 else f(0.0)
+            speed_slot = tick % SPEED_WINDOW
+            for g in range(LANES):
+                x, y, v = w[_X * LANES + g], w[_Y * LANES + g], w[_V * LANES + g]
+                c, s = w[_C * LANES + g], w[_S * LANES + g]
+                at = w[_U * LANES + g] + w[_ERROR * LANES + g]
+                part = at * _PER_SPACING
+                part = part - np.floor(part)
+                dx = w[_AX * LANES + g] + part * (w[_BX * LANES + g] - w[_AX * LANES + g]) - x
+                dy = w[_AY * LANES + g] + part * (w[_BY * LANES + g] - w[_AY * LANES + g]) - y
+                error = arc_tangent(c * dy - s * dx, c * dx + s * dy) * _PER_HALF_PI
+                change = error - w[(_STEERS + STEER_WINDOW - 1) * LANES + g]
+                mean = error
+                for k in range(STEER_WINDOW - 1):
+                    later = w[(_STEERS + k + 1) * LANES + g]
+                    w[(_STEERS + k) * LANES + g] = later
+                    mean += later
+                w[(_STEERS + STEER_WINDOW - 1) * LANES + g] = error
+                steer = f(STEER_KP) * error + f(STEER_KI) * (mean * known) + changed * change
+                steer = min(max(steer, f(-1.0)), f(1.0))
+                wheel = f(STEER_GAIN_RAD) * steer
+                z = wheel * wheel
+                tangent = wheel * (
+                    f(1.0) + z * (f(1 / 3) + z * (f(2 / 15) + z * (f(17 / 315) + z * f(62 / 2835))))
+                )
+                q = _SLIP * tangent
+                slip_cos = f(1.0) / math.sqrt(f(1.0) + q * q)
+                slip_sin = q * slip_cos
+                move = v * _TICK
+                turn = v * _TURN * slip_sin
+                z = turn * turn
+                turn_cos = f(1.0) - z * (f(0.5) - z * (f(1 / 24) - z * f(1 / 720)))
+                turn_sin = turn * (f(1.0) - z * (f(1 / 6) - z * (f(1 / 120) - z * f(1 / 5040))))
+                w[_X * LANES + g] = x + move * (c * slip_cos - s * slip_sin)
+                w[_Y * LANES + g] = y + move * (s * slip_cos + c * slip_sin)
+                w[_C * LANES + g] = c * turn_cos - s * turn_sin
+                w[_S * LANES + g] = s * turn_cos + c * turn_sin
+                w[_H * LANES + g] = w[_H * LANES + g] + turn
+            for g in range(LANES):
+                v, wanted = w[_V * LANES + g], w[_WANTED * LANES + g]
+                missing = min(max(wanted - v, f(0.0)), f(SPEED_ERROR_CLIP_MPS))
+                total = w[_SPEED_SUM * LANES + g] + (missing - missed[speed_slot, g])
+                w[_SPEED_SUM * LANES + g] = total
+                missed[speed_slot, g] = missing
+                throttle = (
+                    f(SPEED_KP) * missing
+                    + f(SPEED_KI / SPEED_WINDOW) * total
+                    + f(SPEED_KD) * (missing - w[_LAST * LANES + g])
+                )
+                w[_LAST * LANES + g] = missing
+                throttle = min(max(throttle, f(0.0)), f(1.0))
+                kmh = min(v * f(3.6), f(FITTED_KMH))
+                braked = f(0.0)
+                for k in range(6, -1, -1):
+                    braked = (braked + _B[k]) * kmh
+                t = throttle
+                driven = (
+                    kmh * (_K[0] + kmh * _K[1] + t * (_K[4] + t * _K[5]) + kmh * t * (_K[6] + t * _K[7]))
+                    + t * (_K[2] + t * _K[3])
+                )  # fmt: skip
+                change = driven - kmh if throttle >= f(LEAST_THROTTLE) else f(0.0)
+                braking = (wanted < f(BRAKE_SPEED_MPS)) | (v > f(BRAKE_RATIO) * wanted)
+                change = braked - kmh if braking else change
+                w[_V * LANES + g] = max(f(0.0), v + change * f(1 / 3.6))
+            if (tick + 1) % ticks_per_step == 0:
+                step = (tick + 1) // ticks_per_step
+                for row in range(PATH_ROWS):
+                    for g in range(LANES):
+                        path[b, step, row, g] = w[row * LANES + g]
+
+
+def reach_points(speed_mps: float, waypoints_ego: NDArray[np.floating], seconds: float) -> int:
+    """Points 1 m apart that a route needs for a dream of `seconds`, look-ahead included."""
+    farthest = np.sqrt(((waypoints_ego[:, -1] - waypoints_ego[:, -3]) ** 2).sum(-1).max()) / (2 * WAYPOINT_S)
+    return math.ceil(max(speed_mps, float(farthest)) * seconds) + LOOK_M

@@ -1,0 +1,192 @@
+"""The dream's float32 kernels against the world's own functions and against shapely."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from shapely import affinity, box
+
+from takevla.learn.dream.checks import TTC_OFFSETS, TTC_SPACING_STEPS
+from takevla.learn.dream.replay import drive_controls, drive_plans, replay_error
+from takevla.learn.dream.reward import (
+    comfort,
+    driving_direction,
+    lane_keeping,
+    no_at_fault_collision,
+    preset,
+    progress,
+    time_to_collision,
+)
+from takevla.learn.dream.scenes import ONCOMING, courses
+from takevla.learn.dream.simulate import Trajectories, measure, roll_out, smoothing
+from takevla.scene.plan import Plan
+from tests.learn.dream.test_dream_scenes import STEPS, scene, straight
+
+
+def bent(speed_mps: float, curvature: float, offset_m: float = 0.0) -> Plan:
+    """A plan along an arc that begins beside the ego."""
+    s = np.arange(1, 21)
+    heading = curvature * s
+    route = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
+    route[:, 1] += offset_m * np.minimum(s / 8.0, 1.0)
+    ahead = np.minimum(speed_mps * 0.25 * np.arange(1, 11), 19.0)
+    waypoints = np.stack([np.interp(ahead, s, route[:, 0]), np.interp(ahead, s, route[:, 1])], axis=1)
+    return Plan(route.astype(np.float32), waypoints.astype(np.float32))
+
+
+@pytest.mark.parametrize("curvature", [-0.08, -0.02, 0.0, 0.03, 0.1])
+@pytest.mark.parametrize("speed", [0.0, 3.0, 7.0])
+def test_a_dreamed_plan_drives_as_the_worlds_controller_and_bicycle_drive_it(speed, curvature):
+    plan = bent(speed + 1.0, curvature, 0.5)
+    dreamed = roll_out(scene(speed=speed), plan.route_ego[None], plan.waypoints_ego[None], 20).poses[0]
+    exact = np.empty((21, 4))
+    drive_plans(
+        plan.route_ego[None].astype(np.float64), plan.waypoints_ego[None].astype(np.float64),
+        np.zeros((1, 3)), np.zeros(1, np.int64), speed, 2, 0.05, exact,
+    )  # fmt: skip
+    assert np.hypot(*(dreamed[:, :2] - exact[:, :2]).T).max() < 0.05
+    assert np.degrees(np.abs((dreamed[:, 2] - exact[:, 2] + np.pi) % (2 * np.pi) - np.pi)).max() < 0.5
+    assert np.abs(dreamed[:, 3] - exact[:, 3]).max() < 0.01
+
+
+def test_a_record_made_by_controls_is_replayed_without_error_and_another_is_not():
+    controls = np.tile([0.1, 0.6, 0.0], (40, 1))
+    made = np.empty((41, 4))
+    drive_controls(np.array([3.0, 4.0, 1.0]), 5.0, controls, made)
+    assert replay_error(made[0, :3], 5.0, controls, made[:, :3]) == (0.0, 0.0)
+    away_m, turned_deg = replay_error(made[0, :3], 5.0, controls * (1.2, 1.0, 1.0), made[:, :3])
+    assert away_m > 0.05
+    assert turned_deg > 0.5
+
+
+def test_contacts_and_times_to_collision_are_those_that_shapely_finds():
+    rng = np.random.default_rng(3)
+    poses = np.zeros((24, STEPS + 1, 4), np.float32)
+    t = 0.1 * np.arange(STEPS + 1)
+    turn = rng.uniform(-0.3, 0.3, 24)
+    poses[..., 2] = turn[:, None] * t
+    poses[..., 3] = rng.uniform(1.0, 9.0, 24)[:, None]
+    steps = 0.1 * poses[:, :-1, 3:] * np.stack([np.cos(poses[:, :-1, 2]), np.sin(poses[:, :-1, 2])], -1)
+    poses[:, 1:, :2] = np.cumsum(steps, axis=1)
+    here = scene(car=(14.0, 1.2, 2.0))
+    found = measure(here, Trajectories.of(poses))
+
+    def placed(x, y, heading, extent):
+        length, width = extent
+        whole = box(-length / 2, -width / 2, length / 2, width / 2)
+        return affinity.translate(affinity.rotate(whole, heading, origin=(0, 0), use_radians=True), x, y)
+
+    cars = [placed(*pose[0, :3], here.actor_extent_m[0]) for pose in here.actor_pose]
+    for g in range(24):
+        contact = near = math.inf
+        for k in range(1, STEPS + 1):
+            x, y, heading, v = poses[g, k]
+            for offset in range(TTC_OFFSETS):
+                later = k + offset * TTC_SPACING_STEPS
+                if later > STEPS or near < math.inf:
+                    break
+                far = 0.1 * TTC_SPACING_STEPS * offset * v
+                ego = placed(x + far * np.cos(heading), y + far * np.sin(heading), heading, here.ego_extent_m)
+                dx, dy = here.actor_pose[later, 0, :2] - (x, y)
+                forward = dx * np.cos(heading) + dy * np.sin(heading)
+                if ego.intersects(cars[later]) and forward > np.cos(np.radians(30)) * np.hypot(dx, dy):
+                    near = 0.1 * k
+            if contact == math.inf and placed(x, y, heading, here.ego_extent_m).intersects(cars[k]):
+                contact = 0.1 * k
+        assert found.collision_s[g] == pytest.approx(contact, abs=1e-4)
+        if contact == math.inf:  # beside the road the ego need not look only ahead
+            assert found.ttc_s[g] <= near + 1e-4
+    assert np.isfinite(found.collision_s).any()
+    assert np.isinf(found.collision_s).any()
+
+
+def _along(speed_mps: float, y_m: float = 0.0) -> Trajectories:
+    poses = np.zeros((1, STEPS + 1, 4), np.float32)
+    poses[0, :, 0], poses[0, :, 1] = 0.1 * speed_mps * np.arange(STEPS + 1), y_m
+    poses[0, :, 3] = speed_mps
+    return Trajectories.of(poses)
+
+
+def test_no_at_fault_collision_is_0_for_a_car_half_for_a_static_thing_and_1_for_a_hit_from_behind():
+    standing = scene(car=(20.0, 0.0, 0.0))
+    assert no_at_fault_collision(measure(standing, _along(8.0))).value[0] == 0.0
+    static = replace(standing, actor_static=np.ones(1, np.bool_))
+    assert no_at_fault_collision(measure(static, _along(8.0))).value[0] == 0.5
+    assert no_at_fault_collision(measure(scene(car=(-12.0, 0.0, 12.0)), _along(2.0))).value[0] == 1.0
+    assert no_at_fault_collision(measure(scene(car=(20.0, 0.0, -5.0)), _along(0.0))).value[0] == 1.0
+
+
+def test_time_to_collision_fails_within_a_second_of_a_leader_and_not_beside_one():
+    assert time_to_collision(measure(scene(car=(12.0, 0.0, 0.0)), _along(2.0))).value[0] == 0.0
+    assert time_to_collision(measure(scene(car=(16.0, 0.0, 2.0)), _along(2.0))).value[0] == 1.0
+    assert time_to_collision(measure(scene(car=(10.0, 3.0, 0.0)), _along(4.0))).value[0] == 1.0
+
+
+def test_driving_direction_is_judged_by_metres_within_a_second_in_oncoming_lanes():
+    here = scene()
+    against = replace(here, raster=here.raster | np.uint8(ONCOMING))
+    values = [driving_direction(measure(against, _along(speed))).value[0] for speed in (1.5, 4.0, 8.0)]
+    assert values == [1.0, 0.5, 0.0]
+    assert driving_direction(measure(here, _along(8.0))).value[0] == 1.0
+
+
+def test_lane_keeping_fails_after_two_seconds_more_than_half_a_metre_beside_the_course():
+    assert lane_keeping(measure(scene(), _along(8.0, 0.6))).value[0] == 0.0
+    assert lane_keeping(measure(scene(), _along(8.0, 0.4))).value[0] == 1.0
+
+
+def test_progress_is_a_share_of_the_experts():
+    here = scene(expert=straight(8.0))
+    report = progress(measure(here, _along(4.0)))
+    assert report.raw[0] == pytest.approx(16.0, abs=0.1)
+    assert report.value[0] == pytest.approx(0.5, abs=0.03)
+
+
+def test_comfort_holds_at_constant_speed_and_not_under_full_brake():
+    here = scene()
+    assert comfort(measure(here, _along(8.0))).value[0] == 1.0
+    hard = Trajectories.of(np.zeros((1, STEPS + 1, 4), np.float32))
+    hard.path[:, :, 3] = np.maximum(8.0 - 0.8 * np.arange(STEPS + 1), 0.0)[None, :, None]
+    assert comfort(measure(here, hard)).value[0] == 0.0
+
+
+def test_the_smoothing_keeps_a_parabola_and_gives_its_slope():
+    t = 0.1 * np.arange(40)
+    assert np.allclose(smoothing(40, 15, 0) @ (t**2), t**2, atol=1e-4)
+    assert np.allclose(smoothing(40, 15, 1) @ (t**2), 2 * t, atol=1e-3)
+
+
+def test_a_reacting_car_behind_brakes_for_the_ego_and_is_its_record_when_unhindered():
+    here = scene(speed=2.0, car=(-15.0, 0.0, 9.0))
+    reacting = replace(here, actor_reacts=np.ones(1, np.bool_))
+    assert np.isfinite(measure(here, _along(2.0)).collision_s[0])
+    assert np.isinf(measure(reacting, _along(2.0)).collision_s[0])
+    crash = scene(car=(25.0, 0.0, 1.0))
+    alone = measure(replace(crash, actor_reacts=np.ones(1, np.bool_)), _along(8.0))
+    assert alone.collision_s[0] == measure(crash, _along(8.0)).collision_s[0]
+
+
+def test_a_course_goes_straight_on_behind_the_record():
+    pose = np.zeros((3, 1, 4), np.float32)
+    pose[:, 0, 1] = [0.0, 1.0, 2.0]
+    pose[:, 0, 2] = np.pi / 2
+    table, logged = courses(pose)
+    assert logged[0, :, 0].tolist() == [0.0, 1.0, 2.0]
+    assert np.allclose(table[0, 20, :2], (0.0, 10.0), atol=1e-3)
+
+
+def twice_the_progress(measures):
+    """A term of a user's own."""
+    report = progress(measures)
+    return replace(report, value=2 * report.value)
+
+
+def test_a_term_of_ones_own_joins_by_its_dotted_path():
+    measures = measure(scene(), _along(4.0))
+    _, reports = preset("pdm", {f"{__name__}.twice_the_progress": 1.0})(measures)
+    assert reports["twice_the_progress"].value[0] == 2 * reports["progress"].value[0]
+    with pytest.raises(ValueError, match=r"dream\.terms: 'nowhere\.at_all'"):
+        preset("pdm", {"nowhere.at_all": 1.0})
