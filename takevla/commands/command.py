@@ -1,0 +1,56 @@
+"""What a command is, and what several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+Arguments = Any  # a parsed namespace
+OUT = Console()
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its line in the overview, its arguments, and what it does with them."""
+
+    about: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Arguments], None]
+
+
+def add_common(parser: ArgumentParser, workers: bool = True) -> None:
+    """Add `--out`, `--seed` and, where driving is spread over processes, `--workers`."""
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn by chance")
+    if workers:
+        parser.add_argument(
+            "--workers", type=int, default=2, help="local processes; they change only the time"
+        )
+
+
+def model_folder(name: str) -> Path:
+    """The folder of a checkpoint, or of the shipped base."""
+    from takevla.driver.vla.shipped import shipped_base
+
+    if name == "shipped":
+        return shipped_base()
+    folder = Path(name)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{name}: no such checkpoint folder; give 'shipped' or a folder with config.json"
+        )
+    return folder
+
+
+def say_dataset(folder: Path) -> None:
+    """Say what a dataset holds."""
+    from takevla.dataset.reader import Dataset
+
+    dataset = Dataset(folder)
+    counts = f"{len(dataset.episodes)} episodes, {len(dataset)} frames, {len(dataset.takeovers)} takeovers"
+    OUT.print(f"{folder}: {counts}")

@@ -1,0 +1,153 @@
+"""Single stages: `demonstrate`, `pretrain`, `collect`, `label`, `sft`, `dream`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, say_dataset
+
+
+def _demonstrate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--suite", type=list[str], default=["train", "train_free"], help="suites to drive")
+    parser.add_argument(
+        "--starts", type=int, default=0, help="standing starts per route instead of whole routes"
+    )
+    add_common(parser)
+
+
+def _demonstrate(arguments: Arguments) -> None:
+    from takevla.bench.suites import load_suite
+    from takevla.rounds import demonstrate, demonstrate_starts
+
+    suites = [load_suite(name) for name in arguments.suite]
+    how = {"seed": arguments.seed, "workers": arguments.workers}
+    if arguments.starts:
+        demonstrate_starts(suites, arguments.starts, arguments.out, **how)
+    else:
+        demonstrate(suites, arguments.out, **how)
+    say_dataset(arguments.out)
+
+
+def _collect_arguments(parser: ArgumentParser) -> None:
+    from takevla.takeover.shadow import TakeoverConfig
+
+    parser.add_argument("--model", type=str, default="shipped", help="checkpoint folder, or 'shipped'")
+    parser.add_argument("--suite", type=str, default="train", help="suite to drive")
+    parser.add_argument(
+        "--routes", type=int, default=0, help="how many of its routes, evenly spread; 0 for all"
+    )
+    add_common(parser)
+    parser.add_class_arguments(TakeoverConfig, "takeover")
+
+
+def _collect(arguments: Arguments) -> None:
+    from takevla.recipe import RouteChoice
+    from takevla.rounds import chosen, collect
+
+    suite = chosen(RouteChoice(arguments.suite, arguments.routes))
+    model = model_folder(arguments.model)
+    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, workers=arguments.workers)
+    say_dataset(arguments.out)
+
+
+def _label_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
+    parser.add_argument(
+        "--window", type=float, default=3.0, help="seconds before a takeover that get a label"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new dataset")
+
+
+def _label(arguments: Arguments) -> None:
+    from takevla.dataset.relabel import relabel
+
+    done = relabel(arguments.takeovers, arguments.out, arguments.window)
+    OUT.print(
+        f"{arguments.out}: {done.takeovers} takeovers, {done.frames} frames before them, "
+        f"{done.enhanced} with an enhanced commentary"
+    )
+
+
+def _pretrain_arguments(parser: ArgumentParser) -> None:
+    from takevla.learn.pretrain import PretrainConfig
+
+    parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--data", type=list[Path], required=True, help="datasets of expert driving")
+    add_common(parser, workers=False)
+    parser.add_class_arguments(PretrainConfig, "pretrain")
+
+
+def _pretrain(arguments: Arguments) -> None:
+    from takevla.learn.pretrain import pretrain
+
+    config = arguments.pretrain
+    config = replace(config, train=replace(config.train, seed=arguments.seed))
+    OUT.print(f"model: {pretrain(config, arguments.data, arguments.out)}")
+
+
+def _sft_arguments(parser: ArgumentParser) -> None:
+    from takevla.learn.sft import SftConfig
+
+    parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
+    parser.add_argument(
+        "--model", type=str, default="shipped", help="checkpoint folder to start from, or 'shipped'"
+    )
+    parser.add_argument("--rehearsal", type=list[Path], required=True, help="datasets of expert driving")
+    parser.add_argument("--takeovers", type=list[Path], required=True, help="datasets of takeovers")
+    add_common(parser, workers=False)
+    parser.add_class_arguments(SftConfig, "sft")
+
+
+def _sft(arguments: Arguments) -> None:
+    from takevla.learn.sft import sft
+
+    config = replace(arguments.sft, train=replace(arguments.sft.train, seed=arguments.seed))
+    start = model_folder(arguments.model)
+    OUT.print(f"model: {sft(config, start, arguments.rehearsal, arguments.takeovers, arguments.out)}")
+
+
+def _dream_arguments(parser: ArgumentParser) -> None:
+    from takevla.learn.dream.dreaming import DreamConfig
+
+    parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
+    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder to start from")
+    parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
+    parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
+    parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
+    add_common(parser, workers=False)
+    parser.add_class_arguments(DreamConfig, "dream")
+
+
+def _dream(arguments: Arguments) -> None:
+    from takevla.rounds import audit_stage, dream_stage
+
+    if arguments.audit:
+        report = audit_stage(
+            arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed, maps_dir=arguments.maps
+        )
+        OUT.print(report.to_json())
+        arguments.dream.limits.refuse(report)
+        return
+    audit = dream_stage(
+        arguments.model, arguments.takeovers, arguments.out, arguments.dream,
+        seed=arguments.seed, maps_dir=arguments.maps,
+    )  # fmt: skip
+    OUT.print(audit.to_json())
+    OUT.print(f"model: {arguments.out / 'model'}")
+
+
+STAGES: dict[str, Command] = {
+    "demonstrate": Command("collect expert driving for pretraining", _demonstrate_arguments, _demonstrate),
+    "pretrain": Command("train the base model on expert driving", _pretrain_arguments, _pretrain),
+    "collect": Command(
+        "let a model drive, the expert take over, and record it", _collect_arguments, _collect
+    ),
+    "label": Command(
+        "label a collection anew, with another window before takeovers", _label_arguments, _label
+    ),
+    "sft": Command("fine-tune a model on takeovers", _sft_arguments, _sft),
+    "dream": Command("reinforce a model in scenes rebuilt from takeovers", _dream_arguments, _dream),
+}
