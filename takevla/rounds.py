@@ -16,6 +16,7 @@ where it stopped: every stage resumes by itself.
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ from takevla.dataset.collect import (
 )
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.shipped import shipped_base
-from takevla.learn.dream.audit import Audit
+from takevla.learn.dream.audit import Audit, UntrueDreamsError
 from takevla.learn.dream.dreaming import DreamConfig, dream, true_scenes
 from takevla.learn.sft import sft
 from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
@@ -254,7 +255,13 @@ def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[P
 
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
-    dream_stage(model, takeovers, folder, recipe.dream, seed=recipe.seed + number)
+    """Dream; where the audit refuses, say so and hand the fine-tuned model on as it is."""
+    try:
+        dream_stage(model, takeovers, folder, recipe.dream, seed=recipe.seed + number)
+    except UntrueDreamsError as refusal:
+        Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)
+        shutil.copytree(model, folder / "model", dirs_exist_ok=True)
+        _write_json(folder / "before_after.json", {"not_dreamed": str(refusal)})
 
 
 def audit_stage(

@@ -17,12 +17,16 @@ from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
+from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.dreaming import DreamConfig
 from takevla.learn.sft import SftConfig
 from takevla.learn.trainer import TrainConfig
 from takevla.recipe import Recipe, RouteChoice
 from takevla.rounds import run_recipe, stages
 from takevla.takeover.commentary import corpus
+
+
+ANY_DREAMS = AuditLimits(*[0.0] * 5, replay_error_m=1e3, replay_error_deg=360.0)  # two routes prove little
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
         collect=RouteChoice("train", 2),
         evaluate=RouteChoice("mini44", 1),
         sft=SftConfig(draws=64, train=train),
-        dream=DreamConfig(updates=2, group=4),
+        dream=DreamConfig(updates=2, group=4, limits=ANY_DREAMS),
     )
     run_recipe(recipe, folder / "run", "test", Console(quiet=True))
     return recipe, folder / "run"
@@ -69,6 +73,18 @@ def test_fine_tuning_moves_the_model_and_dreaming_only_adds_its_head(run):
     assert all(torch.equal(tuned[name], dreamt[name]) for name in tuned)
     head = load_file(folder / "rounds/1/dream/model/residual.safetensors")
     assert float(head["outer.weight"].abs().max()) > 0.0
+
+
+def test_refused_dreams_hand_the_fine_tuned_model_on(run, tmp_path):
+    recipe, folder = run
+    strict = replace(recipe, dream=replace(recipe.dream, limits=AuditLimits(replay_error_deg=-1.0)))
+    dreaming = next(stage for stage in stages(strict, folder) if stage.folder.endswith("dream"))
+    dreaming.work(tmp_path)
+    tuned = load_file(folder / "rounds/1/sft/model/model.safetensors")
+    kept = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(tuned[name], kept[name]) for name in tuned)
+    assert not (tmp_path / "model" / "residual.safetensors").exists()
+    assert "replay_error_deg" in json.loads((tmp_path / "before_after.json").read_text())["not_dreamed"]
 
 
 def test_a_finished_run_is_not_run_again(run):

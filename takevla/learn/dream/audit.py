@@ -19,6 +19,10 @@ TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with b
 EXPERT_SETS_OFF_M = 2.0  # while the expert gets at least this far
 
 
+class UntrueDreamsError(ValueError):
+    """The dreams are less true than asked; nothing was learned from them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Audit:
     """How true the dreams are; rates are None where there was nothing to judge.
@@ -70,10 +74,10 @@ class AuditLimits:
         return lines
 
     def refuse(self, report: Audit) -> None:
-        """ValueError that names every limit broken."""
+        """`UntrueDreamsError` that names every limit broken."""
         lines = self.broken(report)
         if lines:
-            raise ValueError(
+            raise UntrueDreamsError(
                 f"the dreams are not true enough to learn from (dream.limits): {'; '.join(lines)}"
             )
 

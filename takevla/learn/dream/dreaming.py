@@ -128,7 +128,8 @@ def dream(
 
     Also writes `curves.json` (one row per update), `audit.json`, and `before_after.json` (reward and
     failure rate of the plan that drives).  Goes on from `out/state.pt` if a former call was cut off.
-    Raises ValueError when no scene can be dreamed, or the dreams are less true than `config.limits` asks.
+    Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
+    `config.limits` asks.
     """
     scenes, report = true_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
     out.mkdir(parents=True, exist_ok=True)
