@@ -76,14 +76,14 @@ def test_fine_tuning_moves_the_model_and_dreaming_only_adds_its_head(run):
 
 def test_refused_dreams_hand_the_fine_tuned_model_on(run, tmp_path):
     recipe, folder = run
-    strict = replace(recipe, dream=replace(recipe.dream, limits=AuditLimits(replay_error_deg=-1.0)))
+    strict = replace(recipe, dream=replace(recipe.dream, limits=AuditLimits(expert_success=1.1)))
     dreaming = next(stage for stage in stages(strict, folder) if stage.folder.endswith("dream"))
     dreaming.work(tmp_path)
     tuned = load_file(folder / "rounds/1/sft/model/model.safetensors")
     kept = load_file(tmp_path / "model" / "model.safetensors")
     assert all(torch.equal(tuned[name], kept[name]) for name in tuned)
     assert not (tmp_path / "model" / "residual.safetensors").exists()
-    assert "replay_error_deg" in json.loads((tmp_path / "before_after.json").read_text())["not_dreamed"]
+    assert "expert_success" in json.loads((tmp_path / "before_after.json").read_text())["not_dreamed"]
 
 
 def test_a_finished_run_is_not_run_again(run):

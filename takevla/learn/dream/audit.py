@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from takevla.takeover.triggers import HEADWAY, TriggerConfig
 
 CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
 RESTART_PROGRESS_M = 1.0  # a policy that stands gets no further than this
+LEAST_JUDGED = 20  # a recall of fewer takeovers says too little to refuse all dreams for
 TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
 EXPERT_SETS_OFF_M = 2.0  # while the expert gets at least this far
 
@@ -29,7 +30,8 @@ class Audit:
 
     `recall_*` is the share of takeovers of that trigger whose recorded policy plan shows the same event
     in the dream; `expert_success` the share of start frames from which the expert's recorded plans, followed
-    one after another, stay free of fault; `replay_error_*` the greatest deviation of the replayed controls.
+    one after another, stay free of fault; `replay_error_*` the greatest deviation of the replayed controls
+    among the scenes that are not left out for it.
     """
 
     scenes: int
@@ -42,6 +44,7 @@ class Audit:
     replay_error_m: float | None
     replay_error_deg: float | None
     left_out: dict[str, int]
+    judged: dict[str, int] = field(default_factory=dict)  # takeovers behind each recall, by trigger
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -50,9 +53,12 @@ class Audit:
 
 @dataclass(frozen=True)
 class AuditLimits:
-    """How true dreams must be before anything is learned from them; a rate that could not be judged passes.
+    """How true dreams must be before anything is learned from them.
 
-    Least shares `recall_*` and `expert_success`; greatest `replay_error_m`, `replay_error_deg`.
+    A rate that could not be judged, or a recall of fewer than `LEAST_JUDGED` takeovers, passes.
+
+    Least shares `recall_*` and `expert_success`; greatest `replay_error_m`, `replay_error_deg`: a scene
+    beyond these (the ego was hit, or its controls were disturbed) is left out before anything is judged.
     """
 
     recall_collision: float = 0.9
@@ -63,12 +69,18 @@ class AuditLimits:
     replay_error_m: float = 0.05
     replay_error_deg: float = 0.5
 
+    def replays(self, scene: DreamScene) -> bool:
+        """Whether the applied controls lead where the record went."""
+        return scene.replay_error_m <= self.replay_error_m and scene.replay_error_deg <= self.replay_error_deg
+
     def broken(self, report: Audit) -> list[str]:
         """One line for each limit that the report does not keep."""
         lines = []
         for limit in fields(self):
             asked, found = getattr(self, limit.name), getattr(report, limit.name)
             at_most = limit.name.startswith("replay")
+            if report.judged.get(limit.name.removeprefix("recall_"), LEAST_JUDGED) < LEAST_JUDGED:
+                continue
             if found is not None and (found > asked if at_most else found < asked):
                 lines.append(f"{limit.name} {found:.3g}, {'at most' if at_most else 'at least'} {asked:g}")
         return lines
@@ -179,4 +191,5 @@ def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int]) -> Audit:
         replay_error_m=max((scene.replay_error_m for scene in scenes), default=None),
         replay_error_deg=max((scene.replay_error_deg for scene in scenes), default=None),
         left_out=dict(left_out),
+        judged={trigger: len(values) for trigger, values in hits.items()},
     )

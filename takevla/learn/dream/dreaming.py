@@ -168,19 +168,21 @@ def true_scenes(
         dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, reacting=config.reacting, seed=seed,
         maps_dir=maps_dir,
     )  # fmt: skip
-    last = {scene.takeover: scene for scene in rebuilt.scenes}
+    limits, left_out = config.limits, Counter(rebuilt.left_out)
+    scenes = [scene for scene in rebuilt.scenes if limits.replays(scene)]
+    if len(scenes) < len(rebuilt.scenes):
+        left_out["the record cannot be replayed"] = len(rebuilt.scenes) - len(scenes)
+    last = {scene.takeover: scene for scene in scenes}
     untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
-    kept, left_out = [], Counter(rebuilt.left_out)
-    for scene in rebuilt.scenes:
+    kept = []
+    for scene in scenes:
         if not expert_is_safe(scene):
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
             left_out["the recorded failure does not show in the dream"] += 1
-        elif scene.replay_error_m > config.limits.replay_error_m:
-            left_out["the record cannot be replayed"] += 1
         else:
             kept.append(scene)
-    return kept, audit(rebuilt.scenes, left_out)
+    return kept, audit(scenes, left_out)
 
 
 def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
