@@ -44,7 +44,7 @@ class SftConfig:
     Weights: `trainable` (LoRA or full, vision or not).
     """
 
-    draws: int = 12_800
+    draws: int = 6_400
     pretraining_ratio: float = 0.6
     pre_takeover_ratio: float = 0.15
     takeover_ratio: float = 0.25
@@ -54,7 +54,7 @@ class SftConfig:
     enhanced: bool = True
     max_repeats: int = 8
     trainable: Trainable = field(default_factory=Trainable)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=1e-4, warmup_steps=30))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-5, warmup_steps=30))
 
 
 def sft(

@@ -15,7 +15,7 @@ from takevla.world.maps.route_xml import RouteTask
 
 TOWN = "Alder01"
 LENGTH_M = 45.0
-CONFIG = CollectConfig(Rig(width=64, height=32), density=2.0, longest_s=20.0, part_size=2)
+CONFIG = CollectConfig(Rig(width=96, height=32), density=2.0, longest_s=20.0, part_size=2)
 
 
 def short_tasks(count: int) -> list[RouteTask]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from shapely import affinity, box
+from test_dream_scenes import STEPS, scene, straight
 
 from takevla.learn.dream.checks import TTC_OFFSETS, TTC_SPACING_STEPS
 from takevla.learn.dream.replay import drive_controls, drive_plans, replay_error
@@ -23,7 +24,6 @@ from takevla.learn.dream.reward import (
 from takevla.learn.dream.scenes import ONCOMING, courses
 from takevla.learn.dream.simulate import Trajectories, measure, roll_out, smoothing
 from takevla.scene.plan import Plan
-from tests.learn.dream.test_dream_scenes import STEPS, scene, straight
 
 
 def bent(speed_mps: float, curvature: float, offset_m: float = 0.0) -> Plan:
