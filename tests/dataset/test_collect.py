@@ -78,7 +78,7 @@ def test_every_instant_of_an_attempt_is_kept_with_both_plans(taken: Path) -> Non
         assert sum(len(row) for row in controls) == 3 * episode["duration_us"] // 50_000
     for plan in ("policy_route_ego", "policy_waypoints_ego", "expert_route_ego", "expert_waypoints_ego"):
         assert np.isfinite(dataset.column(plan)).all()
-    assert dataset.image(0).shape == (32, 64, 3)
+    assert dataset.image(0).shape == (32, 96, 3)
 
 
 def test_scenes_cover_each_takeover_and_what_led_to_it(taken: Path) -> None:

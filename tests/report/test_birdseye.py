@@ -82,7 +82,7 @@ def test_a_plan_is_laid_on_the_road_before_the_camera(town: RoadMap) -> None:
     image = camera.render(town, make_scene())
     kept = image.copy()
     picture = overlay_plan(image, camera.rig, [DrawnPlan(straight_plan(), RED)], scale=2)
-    assert picture.shape == (256, 512, 3)
+    assert picture.shape == (256, 768, 3)
     plain = overlay_plan(image, camera.rig, [], scale=2)
     rows, columns = np.nonzero(differs(picture, plain))
     assert rows.min() > 128  # below the horizon

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
+from takevla.learn.dream.audit import LEAST_JUDGED, AuditLimits, audit, plan_measures
 from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
 from takevla.learn.dream.reward import PRESETS, preset
 from takevla.learn.dream.scenes import (
@@ -214,7 +214,10 @@ def test_dreams_that_were_cut_off_go_on_to_the_same_weights(tmp_path):
 
 
 def test_dreams_less_true_than_the_limits_are_refused_by_name():
-    report = audit([scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))], {})
+    missed = scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))
+    many = [replace(missed, takeover=f"{k}") for k in range(LEAST_JUDGED)]
+    AuditLimits().refuse(audit(many[1:], {}))  # too few to say
+    report = audit(many, {})
     assert report.recall_collision == 0.0
     with pytest.raises(ValueError, match=r"recall_collision 0, at least 0\.9"):
         AuditLimits().refuse(report)
