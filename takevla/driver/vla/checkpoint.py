@@ -8,6 +8,9 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerFast
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.model import TakeVLA
@@ -23,7 +26,7 @@ from takevla.driver.vla.residual import ResidualHead
 
 RESIDUAL_FILE = "residual.safetensors"
 
-logging.disable_progress_bar()  # a bar for one file of a few megabytes hides the ones that matter
+transformers_logging.disable_progress_bar()  # a bar for one small file hides the ones that matter
 
 
 @dataclass
@@ -60,7 +63,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"{folder / 'config.json'}: model_type is {kind!r}, not {TakeVLAConfig.model_type!r}"
         )
     try:
-        loaded: Any = TakeVLA.from_pretrained(folder, output_loading_info=True)
+        with _silent():  # transformers would print a table; one line of our own names the first misfit
+            loaded: Any = TakeVLA.from_pretrained(
+                folder, output_loading_info=True, ignore_mismatched_sizes=True
+            )
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{folder}: weights and config.json do not fit together ({reason})") from error
@@ -82,3 +88,14 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             raise ValueError(f"{folder / RESIDUAL_FILE}: does not fit config.json ({error})") from error
         residual.eval()
     return Checkpoint(model, tokenizer, residual)
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep transformers from logging."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
