@@ -18,6 +18,7 @@ from takevla.learn.dream.kinematics import prolong
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M, STEP_S, DreamScene
 from takevla.learn.dream.simulate import TICKS_PER_STEP, Trajectories, comfort_share
 from takevla.world import dynamics
+from takevla.world.criteria import TAIL_SHARE
 
 Float64 = NDArray[np.float64]
 PROLONGED_TO = 60  # points of a route, 1 m apart
@@ -120,8 +121,9 @@ def measure(scene: DreamScene, path: Float64) -> dict[str, NDArray[Any]]:
     column = ((rings[..., 0] + RASTER_BEHIND_M) / CELL_M).astype(int)
     row = ((rings[..., 1] + RASTER_SIDE_M) / CELL_M).astype(int)
     off = (scene.raster[row, column] & DRIVABLE == 0).any(axis=-1)
-    front = np.stack([x + 0.5 * length * np.cos(heading), y + 0.5 * length * np.sin(heading)], axis=-1)
-    moves = shapely.linestrings(np.stack([front[:, :-1], front[:, 1:]], axis=2))
+    behind = 0.5 * TAIL_SHARE * length
+    tail = np.stack([x - behind * np.cos(heading), y - behind * np.sin(heading)], axis=-1)
+    moves = shapely.linestrings(np.stack([tail[:, :-1], tail[:, 1:]], axis=2))
     lines = shapely.linestrings(scene.stop_lines.reshape(-1, 2, 2).astype(np.float64))
     crossed = shapely.intersects(moves[..., None], lines) & scene.stop_closed[1:instants]
     course = shapely.linestrings(scene.route.astype(np.float64))

@@ -25,7 +25,7 @@ from takevla.recipe import Recipe, RouteChoice
 from takevla.rounds import run_recipe, stages
 from takevla.takeover.commentary import corpus
 
-ANY_DREAMS = AuditLimits(*[0.0] * 5, replay_error_m=1e3, replay_error_deg=360.0)  # two routes prove little
+ANY_DREAMS = AuditLimits(*[0.0] * 6, replay_error_m=1e3, replay_error_deg=360.0)  # two routes prove little
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from takevla.scene.plan import (
     WAYPOINT_PERIOD_US,
     Observation,
     Plan,
+    Privileged,
 )
 
 CRUISE_SHARE = 0.72  # of the speed limit, as the expert's (benchmark facts 3)
@@ -56,7 +57,8 @@ class BlindDriver:
 
     def _plan(self, observation: Observation) -> Plan:
         truth = observation.privileged
-        assert truth is not None, "a blind driver follows the route of the privileged observation"
+        if truth is None:
+            raise ValueError("a blind driver follows the true route; observe with privileged=True")
         near = truth.route.heading_rad[truth.route_index : truth.route_index + BEND_AHEAD]
         speed = CRUISE_SHARE * float(truth.route.speed_limit_mps[truth.route_index])
         bend = np.abs(np.diff(np.unwrap(near)))
@@ -65,14 +67,12 @@ class BlindDriver:
         speed = min(speed, observation.speed_mps + SPEED_UP_MPS)
         ahead_m = np.arange(1.0, ROUTE_POINTS + 1)
         waypoints_m = speed * WAYPOINT_PERIOD_US * 1e-6 * np.arange(1.0, SPEED_WAYPOINTS + 1)
-        path = _route_ego(observation) if self.turns else np.array([[0.0, 0.0], [BEYOND_M, 0.0]])
+        path = _route_ego(truth) if self.turns else np.array([[0.0, 0.0], [BEYOND_M, 0.0]])
         return Plan(_along(path, ahead_m), _along(path, waypoints_m))
 
 
-def _route_ego(observation: Observation) -> NDArray[np.float64]:
+def _route_ego(truth: Privileged) -> NDArray[np.float64]:
     """The route from the ego on, (N, 2) in its frame, straight for `BEYOND_M` behind its end."""
-    truth = observation.privileged
-    assert truth is not None
     points = truth.route.points_world[truth.route_index :, :2].astype(np.float64)
     heading = float(truth.route.heading_rad[-1])
     end = points[-1] + BEYOND_M * np.array([np.cos(heading), np.sin(heading)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from takevla.takeover.triggers import HEADWAY, TriggerConfig
 
 CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
 RESTART_PROGRESS_M = 1.0  # a policy that stands gets no further than this
-LEAST_JUDGED = 20  # a recall of fewer takeovers says too little to refuse all dreams for
 TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
 EXPERT_SETS_OFF_M = 2.0  # while the expert gets at least this far
 
@@ -41,10 +40,10 @@ class Audit:
     recall_restart: float | None
     recall_rule: float | None
     expert_success: float | None
+    replayed: float | None
     replay_error_m: float | None
     replay_error_deg: float | None
     left_out: dict[str, int]
-    judged: dict[str, int] = field(default_factory=dict)  # takeovers behind each recall, by trigger
 
     def to_json(self) -> dict[str, object]:
         """Plain values."""
@@ -55,10 +54,8 @@ class Audit:
 class AuditLimits:
     """How true dreams must be before anything is learned from them.
 
-    A rate that could not be judged, or a recall of fewer than `LEAST_JUDGED` takeovers, passes.
-
-    Least shares `recall_*` and `expert_success`; greatest `replay_error_m`, `replay_error_deg`: a scene
-    beyond these (the ego was hit, or its controls were disturbed) is left out before anything is judged.
+    A rate that could not be judged passes.  `recall_*`, `expert_success` and `replayed` are least shares;
+    `replay_error_m` and `replay_error_deg` say for one scene whether its record was replayed.
     """
 
     recall_collision: float = 0.9
@@ -66,6 +63,7 @@ class AuditLimits:
     recall_restart: float = 0.8
     recall_rule: float = 0.8
     expert_success: float = 0.9
+    replayed: float = 0.95
     replay_error_m: float = 0.05
     replay_error_deg: float = 0.5
 
@@ -74,15 +72,14 @@ class AuditLimits:
         return scene.replay_error_m <= self.replay_error_m and scene.replay_error_deg <= self.replay_error_deg
 
     def broken(self, report: Audit) -> list[str]:
-        """One line for each limit that the report does not keep."""
+        """One line for each least share that the report does not reach."""
         lines = []
         for limit in fields(self):
-            asked, found = getattr(self, limit.name), getattr(report, limit.name)
-            at_most = limit.name.startswith("replay")
-            if report.judged.get(limit.name.removeprefix("recall_"), LEAST_JUDGED) < LEAST_JUDGED:
+            if limit.name.startswith("replay_error"):
                 continue
-            if found is not None and (found > asked if at_most else found < asked):
-                lines.append(f"{limit.name} {found:.3g}, {'at most' if at_most else 'at least'} {asked:g}")
+            asked, found = getattr(self, limit.name), getattr(report, limit.name)
+            if found is not None and found < asked:
+                lines.append(f"{limit.name} {found:.3g}, at least {asked:g}")
         return lines
 
     def refuse(self, report: Audit) -> None:
@@ -169,7 +166,7 @@ SAME_EVENT: dict[str, Callable[[DreamScene, Measures], bool]] = {
 }
 
 
-def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int]) -> Audit:
+def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int], unreplayed: int = 0) -> Audit:
     """Judge `scenes` (of one takeover the last start frame, nearest to the takeover, judges its recall)."""
     last = {scene.takeover: scene for scene in scenes}
     hits: dict[str, list[bool]] = {trigger: [] for trigger in SAME_EVENT}
@@ -188,8 +185,8 @@ def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int]) -> Audit:
         recall_restart=rate(hits["restart"]),
         recall_rule=rate(hits["rule"]),
         expert_success=rate([expert_is_safe(scene) for scene in scenes]),
+        replayed=len(scenes) / (len(scenes) + unreplayed) if scenes or unreplayed else None,
         replay_error_m=max((scene.replay_error_m for scene in scenes), default=None),
         replay_error_deg=max((scene.replay_error_deg for scene in scenes), default=None),
         left_out=dict(left_out),
-        judged={trigger: len(values) for trigger, values in hits.items()},
     )

@@ -30,6 +30,7 @@ from takevla.learn.dream.scenes import (
     RASTER_SIDE_M,
     STEP_S,
 )
+from takevla.world.criteria import TAIL_SHARE
 
 STANDING_MPS = 0.1  # a stop sign asks for less (leaderboard, benchmark facts 1.4)
 SIGN_REACH_M = 4.0  # as near to its line (leaderboard, benchmark facts 1.4)
@@ -270,16 +271,20 @@ def _judge(  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _judge_lines(path, b, t, length, lines, closed, sign, stood, result):  # type: ignore[no-untyped-def]
-    """First crossing of a closed line by the middle of the front bumper."""
+    """First crossing of a closed line by the tail: what the world charges (`check_red_lights`).
+
+    A front that rests beyond the paint has broken nothing yet.
+    """
+    behind = f(TAIL_SHARE) * length
     _stand(path, b, t, length, lines, sign, stood)
     for i in range(lines.shape[0]):
         for g in range(LANES):
             if not closed[t, i] or stood[i, g] or result[b, RULE, g] < _INF:
                 continue
-            x = path[b, t, PATH_X, g] + path[b, t, PATH_COS, g] * length
-            y = path[b, t, PATH_Y, g] + path[b, t, PATH_SIN, g] * length
-            px = path[b, t - 1, PATH_X, g] + path[b, t - 1, PATH_COS, g] * length
-            py = path[b, t - 1, PATH_Y, g] + path[b, t - 1, PATH_SIN, g] * length
+            x = path[b, t, PATH_X, g] - path[b, t, PATH_COS, g] * behind
+            y = path[b, t, PATH_Y, g] - path[b, t, PATH_SIN, g] * behind
+            px = path[b, t - 1, PATH_X, g] - path[b, t - 1, PATH_COS, g] * behind
+            py = path[b, t - 1, PATH_Y, g] - path[b, t - 1, PATH_SIN, g] * behind
             if _crosses(px, py, x, y, lines[i, 0], lines[i, 1], lines[i, 2], lines[i, 3]):
                 result[b, RULE, g] = f(t) * _STEP
 

@@ -170,8 +170,9 @@ def true_scenes(
     )  # fmt: skip
     limits, left_out = config.limits, Counter(rebuilt.left_out)
     scenes = [scene for scene in rebuilt.scenes if limits.replays(scene)]
-    if len(scenes) < len(rebuilt.scenes):
-        left_out["the record cannot be replayed"] = len(rebuilt.scenes) - len(scenes)
+    unreplayed = len(rebuilt.scenes) - len(scenes)
+    if unreplayed:
+        left_out["the record cannot be replayed"] = unreplayed
     last = {scene.takeover: scene for scene in scenes}
     untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
     kept = []
@@ -182,7 +183,7 @@ def true_scenes(
             left_out["the recorded failure does not show in the dream"] += 1
         else:
             kept.append(scene)
-    return kept, audit(scenes, left_out)
+    return kept, audit(scenes, left_out, unreplayed)
 
 
 def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:

@@ -39,7 +39,6 @@ from takevla.scene.road_map import Control, Lane, LaneKind, LightState, RoadMap
 from takevla.scene.route import Route
 from takevla.scene.scene import TICK_US, Ego, Scene
 from takevla.scene.trace import trace_route
-from takevla.takeover.triggers import TriggerConfig
 from takevla.world.maps.atlas import load_town
 
 NEAR_M = 80.0  # actors further than this from the start cannot be met within 4 s
@@ -278,11 +277,7 @@ def _actors(
 def _stop_lines(
     road_map: RoadMap, lanes: set[int], record: list[Scene], origin: NDArray[np.float64], heading: float
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Lines (L, 4), closed (T, L) and is-a-sign (L,) of the stop lines on `lanes`.
-
-    A line lies where crossing it counts for the trigger, a margin beyond its paint: a front that stands on
-    the paint has yet to cross it.
-    """
+    """Lines (L, 4), closed (T, L) and is-a-sign (L,) of the stop lines on `lanes`."""
     ends, closed, sign = [], [], []
     for line in road_map.stop_lines:
         if line.lane not in lanes or line.control == Control.YIELD:
@@ -295,9 +290,8 @@ def _stop_lines(
             float(lane.heading_rad[at]),
             0.5 * LINE_SHARE * float(lane.width_m[at]),
         )
-        middle = centre + TriggerConfig.line_margin_m * np.array([np.cos(yaw), np.sin(yaw)])
         side = half * np.array([-np.sin(yaw), np.cos(yaw)])
-        ends.append(to_ego(np.stack([middle + side, middle - side]), origin, heading).ravel())
+        ends.append(to_ego(np.stack([centre + side, centre - side]), origin, heading).ravel())
         is_sign = line.control == Control.STOP_SIGN
         sign.append(is_sign)
         closed.append([is_sign or scene.lights[line.signal] == LightState.RED for scene in record])

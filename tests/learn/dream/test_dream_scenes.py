@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from takevla.learn.dream.audit import LEAST_JUDGED, AuditLimits, audit, plan_measures
+from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
 from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
 from takevla.learn.dream.reward import PRESETS, preset
 from takevla.learn.dream.scenes import (
@@ -215,13 +215,30 @@ def test_dreams_that_were_cut_off_go_on_to_the_same_weights(tmp_path):
 
 def test_dreams_less_true_than_the_limits_are_refused_by_name():
     missed = scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))
-    many = [replace(missed, takeover=f"{k}") for k in range(LEAST_JUDGED)]
-    AuditLimits().refuse(audit(many[1:], {}))  # too few to say
-    report = audit(many, {})
+    report = audit([missed], {})
     assert report.recall_collision == 0.0
     with pytest.raises(ValueError, match=r"recall_collision 0, at least 0\.9"):
         AuditLimits().refuse(report)
     AuditLimits(recall_collision=0.0).refuse(report)
+    with pytest.raises(ValueError, match=r"replayed 0\.5, at least 0\.95"):
+        AuditLimits(recall_collision=0.0).refuse(audit([missed], {}, unreplayed=1))
+
+
+def test_a_record_that_leads_elsewhere_is_no_scene_to_dream():
+    here = scene()
+    assert AuditLimits().replays(replace(here, replay_error_m=0.04, replay_error_deg=0.4))
+    assert not AuditLimits().replays(replace(here, replay_error_m=0.06))
+    assert not AuditLimits().replays(replace(here, replay_error_deg=0.6))
+
+
+def test_a_front_that_rests_beyond_a_closed_line_has_broken_nothing_and_driving_on_breaks_it():
+    here = scene(line_x=1.0)
+    standing = np.zeros((1, 41, 4), np.float32)
+    leaving = standing.copy()
+    leaving[0, :, 0] = np.linspace(0.0, 8.0, 41)
+    leaving[0, 1:, 3] = 2.0
+    assert np.isinf(measure(here, Trajectories.of(standing)).rule_s[0])
+    assert np.isfinite(measure(here, Trajectories.of(leaving)).rule_s[0])
 
 
 def test_preferences_pull_the_plan_towards_the_experts():
