@@ -26,6 +26,7 @@ from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
 from takevla.learn.samples import Labels, Samples
+from takevla.learn.sight import unknown_rows
 from takevla.learn.trainer import TrainConfig, Trainer
 from takevla.scene.plan import Observation
 from takevla.takeover.commentary import corpus
@@ -57,6 +58,7 @@ def _samples(count: int, words: tuple[int, ...]) -> Samples:
         words=(words,) * count,
         says=np.ones(count, bool),
         acts=np.ones(count, bool),
+        sight=unknown_rows(count),
     )
     return Samples(labels, lambda number: images[number])
 

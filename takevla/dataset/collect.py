@@ -237,11 +237,11 @@ def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> N
     seats = _seats(job, settings.bursts)
     attempts = _attempts(job)
     expert = Expert(PLAN_PERIOD_US)
-    mount_x_m = job.config.rig.mount_m[0]
+    mount_m = job.config.rig.mount_m
     camera = _camera(job.config.rig)
     seeds = dict(enumerate(job.seeds))
     recorder = DemonstrationRecorder(
-        camera, attempts, seeds, settings.offsets, mount_x_m, settings.standing_every
+        camera, attempts, seeds, settings.offsets, mount_m, settings.standing_every
     )
     listeners: list[DriveListener] = [
         recorder,

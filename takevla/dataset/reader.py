@@ -18,6 +18,7 @@ from takevla.dataset.schema import (
     EPISODES,
     FORMAT,
     FRAMES,
+    LATER,
     MANIFEST,
     META,
     SCENES,
@@ -54,7 +55,10 @@ class Dataset:
 
     @cached_property
     def frames(self) -> pa.Table:
-        """All frames in the order of their parts, without their images (`image(i)` gives those)."""
+        """All frames in the order of their parts, without their images (`image(i)` gives those).
+
+        Columns that came `LATER` are missing where a part was written before them.
+        """
         names = [name for name in arrow_schema(FRAMES).names if name != _IMAGE]
         return self._table(FRAMES, names)
 
@@ -107,7 +111,11 @@ class Dataset:
             if columns is None
             else pa.schema([arrow_schema(name).field(c) for c in columns])
         )
-        tables = [pq.read_table(self.path / path, columns=schema.names) for path in paths]
+        absent: set[str] = set()
+        for path in paths if LATER & set(schema.names) else ():
+            absent |= LATER - set(pq.read_schema(self.path / path).names)
+        names = [column for column in schema.names if column not in absent]
+        tables = [pq.read_table(self.path / path, columns=names) for path in paths]
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
 

@@ -101,6 +101,13 @@ FRAME_COLUMNS: Final = (
     ),
     Column("steer_burst", _YES, "", "", "a disturbance pushes the wheel before the next frame"),
     Column("weather", _fixed(7), "CARLA", "", "the fields of Weather in their order"),
+    Column(
+        "seen_ego",
+        _list(_F32),
+        "",
+        "ego",
+        "what the camera sees (`takevla.scene.sight`): N x (kind, x, y, z, heading, speed), m, rad, m/s",
+    ),
     Column("buckets", pa.list_(_TEXT), "", "", "names of the buckets that hold the frame"),
 )
 
@@ -192,6 +199,7 @@ SCENE_COLUMNS: Final = (
     Column("actor_lane", _list(_I32), "", "", "lane index under the centre, -1 off the lanes"),
 )
 
+LATER: Final = frozenset({"seen_ego"})  # columns that older datasets do not have
 TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     FRAMES: FRAME_COLUMNS,
     EPISODES: EPISODE_COLUMNS,

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from takevla.driver.vla.model import TrainingOutput
 from takevla.learn.samples import Batch
+from takevla.learn.sight import sight_loss
 
 IGNORED = -100  # torch's own mark of a target that does not count
 
@@ -20,6 +21,7 @@ class Weights:
     words: float = 2.0
     route: float = 3.0
     waypoints: float = 3.0
+    sight: float = 2.0  # for models with that head
     smooth_l1_beta_m: float = 0.5
 
 
@@ -31,6 +33,7 @@ class Losses:
     words: torch.Tensor  # nats per token, over the samples that say
     route: torch.Tensor  # smooth L1 per point, over the samples that act
     waypoints: torch.Tensor
+    sight: torch.Tensor  # of the image tokens, 0 for a model without that head
 
 
 def supervised_losses(
@@ -54,8 +57,9 @@ def supervised_losses(
     acts = batch.acts.float()
     route = _smooth_l1(output.plan.route_ego, batch.route_ego, acts, weights.smooth_l1_beta_m)
     waypoints = _smooth_l1(output.plan.waypoints_ego, batch.waypoints_ego, acts, weights.smooth_l1_beta_m)
+    sight = torch.zeros(()) if output.sight is None else sight_loss(output.sight, batch.sight)
     total = weights.words * words + weights.route * route + weights.waypoints * waypoints
-    return Losses(total, words, route, waypoints)
+    return Losses(total + weights.sight * sight, words, route, waypoints, sight)
 
 
 def word_targets(words: torch.Tensor, pad_token_id: int, eos_token_id: int) -> torch.Tensor:

@@ -21,6 +21,7 @@ from takevla.driver.vla.lora import Trainable, prepare
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.learn.samples import Samples, frame_samples, join_samples
+from takevla.learn.sight import SIGHT_OUTPUTS
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.learn.validation import Validation, validate
 from takevla.takeover.commentary import corpus
@@ -64,7 +65,8 @@ class PretrainConfig:
     Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above, at most
     `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
     Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the
-    checkpoint folder `start`, which is trained on.
+    checkpoint folder `start`, which is trained on.  With `sight` its image tokens also learn what is where
+    (`takevla.learn.sight`), from data that say so.
     """
 
     draws: int = 128_000
@@ -76,6 +78,7 @@ class PretrainConfig:
     max_words: int = 16
     size: TinySize = field(default_factory=TinySize)
     start: Path | None = None
+    sight: bool = True
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -90,13 +93,15 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     checkpoint = _beginning(config)
     model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
     prepare(model, Trainable())
+    side = model.config.tile_side
     parts, held, strata = [], [], []
     for dataset in datasets:
         frames, kept_out = _split(dataset, config.held_out_every)
-        parts.append(frame_samples(dataset, frames, tokenizer, words))
+        parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
         strata.append(frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight))
         if len(kept_out):
-            held.append(frame_samples(dataset, _spaced(kept_out, config.held_out_frames), tokenizer, words))
+            some = _spaced(kept_out, config.held_out_frames)
+            held.append(frame_samples(dataset, some, tokenizer, words, tile_side=side))
     samples = join_samples(parts)
     draws, audit = weighted_draws(strata, config.draws, config.max_repeats, config.train.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -112,10 +117,15 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
 def _beginning(config: PretrainConfig) -> Checkpoint:
     """The model that training starts with."""
     if config.start is not None:
-        return load_checkpoint(config.start)
+        found = load_checkpoint(config.start)
+        if config.sight and not found.model.config.sight_outputs:
+            torch.manual_seed(config.train.seed)
+            found.model.add_sight_head(SIGHT_OUTPUTS)
+        return found
     tokenizer = build_tokenizer(corpus())
     torch.manual_seed(config.train.seed)
-    return Checkpoint(TakeVLA(tiny_config(tokenizer, config.max_words, config.size)), tokenizer)
+    outputs = SIGHT_OUTPUTS if config.sight else 0
+    return Checkpoint(TakeVLA(tiny_config(tokenizer, config.max_words, config.size, outputs)), tokenizer)
 
 
 @dataclass(frozen=True)

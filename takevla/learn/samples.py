@@ -15,8 +15,11 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.inputs import pad_words
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.tokenizer import encode_commentary
+from takevla.learn.sight import sight_rows, unknown_rows
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
+from takevla.world.camera.rig import Rig
 
+TILE_SIDE = 4  # image tokens along a side of a tile of the default size
 ImageSource = Callable[[int], NDArray[np.uint8]]  # sample number to its (H, W, 3) RGB frame
 
 
@@ -36,6 +39,7 @@ class Labels:
     words: tuple[tuple[int, ...], ...]  # N token lists without the end token
     says: NDArray[np.bool_]  # (N,)
     acts: NDArray[np.bool_]  # (N,)
+    sight: NDArray[np.float16]  # (N, ROWS, ROW) what there is to be seen, see `takevla.learn.sight`
 
     def __len__(self) -> int:
         return len(self.speed_mps)
@@ -63,6 +67,7 @@ class Batch:
     waypoints_ego: torch.Tensor  # (B, 10, 2) float32
     says: torch.Tensor  # (B,) bool
     acts: torch.Tensor  # (B,) bool
+    sight: torch.Tensor  # (B, ROWS, ROW) float16
 
 
 def frame_samples(
@@ -72,6 +77,7 @@ def frame_samples(
     max_words: int,
     commentary: str = "expert_commentary",
     acts: bool = True,
+    tile_side: int = TILE_SIDE,
 ) -> Samples:
     """Samples of these frames of a dataset, labelled with the expert's plan.
 
@@ -82,6 +88,7 @@ def frame_samples(
         max_words: longest commentary in tokens.
         commentary: column with the sentence to be said; frames where it is empty teach no language.
         acts: whether the expert's plan is a label, or these frames teach language alone.
+        tile_side: image tokens along a side of the model's tiles.
     """
     sentences = dataset.frames.column(commentary).take(frames).to_pylist()
     spelled = {sentence: _spell(sentence, tokenizer, max_words) for sentence in dict.fromkeys(sentences)}
@@ -97,6 +104,7 @@ def frame_samples(
         words=words,
         says=np.array([bool(row) for row in words], bool),
         acts=np.full(count, acts),
+        sight=_sight(dataset, frames, tile_side),
     )
     return Samples(labels, lambda number: dataset.image(int(frames[number])))
 
@@ -136,7 +144,21 @@ def make_batch(samples: Samples, numbers: NDArray[np.int64], pad_token_id: int) 
         waypoints_ego=torch.from_numpy(labels.waypoints_ego[numbers]),
         says=torch.from_numpy(labels.says[numbers]),
         acts=torch.from_numpy(labels.acts[numbers]),
+        sight=torch.from_numpy(labels.sight[numbers]),
     )
+
+
+def _sight(dataset: Dataset, frames: NDArray[np.int64], tile_side: int) -> NDArray[np.float16]:
+    """What there is to be seen in these frames; unknown where the dataset was written without it."""
+    if "seen_ego" not in dataset.frames.column_names:
+        return unknown_rows(len(frames))
+    known = {field.name for field in fields(Rig)}
+    rig = Rig(**{key: _tupled(value) for key, value in dataset.meta["rig"].items() if key in known})
+    return sight_rows(dataset.frames.column("seen_ego").take(frames), rig, tile_side)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _points(flat: NDArray[np.float32], points: int) -> NDArray[np.float32]:

@@ -75,7 +75,7 @@ def sft(
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     torch.manual_seed(config.train.seed)
     prepare(model, config.trainable)
-    words = model.config.max_words
+    words, side = model.config.max_words, model.config.tile_side
     parts: list[Samples] = []
     members: dict[str, list[NDArray[np.int64]]] = {PRE_TAKEOVER: [], TAKEOVER: []}
     weights: dict[str, float] = {}
@@ -90,7 +90,7 @@ def sft(
         frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
         frames = frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
         first = sum(len(part) for part in parts)
-        parts.append(frame_samples(dataset, frames, tokenizer, words))
+        parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
         strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
         for name in np.unique(strata.name):
             rows, bucket = np.flatnonzero(strata.name == name), f"{PRETRAINING}: {name}"
@@ -101,9 +101,12 @@ def sft(
         before = _frames(dataset, "pre_takeover")
         if not config.pre_takeover_acts:
             before = before[dataset.column(urgent)[before] != ""]  # nothing to teach where nothing is said
-        add(PRE_TAKEOVER, frame_samples(dataset, before, tokenizer, words, urgent, config.pre_takeover_acts))
+        add(
+            PRE_TAKEOVER,
+            frame_samples(dataset, before, tokenizer, words, urgent, config.pre_takeover_acts, side),
+        )
         during = _frames(dataset, "takeover")
-        add(TAKEOVER, frame_samples(dataset, during, tokenizer, words))
+        add(TAKEOVER, frame_samples(dataset, during, tokenizer, words, tile_side=side))
     samples = join_samples(parts)
     draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, weights, out)
     trainer = Trainer(model, samples, draws, config.train, out)

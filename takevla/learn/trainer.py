@@ -68,6 +68,7 @@ class Point:
     words: float
     route: float
     waypoints: float
+    sight: float = 0.0
 
 
 class Trainer:
@@ -181,7 +182,8 @@ class Trainer:
             return round(float(torch.stack([getattr(losses, name) for losses in window]).mean()), 6)
 
         rate = learning_rate(self.config, self.step - 1, self.steps)
-        return Point(self.step, rate, mean("total"), mean("words"), mean("route"), mean("waypoints"))
+        names = ("total", "words", "route", "waypoints", "sight")
+        return Point(self.step, rate, *(mean(name) for name in names))
 
     def _save(self) -> None:
         tensors = {f"weight.{name}": value.detach().contiguous() for name, value in self.trained.items()}

@@ -13,10 +13,12 @@ from PIL import Image
 
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, Observation, Plan, Privileged, Reason
 from takevla.scene.scene import Controls, Scene
+from takevla.scene.sight import in_view
 from takevla.takeover.commentary import commentary, planned_speed_mps
 from takevla.takeover.enhance import enhanced, foreseen, urgent
 from takevla.takeover.monitor import Phase
 from takevla.takeover.triggers import Alarm
+from takevla.world.camera.rig import MOUNT_M
 
 JPEG_QUALITY: Final = 90
 RETURN_M: Final = 8.0  # as the expert's own plan returns to its path
@@ -53,13 +55,13 @@ class Attempt:
         role: str,
         takeover: str = "",
         offset: CameraOffset | None = None,
-        mount_x_m: float = 0.0,
+        mount_m: tuple[float, float, float] = MOUNT_M,
         steer_burst: bool = False,
     ) -> None:
         """Record one instant.
 
         `observation` holds the picture and the truth; `takeover` is the id of the one under way.  With
-        an `offset` of the camera, whose mount is `mount_x_m` ahead of the ego's centre, everything in
+        an `offset` of the camera, whose mount is at `mount_m` from the ego's centre, everything in
         the ego frame is given in the frame of the ego that the camera seems to be mounted on.
         """
         if observation.privileged is None or observation.image is None or expert.reason is None:
@@ -67,7 +69,10 @@ class Attempt:
                 "a recorded frame needs an image, the truth, and an expert's plan with its reason"
             )
         scene, reason = observation.privileged.scene, expert.reason
-        shift = offset or CameraOffset()
+        shift, mount_x_m = offset or CameraOffset(), mount_m[0]
+        seen = in_view(scene, observation.privileged.road_map, mount_m)
+        seen[:, 1:3] = seen_from(seen[:, 1:3], shift, mount_x_m)
+        seen[:, 4] -= shift.yaw_rad
         policy = policy or _NO_PLAN
         spoken = replace(reason, target_speed_mps=planned_speed_mps(expert))
         here = np.array([reason.actor_position_ego], np.float64)
@@ -108,6 +113,7 @@ class Attempt:
                 "applied_controls": [],
                 "steer_burst": steer_burst,
                 "weather": astuple(scene.weather),
+                "seen_ego": seen.ravel(),
             }
         )
 

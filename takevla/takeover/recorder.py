@@ -53,8 +53,8 @@ class TakeoverRecorder:
 class DemonstrationRecorder:
     """Records attempts that an expert drives from start to end, through a camera that wanders.
 
-    `seeds` gives each seat the seed of its camera offsets; `mount_x_m` is where the camera sits ahead
-    of the ego's centre.  While the ego stands and stays, one instant in `standing_every` is recorded:
+    `seeds` gives each seat the seed of its camera offsets; `mount_m` is where the camera sits from
+    the ego's centre.  While the ego stands and stays, one instant in `standing_every` is recorded:
     the others show the same.
     """
 
@@ -64,10 +64,10 @@ class DemonstrationRecorder:
         attempts: Mapping[int, Attempt],
         seeds: Mapping[int, int],
         offsets: OffsetConfig,
-        mount_x_m: float,
+        mount_m: tuple[float, float, float],
         standing_every: int,
     ) -> None:
-        self._camera, self._attempts, self._offsets, self._mount_x_m = camera, attempts, offsets, mount_x_m
+        self._camera, self._attempts, self._offsets, self._mount_m = camera, attempts, offsets, mount_m
         self._standing_every = standing_every
         self._stood = dict.fromkeys(seeds, 0)  # instants in a row
         self._random = {
@@ -94,7 +94,7 @@ class DemonstrationRecorder:
             Phase.AUTONOMOUS,
             "pretrain",
             offset=offset,
-            mount_x_m=self._mount_x_m,
+            mount_m=self._mount_m,
             steer_burst=seat.wheel_pushed_near(observation.time_us, WAYPOINT_PERIOD_US),
         )
 

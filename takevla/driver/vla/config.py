@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ class TakeVLAConfig(PreTrainedConfig):
     route_queries: int = ROUTE_POINTS
     speed_queries: int = SPEED_WAYPOINTS
     head_width: int = 256
+    sight_outputs: int = 0  # per image token, learned beside words and plan; 0 without
     target_scale_m: float = 20.0  # target points are divided by it before they are encoded
     speed_scale_mps: float = 10.0
     initializer_range: float = 0.02
@@ -65,6 +67,11 @@ class TakeVLAConfig(PreTrainedConfig):
         if not isinstance(self.backbone_config, PreTrainedConfig):
             raise ValueError("config.json: backbone_config is missing; save the model again with it")
         return int(self.backbone_config.get_text_config().hidden_size)
+
+    @property
+    def tile_side(self) -> int:
+        """Image tokens along a side of a square tile."""
+        return math.isqrt(self.prompt_ids.count(self.image_token_id) // self.tiles)
 
     @property
     def tiles(self) -> int:

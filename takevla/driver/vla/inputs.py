@@ -16,7 +16,10 @@ from takevla.scene.plan import Observation
 
 
 def tiny_config(
-    tokenizer: PreTrainedTokenizerFast, max_words: int = 16, size: TinySize | None = None
+    tokenizer: PreTrainedTokenizerFast,
+    max_words: int = 16,
+    size: TinySize | None = None,
+    sight_outputs: int = 0,
 ) -> TakeVLAConfig:
     """The configuration of the tiny model for this word-level tokenizer.
 
@@ -41,6 +44,7 @@ def tiny_config(
         eos_token_id=vocabulary[END],
         max_words=max_words,
         head_width=size.width,
+        sight_outputs=sight_outputs,
     )
 
 

@@ -53,6 +53,7 @@ class TrainingOutput:
 
     word_logits: torch.Tensor  # (B, W + 1, V): scores of word 1 .. W and of what follows it
     plan: PlanTensors
+    sight: torch.Tensor | None  # (B, image tokens, sight_outputs) for models that have that head
 
 
 @dataclass
@@ -92,7 +93,23 @@ class TakeVLA(PreTrainedModel):
         self.speed_head = nn.Sequential(
             nn.Linear(width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, 2)
         )
+        if config.sight_outputs:
+            self.sight_head = self._new_sight_head()
         self.post_init()
+
+    def _new_sight_head(self) -> nn.Sequential:
+        config = self.config
+        return nn.Sequential(
+            nn.Linear(config.width, config.head_width),
+            nn.SiLU(),
+            nn.Linear(config.head_width, config.sight_outputs),
+        )
+
+    def add_sight_head(self, outputs: int) -> None:
+        """Give a model without one a fresh head of `outputs` values per image token."""
+        self.config.sight_outputs = outputs
+        self.sight_head = self._new_sight_head()
+        self.sight_head.apply(self._init_weights)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -112,14 +129,14 @@ class TakeVLA(PreTrainedModel):
 
     # ------------------------------------------------------------------ the prompt
 
-    def prompt_embeddings(
-        self, images: Mapping[str, torch.Tensor], navigation: NavigationInput
-    ) -> torch.Tensor:
-        """Embeddings of the prompt with this frame's picture, targets, speed and options: (B, P, D)."""
+    def prompt_embeddings(self, pixels: torch.Tensor, navigation: NavigationInput) -> torch.Tensor:
+        """Embeddings of the prompt with this frame's picture, targets, speed and options: (B, P, D).
+
+        `pixels` are the embeddings of all image tokens of the batch, (tokens, D).
+        """
         config = self.config
         rows = navigation.speed_mps.shape[0]
         filled = adapter.embed_tokens(self.backbone, self._prompt()).repeat(rows, 1, 1)
-        pixels = adapter.image_features(self.backbone, images)
         self._fill(filled, config.image_token_id, pixels)
         self._fill(
             filled,
@@ -159,7 +176,8 @@ class TakeVLA(PreTrainedModel):
         `words_heard` (B,) bool says for which rows the queries may attend to the words (default all);
         the others learn to plan without commentary.
         """
-        prompt = self.prompt_embeddings(images, navigation)
+        pixels = adapter.image_features(self.backbone, images)
+        prompt = self.prompt_embeddings(pixels, navigation)
         rows, count = words.shape
         embedded = adapter.embed_tokens(self.backbone, words)
         queries = self.queries.expand(rows, -1, -1).to(prompt.dtype)
@@ -180,13 +198,14 @@ class TakeVLA(PreTrainedModel):
             positions.expand(rows, -1),
         )
         logits = adapter.word_logits(self.backbone, hidden[:, length - 1 : length + count])
-        return TrainingOutput(logits, self._plan(hidden[:, length + count :]))
+        sight = self.sight_head(pixels).unflatten(0, (rows, -1)) if self.config.sight_outputs else None
+        return TrainingOutput(logits, self._plan(hidden[:, length + count :]), sight)
 
     # ------------------------------------------------------------------ driving
 
     def read_prompt(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Context:
         """Read the prompt once; words and queries continue from its cache."""
-        prompt = self.prompt_embeddings(images, navigation)
+        prompt = self.prompt_embeddings(adapter.image_features(self.backbone, images), navigation)
         rows, length = prompt.shape[:2]
         cache = DynamicCache()
         visible = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
