@@ -28,7 +28,7 @@ ROW: Final = 2 + MOTION  # cell, class, motion
 NOTHING, UNKNOWN = -1, -2  # cell of an empty row, and of a frame without labels
 RARE_WEIGHT: Final = 4.0  # of a square that holds something, against one that does not
 NEAR_M, FAST_MPS = 10.0, 10.0
-_CLASS_OF: Final = {
+_CLASS_OF: Final[dict[int, int]] = {
     **{kind: 0 for kind in ActorKind if kind < ActorKind.BICYCLE},
     ActorKind.BICYCLE: 1,
     ActorKind.PEDESTRIAN: 2,
