@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 from collections.abc import Callable
@@ -226,6 +227,22 @@ def write_learning(path: Path) -> None:
             "rewards_after": after.tolist(),
         },
     )
+    here = np.linspace(0.0, 20.0, 11)
+    tried = [np.stack([here, share * here], axis=1).tolist() for share in (0.0, -0.1, 0.1)]
+    told = {"paths": tried, "terms": {"progress": 0.5, "comfort": 1.0}}
+    write_json(
+        path / "dream" / "fans.json",
+        [
+            {
+                "takeover": "r1-t0", "trigger": "follow", "detail": "headway", "ego_extent_m": [4.9, 2.1],
+                "road": base64.b64encode(np.packbits(np.ones((240, 240), bool)).tobytes()).decode(),
+                "road_shape": [240, 240], "actors": [[12.0, 3.5, 0.0, 2.0]],
+                "actors_after": [[20.0, 3.5, 0.0]], "actor_extents_m": [[4.6, 1.9]],
+                "closed_lines": [[15.0, 1.75, 15.0, -1.75]], "recorded": tried[1], "expert": tried[2],
+                "before": {"reward": [0.1, 0.2, 0.3], **told}, "after": {"reward": [0.6, 0.5, 0.9], **told},
+            }
+        ],
+    )  # fmt: skip
     write_json(
         path / "dream" / "audit.json",
         {

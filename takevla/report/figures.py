@@ -47,7 +47,7 @@ _STYLE: Any = {
 }
 
 
-def _styled(draw: Callable[P, str]) -> Callable[P, str]:
+def styled(draw: Callable[P, str]) -> Callable[P, str]:
     """Draw in the page's style, without touching matplotlib's settings for anybody else."""
 
     @wraps(draw)
@@ -58,7 +58,8 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
     return drawn
 
 
-def _svg(canvas: Canvas, description: str) -> str:
+def svg(canvas: Canvas, description: str) -> str:
+    """The figure as inline SVG that gives way to the page."""
     buffer = io.StringIO()
     canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     text = buffer.getvalue()
@@ -71,16 +72,17 @@ def _svg(canvas: Canvas, description: str) -> str:
     return text.replace("<svg ", f'<svg role="img" aria-label="{description}" style="{style}" ', 1)
 
 
-def _axes(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, list[Axes]]:
+def axes_grid(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Canvas, list[Axes]]:
+    """A figure of that size in inches, and its panels row by row."""
     canvas = Canvas(figsize=(width, height), layout="constrained")
     axes = canvas.subplots(rows, columns, squeeze=False)
     return canvas, list(axes.flat)
 
 
-@_styled
+@styled
 def ability_bars(rows: Sequence[Figure]) -> str:
     """Success by ability, before and after, with 95 % intervals."""
-    canvas, (axes,) = _axes(7.8, 0.46 * len(rows) + 0.75)
+    canvas, (axes,) = axes_grid(7.8, 0.46 * len(rows) + 0.75)
     for shift, colour, side in ((-0.2, BEFORE, "before"), (0.2, AFTER, "after")):
         found = [(i, getattr(row, side)) for i, row in enumerate(rows)]
         kept = [(i, one) for i, one in found if one is not None]
@@ -99,7 +101,7 @@ def ability_bars(rows: Sequence[Figure]) -> str:
     axes.grid(axis="y", visible=False)
     axes.invert_yaxis()
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.17), ncols=2)
-    return _svg(canvas, "Success by ability before and after")
+    return svg(canvas, "Success by ability before and after")
 
 
 def _ability_label(row: Figure) -> str:
@@ -107,10 +109,10 @@ def _ability_label(row: Figure) -> str:
     return f"{row.name} ({known.count if known else 0} routes)"
 
 
-@_styled
+@styled
 def count_bars(counts: Mapping[str, int], description: str) -> str:
     """Horizontal bars of counts, in the order given."""
-    canvas, (axes,) = _axes(4.4, 0.34 * len(counts) + 0.45)
+    canvas, (axes,) = axes_grid(4.4, 0.34 * len(counts) + 0.45)
     names, values = list(counts), list(counts.values())
     axes.barh(names, values, color=AFTER, height=0.62)
     for y, value in enumerate(values):
@@ -120,10 +122,10 @@ def count_bars(counts: Mapping[str, int], description: str) -> str:
     axes.spines["bottom"].set_visible(False)
     axes.grid(visible=False)
     axes.invert_yaxis()
-    return _svg(canvas, description)
+    return svg(canvas, description)
 
 
-@_styled
+@styled
 def curves(rows: Sequence[Mapping[str, Any]], description: str, most: int = 9) -> str:
     """Every numeric column of `rows` over `step` or `update`; a column and its `val_` twin share a panel."""
     names = sorted(
@@ -134,7 +136,7 @@ def curves(rows: Sequence[Mapping[str, Any]], description: str, most: int = 9) -
     panels = panels[:most]
     columns = min(3, max(len(panels), 1))
     lines = math.ceil(len(panels) / columns)
-    canvas, axes = _axes(2.9 * columns, 1.9 * lines, lines, columns)
+    canvas, axes = axes_grid(2.9 * columns, 1.9 * lines, lines, columns)
     for panel, name in zip(axes, panels, strict=False):
         for column, colour, label in ((name, AFTER, "training"), (f"val_{name}", ACCENT, "validation")):
             points = [
@@ -156,17 +158,17 @@ def curves(rows: Sequence[Mapping[str, Any]], description: str, most: int = 9) -
         panel.set_visible(False)
     for panel in axes[max(len(panels) - columns, 0) : len(panels)]:
         panel.set_xlabel("update" if "update" in rows[0] else "step")
-    return _svg(canvas, description)
+    return svg(canvas, description)
 
 
 def _numeric(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-@_styled
+@styled
 def ttc_distribution(before: NDArray[Any] | None, after: NDArray[Any] | None, bin_s: float) -> str:
     """Share of frames on a collision course by least time-to-collision; inputs are counts per bin."""
-    canvas, (axes,) = _axes(7.8, 2.5)
+    canvas, (axes,) = axes_grid(7.8, 2.5)
     for counts, colour, label in ((before, BEFORE, "before"), (after, AFTER, "after")):
         if counts is None or not counts.sum():
             continue
@@ -177,14 +179,14 @@ def ttc_distribution(before: NDArray[Any] | None, after: NDArray[Any] | None, bi
     axes.set_ylabel("% of frames on course")
     axes.set_xlim(left=0)
     axes.legend()
-    return _svg(canvas, "Distribution of time to collision before and after")
+    return svg(canvas, "Distribution of time to collision before and after")
 
 
-@_styled
+@styled
 def rewards(before: Sequence[float], after: Sequence[float]) -> str:
     """Reward of the same dreams before and after: one point a scene, and both distributions."""
     first, second = np.asarray(before, float), np.asarray(after, float)
-    canvas, (left, right) = _axes(7.6, 2.9, 1, 2)
+    canvas, (left, right) = axes_grid(7.6, 2.9, 1, 2)
     low, high = float(min(first.min(), second.min())), float(max(first.max(), second.max()))
     margin = 0.05 * (high - low or 1.0)
     left.plot([low - margin, high + margin], [low - margin, high + margin], color=FAINT, linewidth=1)
@@ -201,13 +203,13 @@ def rewards(before: Sequence[float], after: Sequence[float]) -> str:
     right.set_xlabel("reward")
     right.set_ylabel("scenes")
     right.legend(fontsize=8)
-    return _svg(canvas, "Rewards of dreams before and after")
+    return svg(canvas, "Rewards of dreams before and after")
 
 
-@_styled
+@styled
 def scatter(points: NDArray[Any], groups: Sequence[str]) -> str:
     """Points (N, 2) coloured by group; groups in order of first mention, larger ones behind."""
-    canvas, (axes,) = _axes(6.0, 4.4)
+    canvas, (axes,) = axes_grid(6.0, 4.4)
     names = list(dict.fromkeys(groups))
     labels = np.asarray(groups)
     for colour, name in zip(GROUP_COLOURS, names, strict=False):
@@ -222,4 +224,4 @@ def scatter(points: NDArray[Any], groups: Sequence[str]) -> str:
     for side in ("left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=1.6)
-    return _svg(canvas, "t-SNE of frames in the feature space of the model")
+    return svg(canvas, "t-SNE of frames in the feature space of the model")

@@ -18,6 +18,7 @@ from takevla.report import figures as draw
 from takevla.report.birdseye import birdseye_of_towns
 from takevla.report.compare import Figure, ability_figures, figures, regressions, route_changes
 from takevla.report.embedding import embed
+from takevla.report.fan import fan_figure
 from takevla.report.gallery import EXPERT_COLOUR, POLICY_COLOUR, BirdsEye, gallery
 from takevla.report.run_directory import Round, Run, Training, read_run
 from takevla.scene.ttc import CAP_S
@@ -291,6 +292,14 @@ def _dream(stage: Training | None) -> dict[str, Any] | None:
         audit.append((f"Left out: {reason}", str(count)))
     return {
         "rewards": Markup(draw.rewards(lists[0] or [], lists[1] or [])) if drawn else None,
+        "fans": [
+            {
+                "trigger": one["trigger"].upper(),
+                "takeover": one["takeover"],
+                "figure": Markup(fan_figure(one)),
+            }
+            for one in stage.fans
+        ],
         "facts": _flat(result),
         "audit": audit,
         "curves": Markup(draw.curves(stage.curves, "Curves of the reinforcement")) if stage.curves else None,

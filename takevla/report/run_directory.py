@@ -3,7 +3,7 @@
 run/base_eval/{results,metrics,run}.json
 run/rounds/<n>/takeovers/                 a dataset
 run/rounds/<n>/sft/{curves,audit}.json    and model/
-run/rounds/<n>/dream/{curves,audit}.json  and model/
+run/rounds/<n>/dream/{curves,audit,fans}.json  and model/
 run/final_eval/{results,metrics,run}.json
 """
 
@@ -28,6 +28,7 @@ class Training:
     audit: Mapping[str, Any]  # of the mixture that fine-tuning was fed, or of how true the dreams are
     result: Mapping[str, Any]  # sft.json, or before_after.json of dreaming
     model: Path | None
+    fans: Rows = ()  # fans.json of dreaming
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,11 @@ def _training(path: Path, audit: str, result: str) -> Training | None:
         return None
     model = path / "model"
     return Training(
-        curves or [], judged or {}, read_json(path / result) or {}, model if model.is_dir() else None
+        curves or [],
+        judged or {},
+        read_json(path / result) or {},
+        model if model.is_dir() else None,
+        read_json(path / "fans.json") or (),
     )
 
 

@@ -113,7 +113,9 @@ collect_takeovers(short_tasks(6), Drifter, "drifter", out, 3, allow, 1, CONFIG, 
 
 def test_a_killed_collection_goes_on_to_the_same_bytes(taken: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    run = subprocess.run([sys.executable, "-c", KILLED, str(out), str(Path(__file__).parent)], check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, str(out), str(Path(__file__).parents[1])], check=False
+    )
     assert run.returncode == -9
     assert len(Dataset(out).episodes) == 2  # the first part was committed
     collect(out)

@@ -24,6 +24,7 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import PlanDistribution, ResidualHead
+from takevla.learn.dream import fans
 from takevla.learn.dream.audit import Audit, AuditLimits, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
@@ -126,8 +127,9 @@ def dream(
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
-    Also writes `curves.json` (one row per update), `audit.json`, and `before_after.json` (reward and
-    failure rate of the plan that drives).  Goes on from `out/state.pt` if a former call was cut off.
+    Also writes `curves.json` (one row per update), `audit.json`, `before_after.json` (reward and failure rate
+    of the plan that drives), and `fans.json` (what was tried in a few scenes before and after).  Goes on from
+    `out/state.pt` if a former call was cut off.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
     """
@@ -155,6 +157,7 @@ def dream(
             dreamer.save(state)
     _write_json(out / "curves.json", dreamer.curves)
     _write_json(out / "before_after.json", dreamer.before_after())
+    _write_json(out / "fans.json", dreamer.fans())
     save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
     state.unlink(missing_ok=True)
     return report
@@ -324,6 +327,28 @@ class Dreamer:
             "rewards_before": [round(float(value), 4) for value in before[0][:, 0]],
             "rewards_after": [round(float(value), 4) for value in after[0][:, 0]],
         }
+
+    def fans(self) -> list[dict[str, Any]]:
+        """The scenes that `fans.shown_scenes` picks: surroundings, and fans before and after."""
+        with torch.no_grad():
+            heads = {"before": self._scene_start, "after": _detached(self.head(self.base.features))}
+            drawn = {}
+            for name, one in heads.items():
+                generator = torch.Generator().manual_seed(self.update)  # the same noise for both
+                tried = residual.sample(one, self.config.group, generator)
+                drawn[name] = torch.cat([residual.mode(one)[:, None], tried], dim=1)
+        before, after = (self.rewards(z[:, :1])[0][:, 0] for z in drawn.values())
+        shown = []
+        for row in fans.shown_scenes(self.scenes, before, after):
+            scene = self.scenes[row]
+            content = fans.surroundings(scene, self.steps)
+            for name, z in drawn.items():
+                route, waypoints = residual.bend(
+                    self.base.route_ego[row, None], self.base.waypoints_ego[row, None], z[row]
+                )
+                content[name] = fans.fan(scene, route.numpy(), waypoints.numpy(), self.reward, self.steps)
+            shown.append(content)
+        return shown
 
     def save(self, path: Path) -> None:
         """Everything that the next update depends on, atomically."""

@@ -51,12 +51,14 @@ LANES = 16  # plans side by side: one vector of AVX-512, two of AVX2
 PATH_X, PATH_Y, PATH_HEADING, PATH_SPEED, PATH_COS, PATH_SIN, PATH_ROWS = range(7)
 SPACING_M = 0.5  # of the resampled route
 EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
-PROJECTIONS_AT_START = 4  # Newton steps that find the ego on its route; one a tick keeps it there
+SURE_M = 1.0  # this near its route the ego's foot on it moves on from tick to tick; farther off it may jump
+SHARP_COS = math.cos(0.25)  # as it may on a route that turns by more within one step
 LOOK_M = 15  # the controller looks up to 10.5 m ahead
 
 # Rows of the work array.
 _X, _Y, _H, _V, _C, _S, _U, _WANTED, _LAST, _SPEED_SUM, _ERROR, _AX, _AY, _BX, _BY = range(15)
-_STEERS = 15
+_SEGMENT, _LOST, _AWAY, _NEAREST = range(15, 19)
+_STEERS = 19
 _ROWS = _STEERS + STEER_WINDOW
 
 f: Any = np.float32
@@ -120,31 +122,45 @@ def prolong(route, road, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def route_tables(routes, road, reach, out):  # type: ignore[no-untyped-def]
-    """Fill `out` (B, N, 2, LANES): each of the G prolonged routes (G, R, 2) every `SPACING_M`.
+def route_tables(routes, road, reach):  # type: ignore[no-untyped-def]
+    """Each of the G routes (G, R, 2), prolonged to `reach` points, every `SPACING_M`: (B, N, 2, LANES).
 
-    `reach` is the number of points to prolong to.  Spare lanes repeat the last plan.
+    Also (B, LANES) float32, 1 where a route turns sharply.  N covers the longest.  Spare lanes repeat the
+    last plan.
     """
-    plans, count = routes.shape[0], out.shape[1]
-    line = np.empty((max(reach, routes.shape[1]) + 1, 2), np.float32)
-    for row in range(out.shape[0] * LANES):
-        b, g = row // LANES, row % LANES
-        if row < plans:
-            prolong(routes[row], road, line)
+    plans, points = routes.shape[0], max(reach, routes.shape[1]) + 1
+    lines = np.empty((plans, points, 2), np.float32)
+    longest = f(0.0)
+    for row in range(plans):
+        prolong(routes[row], road, lines[row])
+        length = f(0.0)
+        for i in range(points - 1):
+            ex, ey = lines[row, i + 1, 0] - lines[row, i, 0], lines[row, i + 1, 1] - lines[row, i, 1]
+            length += math.sqrt(ex * ex + ey * ey)
+        longest = max(longest, length)
+    blocks, count = (plans + LANES - 1) // LANES, math.ceil(longest * _PER_SPACING) + 2
+    out = np.empty((blocks, count, 2, LANES), np.float32)
+    sharp = np.zeros((blocks, LANES), np.float32)
+    for row in range(blocks * LANES):
+        b, g, line = row // LANES, row % LANES, lines[min(row, plans - 1)]
         i, before, length = 0, f(0.0), f(0.0)
         dx, dy = f(1.0), f(0.0)
         for n in range(count):
             s = f(n) * _SPACING
-            while before + length <= s and i < line.shape[0] - 1:
+            while before + length <= s and i < points - 1:
                 before += length
                 ex, ey = line[i + 1, 0] - line[i, 0], line[i + 1, 1] - line[i, 1]
                 length = math.sqrt(ex * ex + ey * ey)
                 if length > f(1e-6):
-                    dx, dy = ex / length, ey / length
+                    ex, ey = ex / length, ey / length
+                    if i > 0 and ex * dx + ey * dy < f(SHARP_COS):
+                        sharp[b, g] = f(1.0)
+                    dx, dy = ex, ey
                 i += 1
             start = max(i - 1, 0)
             out[b, n, 0, g] = line[start, 0] + dx * (s - before)
             out[b, n, 1, g] = line[start, 1] + dy * (s - before)
+    return out, sharp
 
 
 @njit(inline="always")
@@ -156,6 +172,7 @@ def _look_up(w, tables, b, ahead):  # type: ignore[no-untyped-def]
         if ahead:
             u += w[_ERROR * LANES + g]
         k = min(int(u * _PER_SPACING), last)
+        w[_SEGMENT * LANES + g] = f(k)
         w[_AX * LANES + g] = tables[b, k, 0, g]
         w[_AY * LANES + g] = tables[b, k, 1, g]
         w[_BX * LANES + g] = tables[b, k + 1, 0, g]
@@ -163,22 +180,58 @@ def _look_up(w, tables, b, ahead):  # type: ignore[no-untyped-def]
 
 
 @njit(inline="always")
-def _project(w):  # type: ignore[no-untyped-def]
-    """One Newton step of the arc length `_U` towards the ego's foot on its route."""
+def _project(w, sharp, b):  # type: ignore[no-untyped-def]
+    """One Newton step of the arc length `_U` towards the ego's foot on its route; gives back who is lost.
+
+    Near a smooth route the foot moves as far as the ego does, and a step a tick keeps it.  Off a sharp
+    turn, or far aside, another part of the route may be the nearer one: such lanes are noted in `_LOST`.
+    """
+    any_lost = f(0.0)
     for g in range(LANES):
         dx = (w[_BX * LANES + g] - w[_AX * LANES + g]) * _PER_SPACING
         dy = (w[_BY * LANES + g] - w[_AY * LANES + g]) * _PER_SPACING
-        along = (w[_X * LANES + g] - w[_AX * LANES + g]) * dx + (w[_Y * LANES + g] - w[_AY * LANES + g]) * dy
-        u = w[_U * LANES + g]
-        k = np.floor(u * _PER_SPACING)
-        w[_U * LANES + g] = max(k * _SPACING + along / max(dx * dx + dy * dy, f(1e-6)), f(0.0))
+        ex, ey = w[_X * LANES + g] - w[_AX * LANES + g], w[_Y * LANES + g] - w[_AY * LANES + g]
+        length2 = max(dx * dx + dy * dy, f(1e-6))
+        w[_U * LANES + g] = max(w[_SEGMENT * LANES + g] * _SPACING + (ex * dx + ey * dy) / length2, f(0.0))
+        aside = dx * ey - dy * ex
+        lost = f(1.0) if aside * aside > f(SURE_M**2) * length2 else sharp[b, g]
+        w[_LOST * LANES + g] = lost
+        any_lost = max(any_lost, lost)
+    return any_lost
+
+
+@njit(inline="always")
+def _find(w, tables, b):  # type: ignore[no-untyped-def]
+    """The arc length `_U` of the lost lanes: the foot on whichever part of the route is nearest."""
+    for g in range(LANES):
+        w[_AWAY * LANES + g] = f(1e18)
+        w[_NEAREST * LANES + g] = f(0.0)
+    for n in range(tables.shape[1]):
+        for g in range(LANES):
+            ex, ey = w[_X * LANES + g] - tables[b, n, 0, g], w[_Y * LANES + g] - tables[b, n, 1, g]
+            away = ex * ex + ey * ey
+            nearer = away < w[_AWAY * LANES + g]
+            w[_AWAY * LANES + g] = away if nearer else w[_AWAY * LANES + g]
+            w[_NEAREST * LANES + g] = f(n) if nearer else w[_NEAREST * LANES + g]
+    for g in range(LANES):
+        if w[_LOST * LANES + g] == f(0.0):
+            continue
+        nearest, best = int(w[_NEAREST * LANES + g]), f(1e18)
+        for k in range(max(nearest - 1, 0), min(nearest + 1, tables.shape[1] - 1)):
+            dx, dy = tables[b, k + 1, 0, g] - tables[b, k, 0, g], tables[b, k + 1, 1, g] - tables[b, k, 1, g]
+            ex, ey = w[_X * LANES + g] - tables[b, k, 0, g], w[_Y * LANES + g] - tables[b, k, 1, g]
+            share = min(max((ex * dx + ey * dy) / max(dx * dx + dy * dy, f(1e-6)), f(0.0)), f(1.0))
+            away = (ex - share * dx) ** 2 + (ey - share * dy) ** 2
+            if away < best:
+                best = away
+                w[_U * LANES + g] = (f(k) + share) * _SPACING
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def roll(tables, waypoints, speed, ticks_per_step, path):  # type: ignore[no-untyped-def]
+def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore[no-untyped-def]
     """Fill `path` (B, T, PATH_ROWS, LANES) from the origin at `speed` (m/s).
 
-    `tables` are those of `route_tables`; `waypoints` is (B, K, 2, LANES).  All float32.
+    `tables` and `sharp` are those of `route_tables`; `waypoints` is (B, K, 2, LANES).  All float32.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     missed = np.empty((SPEED_WINDOW, LANES), np.float32)
@@ -190,9 +243,8 @@ def roll(tables, waypoints, speed, ticks_per_step, path):  # type: ignore[no-unt
         for g in range(LANES):
             w[_V * LANES + g] = f(speed)
             w[_C * LANES + g] = f(1.0)
-        for _ in range(PROJECTIONS_AT_START):
-            _look_up(w, tables, b, False)
-            _project(w)
+            w[_LOST * LANES + g] = f(1.0)
+        _find(w, tables, b)
         for row in range(PATH_ROWS):
             for g in range(LANES):
                 path[b, 0, row, g] = w[row * LANES + g]
@@ -209,7 +261,8 @@ def roll(tables, waypoints, speed, ticks_per_step, path):  # type: ignore[no-unt
                 dx, dy = bx - ax, by - ay
                 w[_WANTED * LANES + g] = math.sqrt(dx * dx + dy * dy) * f(0.5 / WAYPOINT_S)
             _look_up(w, tables, b, False)
-            _project(w)
+            if _project(w, sharp, b) > f(0.0):
+                _find(w, tables, b)
             for g in range(LANES):
                 ahead = f(LOOKAHEAD_PER_KMH_M * 3.6) * w[_V * LANES + g] + f(LOOKAHEAD_OFFSET_M)
                 w[_ERROR * LANES + g] = min(max(ahead, f(LOOKAHEAD_MIN_M)), f(LOOKAHEAD_MAX_M))
@@ -221,8 +274,7 @@ def roll(tables, waypoints, speed, ticks_per_step, path):  # type: ignore[no-unt
                 x, y, v = w[_X * LANES + g], w[_Y * LANES + g], w[_V * LANES + g]
                 c, s = w[_C * LANES + g], w[_S * LANES + g]
                 at = w[_U * LANES + g] + w[_ERROR * LANES + g]
-                part = at * _PER_SPACING
-                part = part - np.floor(part)
+                part = at * _PER_SPACING - w[_SEGMENT * LANES + g]
                 dx = w[_AX * LANES + g] + part * (w[_BX * LANES + g] - w[_AX * LANES + g]) - x
                 dy = w[_AY * LANES + g] + part * (w[_BY * LANES + g] - w[_AY * LANES + g]) - y
                 error = arc_tangent(c * dy - s * dx, c * dx + s * dy) * _PER_HALF_PI

@@ -2,7 +2,8 @@
 
 An actor whose course ahead is taken by the ego (going its way, or standing) follows it by the
 intelligent driver model of the world's traffic; freed, it catches up with its record and never
-overtakes it.  Where no ego interferes it is its record, to the bit.
+overtakes it.  Where no ego interferes it is its record, to the bit.  One that reacts late leaves its record
+only where that would drive through the ego within `FORESIGHT_S`.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from takevla.world.traffic import IDM_STANDSTILL_M, SIDE_ROOM_M, idm
 VIEW_M = 60.0  # how far along its course an actor looks
 SAME_WAY_COS = 0.5  # an ego within 60 deg of the course goes the same way
 STANDING_MPS = 0.5  # an ego slower than this blocks the course however it is turned
+FORESIGHT_S = 2.0  # a vehicle at 12 m/s stops in it at 6 m/s2
 ON_LOG_M = 1e-3  # behind its record by less, an actor is on it
 
 f: Any = np.float32
+_FORESIGHT = round(FORESIGHT_S / STEP_S)
 _STEP, _PER_SPACING = f(STEP_S), f(1 / COURSE_SPACING_M)
 
 
 @njit(cache=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy")
-def react(path, ego, extent, course, logged, actors, slot, moved):  # type: ignore[no-untyped-def]
+def react(path, ego, extent, course, logged, late, actors, slot, moved):  # type: ignore[no-untyped-def]
     """Fill `moved` (B, R, T, 5, LANES) x, y, cos, sin, speed of the R actors that react to each lane's ego.
 
-    `course` (R, N, 4) and `logged` (R, T, 2) as in `scenes.SceneArrays`.
+    `course` (R, N, 4), `logged` (R, T, 2) and `late` (R,) as in `scenes.SceneArrays`.
     """
     for a in range(slot.shape[0]):
         r = slot[a]
@@ -40,11 +43,11 @@ def react(path, ego, extent, course, logged, actors, slot, moved):  # type: igno
         for t in range(logged.shape[1]):
             wanted = max(wanted, logged[r, t, 1])
         for b in range(path.shape[0]):
-            _react(path, b, ego, extent[a], course, logged, actors, a, r, wanted, moved)
+            _react(path, b, ego, extent[a], course, logged, late[r], actors, a, r, wanted, moved)
 
 
 @njit(inline="always")
-def _react(path, b, ego, extent, course, logged, actors, a, r, wanted, moved):  # type: ignore[no-untyped-def]
+def _react(path, b, ego, extent, course, logged, late, actors, a, r, wanted, moved):  # type: ignore[no-untyped-def]
     arc = np.empty(LANES, np.float32)
     speed = np.empty(LANES, np.float32)
     last = course.shape[1] - 1
@@ -81,6 +84,11 @@ def _react(path, b, ego, extent, course, logged, actors, a, r, wanted, moved):  
                 v = path[b, t, PATH_SPEED, g]
                 if abs(ey * kc - ex * ks) < side and (same > f(SAME_WAY_COS) or v < f(STANDING_MPS)):
                     gap, leader = ahead - bumpers, v * max(same, f(0.0))
+            if late and behind <= f(ON_LOG_M):
+                then = min(t + _FORESIGHT, logged.shape[1] - 1)
+                reach = leader * f(then - t) * _STEP
+                if logged[r, then, 0] - arc[g] < gap + reach:
+                    gap = f(math.inf)
             if gap == f(math.inf) and behind <= f(ON_LOG_M):
                 arc[g], speed[g] = logged[r, t + 1, 0], logged[r, t + 1, 1]
                 continue

@@ -68,7 +68,8 @@ def rebuild(
 ) -> Rebuilt:
     """Every takeover of `dataset` as dream scenes, one for each entry of `starts_s`.
 
-    A seeded share `reacting` of the moving vehicles brakes for the ego; the others replay their record.
+    A seeded share `reacting` of the moving vehicles brakes for the ego; the others replay their record, but
+    where it would drive through the ego.
 
     `starts_s` are times before the takeover (s); the policy's frame nearest to each is the start.
     A start without a policy plan or whose record is shorter than `horizon_s` is left out and counted.
@@ -219,6 +220,7 @@ def _dream_scene(
     moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M)
     ego_route = to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32)
     error_m, error_deg = frames.replay_error(row, record)
+    reacts = moving & (chance.random(len(moving)) < reacting)
     lines, closed, sign = _stop_lines(road_map, set(route.lane[kept].tolist()), record, origin, heading)
     return DreamScene(
         takeover=takeover["takeover"],
@@ -240,7 +242,8 @@ def _dream_scene(
         policy_plan=frames.plan("policy", row),
         expert_plan=frames.plan("expert", row),
         expert_trajectory=frames.expert_trajectory(row, ego, len(record)),
-        actor_reacts=moving & (chance.random(len(moving)) < reacting),
+        actor_reacts=reacts,
+        actor_yields=moving & ~reacts,
         replay_error_m=error_m,
         replay_error_deg=error_deg,
     )

@@ -36,6 +36,7 @@ class SceneArrays(NamedTuple):
     slot: NDArray[np.int64]  # (A,) row among the actors that react, -1: replays
     course: NDArray[np.float32]  # (R, N, 4) x, y, cos, sin every `COURSE_SPACING_M` of those that react
     logged: NDArray[np.float32]  # (R, T, 2) arc length on its course and speed, as recorded
+    late: NDArray[np.bool_]  # (R,) reacts only where its record would drive through the ego
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,9 @@ class DreamScene:
     actor_reacts: NDArray[np.bool_] = field(  # (A,) brakes for an ego ahead on its course; else replays
         default_factory=lambda: np.zeros(0, np.bool_)  # empty: every actor replays
     )
+    actor_yields: NDArray[np.bool_] = field(  # (A,) replays unless its record would drive through the ego
+        default_factory=lambda: np.zeros(0, np.bool_)  # empty: none
+    )
     detail: str = ""  # of the trigger: "headway", "lateral", "steer", "overlap", "standing", "line"
     replay_error_m: float = 0.0  # of the applied controls, driven again from the start to the end
     replay_error_deg: float = 0.0
@@ -82,7 +86,8 @@ class DreamScene:
             [pose[..., 0], pose[..., 1], np.cos(pose[..., 2]), np.sin(pose[..., 2]), pose[..., 3]], axis=-1
         )
         reacts = self.actor_reacts if len(self.actor_reacts) else np.zeros(pose.shape[1], np.bool_)
-        rows = np.flatnonzero(reacts)
+        yields = self.actor_yields if len(self.actor_yields) else np.zeros(pose.shape[1], np.bool_)
+        rows = np.flatnonzero(reacts | yields)
         slot = np.full(pose.shape[1], -1, np.int64)
         slot[rows] = np.arange(len(rows))
         course, logged = courses(pose[:, rows])
@@ -95,6 +100,7 @@ class DreamScene:
             slot=slot,
             course=course,
             logged=logged,
+            late=~reacts[rows],
         )
 
     @cached_property

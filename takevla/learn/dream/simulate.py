@@ -7,7 +7,6 @@ is linear in plans x steps x near actors.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -113,14 +112,11 @@ def roll_out(scene: DreamScene, routes_ego: Points, waypoints_ego: Points, steps
     speed stays as the last waypoints ask.
     """
     reach = kinematics.reach_points(scene.ego_speed_mps, waypoints_ego, steps * STEP_S)
-    reach = max(reach, routes_ego.shape[1])
-    blocks = -(-len(routes_ego) // LANES)
-    tables = np.empty((blocks, math.ceil(reach / SPACING_M) + 2, 2, LANES), np.float32)
-    kinematics.route_tables(np.ascontiguousarray(routes_ego, np.float32), scene.route, reach, tables)
-    path = np.empty((blocks, steps + 1, PATH_ROWS, LANES), np.float32)
-    kinematics.roll(
-        tables, side_by_side(waypoints_ego), np.float32(scene.ego_speed_mps), TICKS_PER_STEP, path
-    )
+    routes = np.ascontiguousarray(routes_ego, np.float32)
+    tables, sharp = kinematics.route_tables(routes, scene.route, reach)
+    path = np.empty((len(tables), steps + 1, PATH_ROWS, LANES), np.float32)
+    waypoints = side_by_side(waypoints_ego)
+    kinematics.roll(tables, sharp, waypoints, np.float32(scene.ego_speed_mps), TICKS_PER_STEP, path)
     return Trajectories(path, len(routes_ego))
 
 
@@ -150,7 +146,15 @@ def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | N
     moved = np.empty((len(path), len(arrays.course), path.shape[1], 5, LANES), np.float32)
     if moved.size:
         react(
-            path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.actors, arrays.slot, moved
+            path,
+            arrays.ego,
+            arrays.extent,
+            arrays.course,
+            arrays.logged,
+            arrays.late,
+            arrays.actors,
+            arrays.slot,
+            moved,
         )
     if "course" not in scene.memory:
         scene.memory["course"] = _expert_course(scene)
@@ -183,10 +187,9 @@ def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | N
 def _expert_course(scene: DreamScene) -> Float:
     """The expert's route (N, 2) every `SPACING_M`, prolonged along the road."""
     length = len(scene.expert_plan.route_ego) + len(scene.route)
-    out = np.empty((1, math.ceil(length / SPACING_M), 2, LANES), np.float32)
     route = np.ascontiguousarray(scene.expert_plan.route_ego[None], np.float32)
-    kinematics.route_tables(route, scene.route, length, out)
-    return np.ascontiguousarray(out[0, :, :, 0])
+    tables, _ = kinematics.route_tables(route, scene.route, length)
+    return np.ascontiguousarray(tables[0, :, :, 0])
 
 
 @lru_cache(maxsize=32)

@@ -10,6 +10,7 @@ import torch
 
 from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
 from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
+from takevla.learn.dream.fans import shown_scenes
 from takevla.learn.dream.reward import PRESETS, preset
 from takevla.learn.dream.scenes import (
     CELL_M,
@@ -183,6 +184,17 @@ def test_dreaming_learns_to_brake_before_a_standing_car():
     assert result["reward_before"] == before  # the frozen plan itself has not moved
     assert result["reward_after"] > before + 0.1
     assert all(not torch.equal(value, weights[name]) for name, value in dreamer.head.named_parameters())
+
+
+def test_the_scene_of_median_gain_is_shown_for_each_trigger_with_fans_before_and_after():
+    scenes = [scene(), scene(), scene(), replace(scene(), trigger="follow")]
+    gains = np.array([0.5, 0.1, 0.3, -0.2], np.float32)
+    assert shown_scenes(scenes, np.zeros(4, np.float32), gains) == [2, 3]
+    (shown,) = _dreamer([scene(car=(25.0, 0.0, 0.0))], group=2, horizon_s=1.0).fans()
+    assert shown["before"] == shown["after"]  # nothing has been learned yet
+    assert len(shown["before"]["paths"]) == len(shown["before"]["reward"]) == 3
+    assert shown["before"]["terms"]["no_at_fault_collision"] == 1.0
+    assert shown["actors"][0][:2] == [25.0, 0.0]
 
 
 def test_a_constant_reward_changes_nothing(monkeypatch):

@@ -11,6 +11,8 @@ from shapely import affinity, box
 from test_dream_scenes import STEPS, scene, straight
 
 from takevla.learn.dream.checks import TTC_OFFSETS, TTC_SPACING_STEPS
+from takevla.learn.dream.kinematics import LANES, prolong, reach_points
+from takevla.learn.dream.reacting import react
 from takevla.learn.dream.replay import drive_controls, drive_plans, replay_error
 from takevla.learn.dream.reward import (
     comfort,
@@ -50,6 +52,46 @@ def test_a_dreamed_plan_drives_as_the_worlds_controller_and_bicycle_drive_it(spe
     assert np.hypot(*(dreamed[:, :2] - exact[:, :2]).T).max() < 0.05
     assert np.degrees(np.abs((dreamed[:, 2] - exact[:, 2] + np.pi) % (2 * np.pi) - np.pi)).max() < 0.5
     assert np.abs(dreamed[:, 3] - exact[:, 3]).max() < 0.01
+
+
+def worlds_roll_out(here, plan: Plan, steps: int):
+    """The world's controller and bicycle in float64 on the plan's route, prolonged along the road."""
+    reach = max(reach_points(here.ego_speed_mps, plan.waypoints_ego[None], 0.1 * steps), len(plan.route_ego))
+    line = np.empty((reach + 1, 2), np.float32)
+    prolong(plan.route_ego, here.route, line)
+    out = np.empty((steps + 1, 4))
+    drive_plans(
+        line[None, 1:].astype(np.float64), plan.waypoints_ego[None].astype(np.float64),
+        np.zeros((1, 3)), np.zeros(1, np.int64), here.ego_speed_mps, 2, 0.05, out,
+    )  # fmt: skip
+    return out
+
+
+@pytest.mark.parametrize(
+    ("aside_m", "over_m"), [(0.0, 1.0), (3.0, 20.0), (12.0, 20.0), (-12.0, 20.0), (12.0, 8.0), (-12.0, 1.0)]
+)
+@pytest.mark.parametrize("curvature", [-0.08, 0.0, 0.1])
+def test_four_seconds_follow_the_world_also_where_the_plan_leads_far_aside(aside_m, over_m, curvature):
+    for speed in (0.0, 3.0, 8.0, 12.0):
+        here, plan = scene(speed=speed), bent(speed + 1.0, curvature)
+        aside = aside_m * np.minimum(np.arange(1, 21) / over_m, 1.0)
+        plan = Plan(
+            plan.route_ego + np.float32([0, 1]) * aside[:, None].astype(np.float32), plan.waypoints_ego
+        )
+        dreamed = roll_out(here, plan.route_ego[None], plan.waypoints_ego[None], STEPS).poses[0]
+        exact = worlds_roll_out(here, plan, STEPS)
+        assert np.hypot(*(dreamed[:, :2] - exact[:, :2]).T).max() < 0.1
+        assert np.abs(dreamed[:, 3] - exact[:, 3]).max() < 0.01
+
+
+def test_a_lane_that_looks_for_its_route_leaves_its_neighbours_as_they_are():
+    here, tame, wild = scene(speed=8.0), bent(8.0, 0.02), bent(8.0, -0.08, 12.0)
+    alone = roll_out(here, tame.route_ego[None], tame.waypoints_ego[None], STEPS).poses[0]
+    routes, waypoints = (
+        np.stack([getattr(plan, name) for plan in (wild, tame, wild)])
+        for name in ("route_ego", "waypoints_ego")
+    )
+    assert np.array_equal(roll_out(here, routes, waypoints, STEPS).poses[1], alone)
 
 
 def test_a_record_made_by_controls_is_replayed_without_error_and_another_is_not():
@@ -167,6 +209,32 @@ def test_a_reacting_car_behind_brakes_for_the_ego_and_is_its_record_when_unhinde
     crash = scene(car=(25.0, 0.0, 1.0))
     alone = measure(replace(crash, actor_reacts=np.ones(1, np.bool_)), _along(8.0))
     assert alone.collision_s[0] == measure(crash, _along(8.0)).collision_s[0]
+
+
+def test_a_replaying_car_keeps_its_record_until_it_would_drive_through_an_ego_that_diverged():
+    here = scene(speed=8.0, car=(-15.0, 0.0, 8.0))
+    yields = replace(here, actor_yields=np.ones(1, np.bool_))
+    standing = _along(0.0)
+    assert np.isfinite(measure(here, standing).collision_s[0])
+    assert np.isinf(measure(yields, standing).collision_s[0])
+    # Ahead at its own speed the ego is in nobody's way, and a car that reacts from afar would fall back.
+    here = scene(speed=8.0, car=(-8.0, 0.0, 8.0))
+    yields = replace(here, actor_yields=np.ones(1, np.bool_)).arrays
+    reacts = replace(here, actor_reacts=np.ones(1, np.bool_)).arrays
+    kept, left = (_moved(one, _along(8.0)) for one in (yields, reacts))
+    assert np.array_equal(kept, here.actor_pose[:, 0, 0])
+    assert left[-1] < here.actor_pose[-1, 0, 0] - 1.0
+
+
+def _moved(arrays, trajectories):
+    """x of the one actor that reacts, (T,)."""
+    path = trajectories.path
+    moved = np.empty((len(path), 1, path.shape[1], 5, LANES), np.float32)
+    react(
+        path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.late, arrays.actors,
+        arrays.slot, moved,
+    )  # fmt: skip
+    return moved[0, 0, :, 0, 0]
 
 
 def test_a_course_goes_straight_on_behind_the_record():

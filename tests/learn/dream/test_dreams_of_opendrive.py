@@ -1,0 +1,55 @@
+"""Dreams of takeovers on an OpenDRIVE map, rebuilt from the dataset and the map's file alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import made_up_opendrive as made
+import numpy as np
+import pytest
+from short_drives import CONFIG, Drifter, allow
+
+from takevla.dataset.collect import collect_takeovers
+from takevla.dataset.reader import Dataset
+from takevla.learn.dream.audit import expert_is_safe
+from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M
+from takevla.world.maps.route_xml import RouteTask
+
+TOWN = "Made"
+
+
+@pytest.fixture(scope="module")
+def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("maps")
+    (folder / f"{TOWN}.xodr").write_text(made.t_junction())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def taken(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    out = tmp_path_factory.mktemp("taken") / "data"
+    keypoints = np.array([[-100.0, -1.75, 0.0], [-40.0, -1.75, 0.0]], np.float32)  # on the western arm
+    config = replace(CONFIG, density=0.0, maps_dir=maps)
+    collect_takeovers([RouteTask("0", TOWN, keypoints)], Drifter, "drifter", out, 0, allow, 1, config)
+    return Dataset(out)
+
+
+def test_takeovers_on_an_opendrive_map_are_rebuilt_and_replayed(taken: Dataset, maps: Path) -> None:
+    assert len(taken.takeovers) > 0
+    rebuilt = rebuild(taken, starts_s=(1.0, 0.0), horizon_s=2.0, maps_dir=maps)
+    assert rebuilt.scenes
+    for scene in rebuilt.scenes:
+        assert scene.replay_error_m < 0.05
+        assert scene.replay_error_deg < 0.5
+        row, column = round(RASTER_SIDE_M / CELL_M), round(RASTER_BEHIND_M / CELL_M)
+        assert scene.raster[row, column] & DRIVABLE  # the ego stands on the road
+        assert np.hypot(*scene.route.T).min() < 2.0  # and beside its route
+    assert any(expert_is_safe(scene) for scene in rebuilt.scenes)
+
+
+def test_a_town_whose_file_is_not_given_is_asked_for_by_name(taken: Dataset, tmp_path: Path) -> None:
+    for folder in (None, tmp_path):
+        with pytest.raises((ValueError, FileNotFoundError), match=TOWN):
+            rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=folder)
