@@ -20,6 +20,7 @@ BACKGROUND_ROLES = ("background", "autopilot")  # role_name of leaderboard and T
 # bits of carla.VehicleLightState
 BRAKE, RIGHT, LEFT, SPECIAL = 0x8, 0x10, 0x20, 0x200 | 0x400
 
+_ROADWAY = (LaneKind.DRIVING, LaneKind.BIKE, LaneKind.PARKING)
 _KIND_OF_BASE = {"truck": ActorKind.TRUCK, "bus": ActorKind.TRUCK, "van": ActorKind.VAN}
 _KIND_OF_PROP = (
     ("cone", ActorKind.CONE),
@@ -120,9 +121,8 @@ def _row(actor: Any, kind: ActorKind, position: Any, road_map: RoadMap) -> tuple
             cue |= Cue.PARKED
     elif actor.type_id == "static.prop.mesh":
         cue = Cue.PARKED
-    elif kind is ActorKind.PEDESTRIAN and abs(speed) > WALKING_MPS:
-        if lane_kind in (LaneKind.DRIVING, LaneKind.BIKE, LaneKind.PARKING):
-            cue = Cue.CROSSING
+    elif kind is ActorKind.PEDESTRIAN and abs(speed) > WALKING_MPS and lane_kind in _ROADWAY:
+        cue = Cue.CROSSING
     role = Role.BACKGROUND if actor.attributes.get("role_name", "") in BACKGROUND_ROLES else Role.SCENARIO
     rate = frames.yaw_rate_radps(actor.get_angular_velocity())
     extent = frames.extent_m(actor.bounding_box)

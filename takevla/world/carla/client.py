@@ -44,7 +44,7 @@ def synchronous(client: Any, town: str) -> Iterator[Any]:
     before = world.get_settings()
     settings = world.get_settings()
     settings.synchronous_mode = True
-    settings.fixed_delta_seconds = TICK_US * 1e-6
+    settings.fixed_delta_seconds = TICK_US / 1e6
     world.apply_settings(settings)
     try:
         yield world

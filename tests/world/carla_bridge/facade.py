@@ -212,7 +212,7 @@ class Blueprint:
 
 
 class World:
-    """A `carla.World` in which the tasks given can be driven: spawning the ego at the start of one begins it."""
+    """A `carla.World`; spawning the ego at the start of one of the tasks begins that task."""
 
     def __init__(
         self, road_map: RoadMap, xodr: str, tasks: Sequence[RouteTask], seed: int = 0, density: float = 8.0
@@ -290,12 +290,13 @@ class World:
         return [*bodies, *self._lights, *self._mine]
 
     def tick(self) -> int:
-        assert self._settings.synchronous_mode and self._settings.fixed_delta_seconds == 0.05
+        assert self._settings.synchronous_mode
+        assert self._settings.fixed_delta_seconds == 0.05
         hero = next(actor for actor in self._mine if isinstance(actor, Hero))
         control, before = hero.applied, len(self.embedded.record().events)
         self.embedded.tick(Controls(-control.steer, control.throttle, control.brake))
         self._frame += 1
-        for tick, event, _ in self.embedded.record().events[before:]:
+        for _tick, event, _ in self.embedded.record().events[before:]:
             if event in COLLISIONS:
                 self._tell_of_collision()
         for actor in self._mine:
@@ -304,7 +305,7 @@ class World:
         return self._frame
 
     def _tell_of_collision(self) -> None:
-        state = self.embedded._state  # noqa: SLF001 - the only place that knows who was hit
+        state = self.embedded._state
         kind, identity = divmod(int(state.events[state.clock[2] - 1][5]), KIND_FACTOR)
         other = SimpleNamespace(id=0, type_id="static.building")
         if kind != WALL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from maps.made_up_opendrive import t_junction
+from world.maps.made_up_opendrive import t_junction
 
 carla = pytest.importorskip("carla")
 
@@ -16,7 +16,6 @@ from takevla.scene.scene import Controls  # noqa: E402
 from takevla.world.camera.rig import Rig  # noqa: E402
 from takevla.world.carla.client import synchronous  # noqa: E402
 from takevla.world.carla.world import CarlaWorld  # noqa: E402
-from takevla.world.embedded import EmbeddedWorld  # noqa: E402
 from takevla.world.maps.atlas import load_town  # noqa: E402
 from takevla.world.maps.route_xml import RouteTask  # noqa: E402
 
@@ -56,7 +55,8 @@ def test_scenes_of_the_bridge_are_those_of_the_world_behind_it(town, tmp_path):
             np.testing.assert_allclose(ours.ego.position_world, theirs.ego.position_world, atol=1e-3)
             assert ours.ego.speed_mps == pytest.approx(theirs.ego.speed_mps, abs=1e-3)
             assert ours.ego.yaw_rate_radps == pytest.approx(theirs.ego.yaw_rate_radps, abs=1e-4)
-        assert len(ours.actors) > 0 and ours.ego.speed_mps > 3.0
+        assert len(ours.actors) > 0
+        assert ours.ego.speed_mps > 3.0
         bridge.close()
     assert not world.get_settings().synchronous_mode
 
@@ -68,11 +68,13 @@ def test_expert_drives_the_bridge_to_the_end_as_the_world_behind_it_judges(town,
         drive([Seat(0, bridge)], Expert())
         record, behind = bridge.record(), world.embedded.record()
         bridge.close()
-    assert record.finished and record.status == behind.status
+    assert record.finished
+    assert record.status == behind.status
     assert record.completion_percent == pytest.approx(behind.completion_percent)
     for key, messages in record.infractions.items():
         assert key == "min_speed_infractions" or messages == behind.infractions[key]
-    assert bridge.control.unmatched_lights == [] and bridge.control.unmatched_signs == []
+    assert bridge.control.unmatched_lights == []
+    assert bridge.control.unmatched_signs == []
 
 
 def test_full_throttle_through_red_and_into_a_wall_is_charged(town, tmp_path):
