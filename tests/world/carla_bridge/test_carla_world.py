@@ -77,7 +77,7 @@ def test_expert_drives_the_bridge_to_the_end_as_the_world_behind_it_judges(town,
     assert bridge.control.unmatched_signs == []
 
 
-def test_full_throttle_through_red_and_into_a_wall_is_charged(town, tmp_path):
+def test_events_of_a_reckless_drive_are_those_that_the_world_behind_it_notes(town, tmp_path):
     world = facade(town)
     with synchronous(Client(world), "Tee") as live:
         bridge = CarlaWorld(live, TASK, tmp_path, tick_limit=1300)
