@@ -19,6 +19,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -49,6 +50,8 @@ from takevla.report.page import write_report
 from takevla.report.terminal import before_after_table
 from takevla.scale import Bar, groups
 from takevla.takeover.shadow import TakeoverConfig
+from takevla.world.carla.opened import open_route
+from takevla.world.maps.route_xml import RouteTask
 
 RUN_FILE = "run.json"
 START_S = 2.0  # of a standing start, eight frames at 4 Hz
@@ -226,6 +229,34 @@ def collect(
     with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
         collect_takeovers(
             suite.tasks, policy, model.name, out, seed, refuse_for_training, workers, config, takeover, bar
+        )
+
+
+def collect_live(
+    model: Path,
+    tasks: Sequence[RouteTask],
+    takeover: TakeoverConfig,
+    out: Path,
+    client: Any,
+    *,
+    seed: int,
+    maps_dir: Path,
+) -> None:
+    """As `collect`, on the CARLA server of `client`, one route at a time.
+
+    The OpenDRIVE of the towns is kept in `maps_dir`, where dreams of the dataset find it.
+    """
+    config = CollectConfig(density=0.0, part_size=1, maps_dir=maps_dir)
+
+    def worlds(
+        tasks: Sequence[RouteTask], seeds: Sequence[int], config: CollectConfig
+    ) -> AbstractContextManager[Any]:
+        return open_route(client, tasks, seeds, config.rig, maps_dir)
+
+    policy = partial(load_driver, str(model))
+    with parts_bar("Model drives on CARLA, expert watches", len(tasks), config) as bar:
+        collect_takeovers(
+            tasks, policy, model.name, out, seed, refuse_for_training, 1, config, takeover, bar, worlds
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -39,6 +40,14 @@ def _collect_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--routes", type=int, default=0, help="how many of its routes, evenly spread; 0 for all"
     )
+    parser.add_argument("--world", type=Literal["embedded", "carla"], default="embedded", help="simulator")
+    parser.add_argument("--server", type=str, default="localhost:2000", help="HOST:PORT of the CARLA server")
+    parser.add_argument(
+        "--route-file", type=Path, default=None, help="leaderboard route XML to drive on CARLA"
+    )
+    parser.add_argument(
+        "--maps", type=Path, default=None, help="folder that keeps the OpenDRIVE of CARLA's towns (OUT/maps)"
+    )
     add_common(parser)
     parser.add_class_arguments(TakeoverConfig, "takeover")
 
@@ -47,9 +56,34 @@ def _collect(arguments: Arguments) -> None:
     from takevla.recipe import RouteChoice
     from takevla.rounds import chosen, collect
 
+    if arguments.world == "carla":
+        _collect_live(arguments)
+        return
     suite = chosen(RouteChoice(arguments.suite, arguments.routes))
     model = model_folder(arguments.model)
     collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, workers=arguments.workers)
+    say_dataset(arguments.out)
+
+
+def _collect_live(arguments: Arguments) -> None:
+    from takevla.rounds import collect_live
+    from takevla.world.carla.client import connect
+    from takevla.world.maps.route_xml import read_routes
+
+    if arguments.route_file is None:
+        raise ValueError("--world carla drives leaderboard routes: give --route-file FILE.xml")
+    host, _, port = arguments.server.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"--server {arguments.server!r} is not HOST:PORT")
+    collect_live(
+        model_folder(arguments.model),
+        read_routes(arguments.route_file),
+        arguments.takeover,
+        arguments.out,
+        connect(host, int(port)),
+        seed=arguments.seed,
+        maps_dir=arguments.maps or arguments.out / "maps",
+    )
     say_dataset(arguments.out)
 
 

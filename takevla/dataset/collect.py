@@ -9,7 +9,8 @@ committed as a whole, so neither the number of workers nor a kill changes a byte
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,7 +24,8 @@ from takevla.dataset.holds import Holder, Holds
 from takevla.dataset.scenes import scene_columns
 from takevla.dataset.schema import FRAME_COLUMNS
 from takevla.dataset.writer import Part, Writer
-from takevla.driver.closed_loop import Burst, BurstSchedule, Seat, drive
+from takevla.driver.closed_loop import BurstSchedule, Seat, drive
+from takevla.driver.closed_loop import Camera as Eye
 from takevla.driver.closed_loop import Listener as DriveListener
 from takevla.driver.driver import Driver
 from takevla.driver.expert.expert import Expert
@@ -37,6 +39,7 @@ from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
 from takevla.world.record import KEY_OF_EVENT, MIN_SPEED_KEY, RouteRecord
+from takevla.world.world import World
 
 PLAN_PERIOD_US: Final = 250_000  # 4 Hz, as the policy plans
 LONGEST_BURSTS_US: Final = 600_000_000  # bursts are drawn for attempts up to this long
@@ -65,6 +68,24 @@ class CollectConfig:
     longest_s: float = 120.0  # an attempt is given up after this much world time
     part_size: int = 16  # attempts that are driven in one batch and committed together
     maps_dir: Path | None = None  # where OpenDRIVE towns are looked for
+
+
+Worlds = Callable[
+    [Sequence[RouteTask], Sequence[int], CollectConfig], AbstractContextManager[tuple[list[World], Eye]]
+]
+"""Opens the worlds of a part, given its tasks and their seeds, and the camera that sees them."""
+
+
+@contextmanager
+def embedded_worlds(
+    tasks: Sequence[RouteTask], seeds: Sequence[int], config: CollectConfig
+) -> Iterator[tuple[list[World], Eye]]:
+    """The worlds that need no simulator."""
+    worlds: list[World] = [
+        EmbeddedWorld(load_town(task.town, config.maps_dir), task, seed, config.density)
+        for task, seed in zip(tasks, seeds, strict=True)
+    ]
+    yield worlds, _camera(config.rig)
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,7 @@ def collect_takeovers(
     config: CollectConfig | None = None,
     takeovers: TakeoverConfig | None = None,
     listener: Listener | None = None,
+    worlds: Worlds = embedded_worlds,
 ) -> None:
     """Drive `tasks` with the policy, the expert in shadow; write all attempts to the dataset `out`.
 
@@ -113,12 +135,13 @@ def collect_takeovers(
         config: camera, traffic, size of parts.
         takeovers: triggers, monitor, windows.
         listener: is told of progress by part.
+        worlds: where the tasks are driven; picklable if there are several workers.
 
     Raises:
         ValueError: `refuse` does, or `out` was begun with other settings.
     """
     settings = takeovers or TakeoverConfig()
-    function = partial(_drive_policy, make_policy=make_policy, settings=settings)
+    function = partial(_drive_policy, make_policy=make_policy, settings=settings, worlds=worlds)
     provenance = {"kind": "takeover", "policy": policy_name, "takeover": asdict(settings)}
     rates = {"scene_period_us": settings.scene_period_us}
     _collect(function, tasks, out, seed, refuse, config, provenance, rates, executor(workers), listener)
@@ -212,19 +235,22 @@ def tasks_hash(tasks: Sequence[RouteTask]) -> str:
     return digest.hexdigest()
 
 
-def _drive_policy(job: _Job, report: Report, make_policy: PolicyMaker, settings: TakeoverConfig) -> None:
+def _drive_policy(
+    job: _Job, report: Report, make_policy: PolicyMaker, settings: TakeoverConfig, worlds: Worlds
+) -> None:
     writer = Writer(job.out, job.meta)
     if writer.has(job.part):
         return
     policy = make_policy()
     if policy.period_us != PLAN_PERIOD_US:
         raise ValueError(f"policy {policy.name!r} plans every {policy.period_us} us; needs {PLAN_PERIOD_US}")
-    seats = _seats(job, None)
     attempts = _attempts(job)
     driver = ShadowedDriver(policy, Expert(PLAN_PERIOD_US), attempts, settings)
     recorder = TakeoverRecorder(attempts, settings.scene_period_us)
-    listeners: list[DriveListener] = [recorder, _Progress(report, len(seats))]
-    drive(seats, driver, _camera(job.config.rig), listeners, _until_us(job))
+    listeners: list[DriveListener] = [recorder, _Progress(report, len(job.tasks))]
+    with worlds(job.tasks, job.seeds, job.config) as (opened, camera):
+        seats = [Seat(index, world) for index, world in enumerate(opened)]
+        drive(seats, driver, camera, listeners, _until_us(job))
     for seat in seats:
         driver.finish(seat.index, seat.world.time_us)
     _commit(writer, job, seats, attempts, policy.name, settings)
@@ -234,7 +260,7 @@ def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> N
     writer = Writer(job.out, job.meta)
     if writer.has(job.part):
         return
-    seats = _seats(job, settings.bursts)
+    seats = _pushed_seats(job, settings.bursts)
     attempts = _attempts(job)
     expert = Expert(PLAN_PERIOD_US)
     mount_m = job.config.rig.mount_m
@@ -269,14 +295,11 @@ class _Progress:
         self._report(self._done / self._seats)
 
 
-def _seats(job: _Job, bursts: Bursts | None) -> list[Seat]:
+def _pushed_seats(job: _Job, bursts: Bursts) -> list[Seat]:
     seats = []
     for index, (task, seed) in enumerate(zip(job.tasks, job.seeds, strict=True)):
         world = EmbeddedWorld(load_town(task.town, job.config.maps_dir), task, seed, job.config.density)
-        pushes: tuple[Burst, ...] = ()
-        if bursts is not None:
-            schedule = BurstSchedule(seed, **asdict(bursts))
-            pushes = schedule.bursts(LONGEST_BURSTS_US)
+        pushes = BurstSchedule(seed, **asdict(bursts)).bursts(LONGEST_BURSTS_US)
         seats.append(Seat(index, world, bursts=pushes))
     return seats
 

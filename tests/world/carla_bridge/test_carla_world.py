@@ -1,0 +1,129 @@
+"""The bridge on a CARLA-shaped facade of the embedded world: what it reads is what is there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from world.maps.made_up_opendrive import t_junction
+
+carla = pytest.importorskip("carla")
+
+from facade import Client, World  # noqa: E402
+
+from takevla.driver.closed_loop import Seat, drive  # noqa: E402
+from takevla.driver.expert.expert import Expert  # noqa: E402
+from takevla.scene.scene import Controls  # noqa: E402
+from takevla.world.camera.rig import Rig  # noqa: E402
+from takevla.world.carla.client import synchronous  # noqa: E402
+from takevla.world.carla.world import CarlaWorld  # noqa: E402
+from takevla.world.maps.atlas import load_town  # noqa: E402
+from takevla.world.maps.route_xml import RouteTask  # noqa: E402
+
+TASK = RouteTask("ahead", "Tee", np.array([[-100.0, -1.75, 0.0], [100.0, -1.75, 0.0]], np.float32))
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("maps")
+    (folder / "Tee.xodr").write_text(t_junction())
+    return folder, load_town("Tee", folder)
+
+
+def facade(town, tasks=(TASK,)):
+    return World(town[1], (town[0] / "Tee.xodr").read_text(), tasks, seed=3)
+
+
+def test_scenes_of_the_bridge_are_those_of_the_world_behind_it(town, tmp_path):
+    world = facade(town)
+    with synchronous(Client(world), "Tee") as live:
+        bridge = CarlaWorld(live, TASK, tmp_path, warm_up_ticks=1)
+        for step in range(120):
+            bridge.tick(Controls(0.02 * np.sin(step), 0.6, 0.0))
+            ours, theirs = bridge.scene(), world.embedded.scene()
+            near = np.hypot(*(theirs.actors.position_world - theirs.ego.position_world)[:, :2].T) <= 150.0
+            order = np.argsort(theirs.actors.id[near])
+            for name in ("id", "kind", "role", "lane"):
+                assert (
+                    getattr(ours.actors, name).tolist() == getattr(theirs.actors, name)[near][order].tolist()
+                )
+            for name in ("position_world", "speed_mps", "acceleration_mps2", "yaw_rate_radps", "extent_m"):
+                there = getattr(theirs.actors, name)[near][order]
+                np.testing.assert_allclose(getattr(ours.actors, name), there, atol=1e-3)
+            turned = ours.actors.heading_rad - theirs.actors.heading_rad[near][order]
+            np.testing.assert_allclose(np.cos(turned), 1.0, atol=1e-6)
+            assert ours.lights.tolist() == theirs.lights.tolist()
+            np.testing.assert_allclose(ours.ego.position_world, theirs.ego.position_world, atol=1e-3)
+            assert ours.ego.speed_mps == pytest.approx(theirs.ego.speed_mps, abs=1e-3)
+            assert ours.ego.yaw_rate_radps == pytest.approx(theirs.ego.yaw_rate_radps, abs=1e-4)
+        assert len(ours.actors) > 0
+        assert ours.ego.speed_mps > 3.0
+        bridge.close()
+    assert not world.get_settings().synchronous_mode
+
+
+def test_expert_drives_the_bridge_to_the_end_as_the_world_behind_it_judges(town, tmp_path):
+    world = facade(town)
+    with synchronous(Client(world), "Tee") as live:
+        bridge = CarlaWorld(live, TASK, tmp_path)
+        drive([Seat(0, bridge)], Expert())
+        record, behind = bridge.record(), world.embedded.record()
+        bridge.close()
+    assert record.finished
+    assert record.status == behind.status
+    assert record.completion_percent == pytest.approx(behind.completion_percent)
+    for key, messages in record.infractions.items():
+        assert key == "min_speed_infractions" or messages == behind.infractions[key]
+    assert bridge.control.unmatched_lights == []
+    assert bridge.control.unmatched_signs == []
+
+
+def test_events_of_a_reckless_drive_are_those_that_the_world_behind_it_notes(town, tmp_path):
+    world = facade(town)
+    with synchronous(Client(world), "Tee") as live:
+        bridge = CarlaWorld(live, TASK, tmp_path, tick_limit=1300)
+        while not bridge.finished:
+            bridge.tick(Controls(0.0, 1.0, 0.0))
+        bridge.close()
+    ours, theirs = bridge.record(), world.embedded.record()
+    assert [event for _, event, _ in ours.events] == [event for _, event, _ in theirs.events]
+    assert any(ours.infractions.values())
+
+
+def test_picture_has_the_rigs_lenses_side_by_side_and_is_of_this_tick(town, tmp_path):
+    world, rig = facade(town), Rig(96, 32)
+    with synchronous(Client(world), "Tee") as live:
+        bridge = CarlaWorld(live, TASK, tmp_path, rig)
+        first = bridge.camera.render(bridge.road_map, bridge.scene())
+        assert np.array_equal(first, bridge.camera.render(bridge.road_map, bridge.scene()))
+        for _ in range(40):
+            bridge.tick(Controls(0.0, 1.0, 0.0))
+        later = bridge.camera.render(bridge.road_map, bridge.scene())
+        assert first.shape == later.shape == (32, 96, 3)
+        from takevla.world.camera import Camera
+
+        straight = Camera(96, 32).render(world.road_map, world.embedded.scene())
+        assert np.abs(later.astype(int) - straight.astype(int)).mean() < 6.0
+        assert np.abs(later.astype(int) - first.astype(int)).mean() > 1.0
+        bridge.close()
+        with pytest.raises(ValueError, match="without a camera"):
+            _ = bridge.camera
+
+
+def test_all_actors_that_the_bridge_made_are_taken_away_even_if_it_fails(town, tmp_path):
+    world = facade(town)
+    with synchronous(Client(world), "Tee") as live:
+        CarlaWorld(live, TASK, tmp_path, Rig(96, 32)).close()
+        CarlaWorld(live, TASK, tmp_path).close()  # the place is free again
+        wrong = RouteTask("off", "Other", TASK.keypoints_world)
+        with pytest.raises(ValueError, match="is of Other"):
+            CarlaWorld(live, wrong, tmp_path)
+        bridge = CarlaWorld(live, TASK, tmp_path)
+        with pytest.raises(RuntimeError, match="no snapshots"):
+            bridge.snapshot()
+        bridge.close()
+
+
+def test_another_towns_file_of_the_same_name_is_refused(town, tmp_path):
+    (tmp_path / "Tee.xodr").write_text("something else")
+    with synchronous(Client(facade(town)), "Tee") as live, pytest.raises(ValueError, match="not the map"):
+        CarlaWorld(live, TASK, tmp_path)
