@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import takevla
-from takevla.bench.carla.plugin import takevla_agent
 
 EVALUATOR = Path("leaderboard/leaderboard/leaderboard_evaluator.py")
 ROUTES_220 = Path("leaderboard/data/bench2drive220.xml")
+AGENT_FILE = Path(__file__).resolve().parent / "plugin" / "takevla_agent.py"
 SIMULATOR = "CarlaUE4.sh"  # an evaluator that names it starts it, as Bench2Drive's does
 SIMULATOR_VARIABLE = "CARLA_ROOT"
 TICK_TIMEOUT_S = 600  # the evaluator's own patience with the simulator
@@ -79,7 +79,7 @@ def evaluator_command(
         checkout.python, "-u", str(checkout.folder / EVALUATOR),
         f"--routes={routes}", f"--routes-subset={','.join(ids)}", "--repetitions=1", "--track=SENSORS",
         f"--checkpoint={checkpoint}", f"--debug-checkpoint={checkpoint.with_suffix('.live.txt')}",
-        f"--agent={Path(takevla_agent.__file__).resolve()}", f"--agent-config={agent_config}",
+        f"--agent={AGENT_FILE}", f"--agent-config={agent_config}",
         f"--port={ports[0]}", f"--traffic-manager-port={ports[1]}", f"--traffic-manager-seed={seed}",
         f"--timeout={TICK_TIMEOUT_S}", "--debug=0",
     ]  # fmt: skip

@@ -1,7 +1,6 @@
 """Bench2Drive under supervision: whatever the evaluator does, no finished route is lost or driven twice."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -134,9 +133,8 @@ def test_a_killed_supervisor_goes_on_where_it_stopped(stage: Stage) -> None:
             stage.checkout, str(stage.driver), stage.routes, IDS, stage.out, patience=PATIENCE, tell=interrupt
         )
     assert len(list((stage.out / "records").iterdir())) == 1
-    orphan = int((stage.state / "orphans").read_text())
-    with pytest.raises(ProcessLookupError):  # the simulator that the evaluator detached is gone as well
-        os.kill(orphan, 0)
+    assert (stage.state / "orphans").exists()
+    assert processes.marked(str(stage.out)) == []  # the simulator that the evaluator detached is gone as well
     stage.run({})
     assert stage.statuses() == ALL_COMPLETED
     assert stage.calls("11") == 1
