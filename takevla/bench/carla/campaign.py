@@ -118,7 +118,9 @@ class _Queue:
             if attempt.crash in _NOT_THE_ROUTE:
                 self._not_started += 1
                 if self._not_started >= self._retries:
-                    self.stopped = f"{attempt.crash.value} {self._not_started} times: {attempt.reason} ({log})"
+                    self.stopped = (
+                        f"{attempt.crash.value} {self._not_started} times: {attempt.reason} ({log})"
+                    )
             else:
                 self._early[culprit] += 1
                 if self._early[culprit] >= self._retries:
@@ -171,9 +173,7 @@ class _Worker:
     def _call(self, ids: Sequence[str], folder: Path) -> Attempt:
         ports = free_ports(self.slot)
         checkpoint = folder / CHECKPOINT
-        environment = evaluator_environment(
-            self.checkout, self.routes, self.out / AGENT, checkpoint, ports
-        )
+        environment = evaluator_environment(self.checkout, self.routes, self.out / AGENT, checkpoint, ports)
         command = evaluator_command(
             self.checkout, self.routes, ids, self.driver, checkpoint, ports, self.gpu, self.seed
         )
@@ -181,7 +181,9 @@ class _Worker:
         if self.checkout.starts_carla:
             return run_attempt(command, environment, ids, folder, self.patience, keep, stop)
         log = folder / SERVER_LOG
-        server = start(server_command(self.checkout, ports[0], self.gpu), environment, str(folder), log, folder)
+        server = start(
+            server_command(self.checkout, ports[0], self.gpu), environment, str(folder), log, folder
+        )
         try:
             failure = _await_server(server, ports[0], log, self.patience)
             if failure:

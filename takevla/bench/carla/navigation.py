@@ -76,6 +76,7 @@ class Navigator:
         ahead = there - here
         beyond = float((position - here) @ ahead)
         length2 = float(ahead @ ahead)
-        return 0.0 < beyond < length2 and float(
-            np.linalg.norm(position - here - ahead * (beyond / length2))
-        ) < TARGET_NEAREST_M
+        return (
+            0.0 < beyond < length2
+            and float(np.linalg.norm(position - here - ahead * (beyond / length2))) < TARGET_NEAREST_M
+        )

@@ -36,7 +36,9 @@ def checkpoint_rig(folder: Path) -> Rig:
         content = json.loads(path.read_text())
         return Rig(**{key: tuple(one) if isinstance(one, list) else one for key, one in content.items()})
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a camera rig ({error}); copy `rig` of the dataset's meta.json") from None
+        raise ValueError(
+            f"{path}: not a camera rig ({error}); copy `rig` of the dataset's meta.json"
+        ) from None
 
 
 def lens_id(lens: int) -> str:

@@ -14,10 +14,19 @@ import time
 from pathlib import Path
 
 KINDS = (
-    "collisions_layout collisions_pedestrian collisions_vehicle red_light stop_infraction outside_route_lanes "
-    "min_speed_infractions yield_emergency_vehicle_infractions scenario_timeouts route_dev vehicle_blocked "
-    "route_timeout"
-).split()
+    "collisions_layout",
+    "collisions_pedestrian",
+    "collisions_vehicle",
+    "red_light",
+    "stop_infraction",
+    "outside_route_lanes",
+    "min_speed_infractions",
+    "yield_emergency_vehicle_infractions",
+    "scenario_timeouts",
+    "route_dev",
+    "vehicle_blocked",
+    "route_timeout",
+)
 
 
 def record(index: int, route: str, status: str, score: float, call: int) -> dict:
@@ -47,7 +56,9 @@ def main() -> None:
     state = Path(os.environ["STAND_IN_STATE"])
     ids = options.routes_subset.split(",")
     if plan.get("orphan"):  # as the real one: a simulator in a session of its own
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+        child = subprocess.Popen(
+            [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
+        )
         (state / "orphans").open("a").write(f"{child.pid}\n")
     if plan.get("start") == "never":
         print("ModuleNotFoundError: No module named 'py_trees'")
@@ -75,7 +86,9 @@ def main() -> None:
             write()
             sys.exit(255)
         if behaviour == "traceback":
-            print("Traceback (most recent call last):\n  File 'takevla_agent.py', line 1\nValueError: no sensor")
+            print(
+                "Traceback (most recent call last):\n  File 'takevla_agent.py', line 1\nValueError: no sensor"
+            )
             sys.exit(1)
         if behaviour == "time-out":
             print("RuntimeError: time-out of 600000ms while waiting for the simulator, make sure it is ready")
@@ -85,7 +98,9 @@ def main() -> None:
             while True:
                 time.sleep(60)
         if behaviour == "half":
-            whole = json.dumps({"_checkpoint": {"records": [*records, record(index, route, "Completed", 1, 1)]}})
+            whole = json.dumps(
+                {"_checkpoint": {"records": [*records, record(index, route, "Completed", 1, 1)]}}
+            )
             checkpoint.write_text(whole[: len(whole) * 3 // 4])
             os.kill(os.getpid(), signal.SIGKILL)
         if behaviour == "kill-server":

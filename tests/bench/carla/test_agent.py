@@ -146,7 +146,9 @@ def test_a_checkpoint_drives_and_leaves_its_logs(
         agent.destroy()
     first, second = ([(one.steer, one.throttle, one.brake) for one in row] for row in answers)
     assert first == second  # nothing is left of the route before
-    assert all(-1 <= steer <= 1 and 0 <= throttle <= 1 and 0 <= brake <= 1 for steer, throttle, brake in first)
+    assert all(
+        -1 <= steer <= 1 and 0 <= throttle <= 1 and 0 <= brake <= 1 for steer, throttle, brake in first
+    )
     motion = read_metric_info(tmp_path / "second" / METRIC_INFO)
     np.testing.assert_allclose(motion.lon_acceleration_mps2, 0.5, atol=1e-6)
     words = (tmp_path / "second" / "commentary.jsonl").read_text().splitlines()

@@ -119,7 +119,7 @@ def test_a_route_that_crashes_again_and_again_is_given_up(stage: Stage) -> None:
 
 @pytest.mark.parametrize("plan", [{"start": "never"}, {"11": ["set-up"] * 9}])
 def test_what_cannot_start_stops_the_evaluation_and_says_why(stage: Stage, plan: dict[str, Any]) -> None:
-    with pytest.raises(RuntimeError, match="0 of 4 routes driven: .* 3 times: .*(py_trees|set up)"):
+    with pytest.raises(RuntimeError, match=r"0 of 4 routes driven: .* 3 times: .*(py_trees|set up)"):
         stage.run(plan)
 
 
