@@ -86,7 +86,7 @@ def crash_of(record: Record) -> Crash:
 
 
 def read_records(path: Path) -> dict[str, Record]:
-    """Whole records by route id of an evaluator's file, also of one that breaks off; none where there is none."""
+    """Whole records by route id of an evaluator's file, also of one that breaks off."""
     try:
         text = path.read_text(errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
 """An evaluation by the user's own Bench2Drive checkout: the queue, the retries, and the merged results.
 
 Routes are handed to workers in short runs of file order.  Each run is one call of the evaluator
-(`attempt`); what it leaves undone goes back to the head of the queue.  A final record is committed as one file
-the moment it is seen, so that an evaluation that was killed goes on with the routes that are missing.
+(`attempt`); what it leaves undone goes back to the head of the queue.  A final record is committed as one
+file the moment it is seen, so that an evaluation that was killed goes on with the routes that are missing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _NOT_THE_ROUTE = (Crash.NEVER_STARTED, Crash.SET_UP)  # would happen on any rout
 
 @dataclass(frozen=True)
 class Campaign:
-    """What the evaluation came to; the files are `results.json`, `merged.json`, `crashes.json`, `run.json`."""
+    """What the evaluation came to; also in `results.json`, `merged.json`, `crashes.json`, `run.json`."""
 
     out: Path
     asked: int

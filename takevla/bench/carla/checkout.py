@@ -50,9 +50,7 @@ def find_checkout(folder: Path, carla_root: Path | None, python: str = sys.execu
         )
     root = carla_root or Path(os.environ.get(SIMULATOR_VARIABLE, ""))
     if not (root / SIMULATOR).is_file():
-        raise FileNotFoundError(
-            f"{root}: no {SIMULATOR}; set {SIMULATOR_VARIABLE} or give --carla-root with CARLA 0.9.15's folder"
-        )
+        raise FileNotFoundError(f"{root}: no {SIMULATOR}; set {SIMULATOR_VARIABLE} or give --carla-root")
     return Checkout(folder, root.resolve(), SIMULATOR in evaluator.read_text(errors="replace"), python)
 
 

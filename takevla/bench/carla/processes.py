@@ -2,8 +2,8 @@
 
 Bench2Drive's evaluator starts the simulator in a session of its own, so that killing the evaluator leaves the
 simulator behind.  Whatever we start carries a mark in its environment, which its children inherit: the folder
-of its call.  By the mark, and by nothing else, they are found and ended (Linux only; elsewhere only the process
-group ends).
+of its call.  By the mark, and by nothing else, they are found and ended (Linux only; elsewhere only the
+process group ends).
 """
 
 from __future__ import annotations
