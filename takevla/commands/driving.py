@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 
+from takevla.commands.bench2drive import add_bench2drive, evaluate_in_carla
 from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder
 
 if TYPE_CHECKING:
@@ -25,10 +26,18 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
         "--penalties", type=str, default="bench2drive", help="or leaderboard-2.0, leaderboard-2.1"
     )
     parser.add_argument("--resume", type=bool, default=True, help="go on with the results that are there")
+    add_bench2drive(parser)
     add_common(parser)
 
 
 def _evaluate(arguments: Arguments) -> None:
+    if arguments.world == "carla":
+        evaluate_in_carla(arguments)
+        return
+    if arguments.world != "embedded" or arguments.bench2drive is not None:
+        raise ValueError(
+            f"--world {arguments.world}: must be embedded, or carla together with --bench2drive CHECKOUT"
+        )
     from takevla.bench.runner import evaluate
     from takevla.report.terminal import metrics_table
 
@@ -156,17 +165,20 @@ def _report(arguments: Arguments) -> None:
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:
-    """Takes none."""
+    parser.add_argument(
+        "--carla", type=str, default=None, help="HOST:PORT of a CARLA server to examine instead"
+    )
 
 
 def _doctor(arguments: Arguments) -> None:
     from rich.table import Table
 
+    from takevla.carla_doctor import examine_carla
     from takevla.doctor import Health, examine
 
     table = Table("", "what", "found", "mend", show_edge=False)
     marks = {Health.OK: "[green]ok[/]", Health.OPTIONAL: "[dim]optional[/]", Health.BROKEN: "[red]broken[/]"}
-    findings = examine()
+    findings = examine() if arguments.carla is None else examine_carla(arguments.carla)
     for finding in findings:
         table.add_row(marks[finding.health], finding.subject, finding.detail, finding.mend)
     OUT.print(table)

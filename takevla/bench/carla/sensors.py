@@ -1,0 +1,112 @@
+"""A checkpoint's camera rig as sensors of the CARLA leaderboard, and their images as its picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.world.camera.rig import Rig
+from takevla.world.carla.frames import rgb_image
+
+MOST_CAMERAS = 8  # benchmark facts 1.9
+MOUNT_RADIUS_M = 3.0
+OVERSAMPLING = 4  # CARLA renders each lens so much larger, and means of blocks make the picture smooth
+RIG_FILE = "rig.json"  # beside the weights of a checkpoint that was trained with another rig
+GNSS, IMU, SPEED = "GNSS", "IMU", "SPEED"
+SpecSensor = dict[str, Any]
+
+
+def checkpoint_rig(folder: Path) -> Rig:
+    """The rig that a checkpoint was trained with: its `rig.json`, or else the default rig.
+
+    `rig.json` is the entry `rig` of the `meta.json` of its dataset.
+
+    Raises:
+        ValueError: the file holds no rig.
+    """
+    path = folder / RIG_FILE
+    if not path.is_file():
+        return Rig()
+    try:
+        content = json.loads(path.read_text())
+        return Rig(**{key: tuple(one) if isinstance(one, list) else one for key, one in content.items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a camera rig ({error}); copy `rig` of the dataset's meta.json"
+        ) from None
+
+
+def lens_id(lens: int) -> str:
+    """Id of the camera sensor of a lens."""
+    return f"LENS_{lens}"
+
+
+def sensor_list(rig: Rig) -> list[SpecSensor]:
+    """Sensors for the leaderboard: one RGB camera for each lens, GNSS, IMU and speedometer.
+
+    Raises:
+        ValueError: the leaderboard would refuse the rig.
+    """
+    count, radius = len(rig.lens_yaws_deg), float(np.linalg.norm(rig.mount_m))
+    if count > MOST_CAMERAS:
+        raise ValueError(f"the rig has {count} lenses; the leaderboard allows {MOST_CAMERAS} cameras")
+    if radius > MOUNT_RADIUS_M:
+        raise ValueError(
+            f"the rig sits {radius:.2f} m from the car's centre; the leaderboard allows {MOUNT_RADIUS_M:g} m"
+        )
+    level = {"roll": 0.0, "pitch": 0.0}
+    x, y, z = rig.mount_m
+    cameras = [
+        {
+            "type": "sensor.camera.rgb",
+            "id": lens_id(lens),
+            "x": x, "y": 0.0 - y, "z": z, **level, "yaw": 0.0 - yaw_deg,
+            "width": OVERSAMPLING * rig.lens_width,
+            "height": OVERSAMPLING * rig.height,
+            "fov": fov_deg,
+        }
+        for lens, (yaw_deg, fov_deg) in enumerate(zip(rig.lens_yaws_deg, rig.lens_fovs_deg, strict=True))
+    ]  # fmt: skip
+    centre = {"x": 0.0, "y": 0.0, "z": 0.0, **level, "yaw": 0.0}
+    return [
+        *cameras,
+        {"type": "sensor.other.gnss", "id": GNSS, **centre},
+        {"type": "sensor.other.imu", "id": IMU, **centre},
+        {"type": "sensor.speedometer", "id": SPEED, "reading_frequency": 20},
+    ]
+
+
+def reading(input_data: Mapping[str, Any], name: str) -> Any:
+    """The data of one sensor of `(frame, data)` pairs.
+
+    Raises:
+        ValueError: the sensor is not there.
+    """
+    if name not in input_data:
+        raise ValueError(f"no sensor {name!r} in this tick; there are {', '.join(sorted(input_data))}")
+    return input_data[name][1]
+
+
+def picture(input_data: Mapping[str, Any], rig: Rig) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of the rig: the lenses side by side.  Each is (4H, 4W', 4) BGRA uint8.
+
+    Raises:
+        ValueError: a lens is missing or its image has another size.
+    """
+    lenses = []
+    for lens in range(len(rig.lens_yaws_deg)):
+        image = np.ascontiguousarray(reading(input_data, lens_id(lens)))
+        wanted = (OVERSAMPLING * rig.height, OVERSAMPLING * rig.lens_width, 4)
+        if image.shape != wanted or image.dtype != np.uint8:
+            raise ValueError(
+                f"camera {lens_id(lens)}: {image.shape} {image.dtype}, asked for {wanted} uint8 BGRA"
+            )
+        rgb = rgb_image(image.tobytes(), wanted[0], wanted[1])
+        blocks = rgb.reshape(rig.height, OVERSAMPLING, rig.lens_width, OVERSAMPLING, 3)
+        lenses.append(np.round(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8))
+    return np.concatenate(lenses, axis=1)

@@ -1,0 +1,167 @@
+"""Bench2Drive under supervision: whatever the evaluator does, no finished route is lost or driven twice."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from takevla.bench.carla import processes
+from takevla.bench.carla.attempt import Patience
+from takevla.bench.carla.campaign import Campaign, run_campaign
+from takevla.bench.carla.checkout import EVALUATOR, Checkout, find_checkout
+from takevla.bench.leaderboard_json import read_results
+
+HERE = Path(__file__).parent
+PATIENCE = Patience(stall_s=1.0, server_s=5.0, finish_s=1.0, poll_s=0.02)
+IDS = ("11", "12", "13", "14")
+
+
+class Stage:
+    """A made-up checkout, simulator, checkpoint and route file in a folder."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, starts_carla: bool = True) -> None:
+        self.folder = folder
+        self.evaluator = folder / "checkout" / EVALUATOR
+        self.evaluator.parent.mkdir(parents=True)
+        source = (HERE / "stand_in_evaluator.py").read_text()
+        self.evaluator.write_text(source + ("\n# starts CarlaUE4.sh\n" if starts_carla else ""))
+        self.carla = folder / "carla"
+        self.carla.mkdir()
+        script = f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "stand_in_server.py"}" "$@"\n'
+        (self.carla / "CarlaUE4.sh").write_text(script)
+        (self.carla / "CarlaUE4.sh").chmod(0o755)
+        self.driver = folder / "checkpoint"
+        self.driver.mkdir()
+        (self.driver / "config.json").write_text("{}")
+        self.routes = folder / "routes.xml"
+        self.routes.write_text("<routes/>")
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.out = folder / "out"
+        self.told: list[str] = []
+        monkeypatch.setenv("STAND_IN_PLAN", str(folder / "plan.json"))
+        monkeypatch.setenv("STAND_IN_STATE", str(self.state))
+
+    @property
+    def checkout(self) -> Checkout:
+        return find_checkout(self.folder / "checkout", self.carla)
+
+    def run(self, plan: dict[str, Any], **settings: Any) -> Campaign:
+        (self.folder / "plan.json").write_text(json.dumps(plan))
+        return run_campaign(
+            self.checkout, str(self.driver), self.routes, IDS, self.out,
+            patience=PATIENCE, tell=self.told.append, **settings,
+        )  # fmt: skip
+
+    def calls(self, route: str) -> int:
+        path = self.state / f"{route}.calls"
+        return path.stat().st_size if path.exists() else 0
+
+    def statuses(self) -> dict[str, str]:
+        return {one.route_id: one.status for one in read_results(self.out / "results.json").outcomes}
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    monkeypatch.setattr(processes, "STOP_S", 0.5)  # a hanging stand-in does not listen to SIGTERM
+    return Stage(tmp_path, monkeypatch)
+
+
+ALL_COMPLETED = dict.fromkeys(IDS, "Completed")
+
+
+def test_every_route_is_driven_once_and_merged(stage: Stage) -> None:
+    done = stage.run({}, workers=2)
+    assert (done.scored, done.unscored, done.crashes) == (4, {}, ())
+    assert [stage.calls(name) for name in IDS] == [1, 1, 1, 1]
+    merged = json.loads((stage.out / "merged.json").read_text())
+    assert merged["driving score"] == 100.0
+    assert [one["route_id"] for one in merged["_checkpoint"]["records"]] == [
+        f"RouteScenario_{name}_rep0" for name in reversed(IDS)
+    ]
+    seen = json.loads((stage.state / "seen").read_text())
+    assert seen["environment"]["IS_BENCH2DRIVE"] == "True"
+    assert not any(word.startswith("--resume") for word in seen["argv"])
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "crash"),
+    [
+        ("agent", "agent crashed"),
+        ("simulator", "simulator crashed"),
+        ("traceback", "agent crashed"),
+        ("time-out", "simulator crashed"),
+        ("hang", "nothing moved"),
+        ("half", "evaluator ended"),
+    ],
+)
+def test_a_crash_is_named_retried_and_costs_no_other_route(stage: Stage, behaviour: str, crash: str) -> None:
+    done = stage.run({"12": [behaviour]})
+    assert stage.statuses() == ALL_COMPLETED
+    assert [(one["route_id"], one["crash"]) for one in done.crashes] == [("12", crash)]
+    assert [stage.calls(name) for name in IDS] == [1, 2, 1, 1]
+
+
+def test_a_route_that_crashes_again_and_again_is_given_up(stage: Stage) -> None:
+    done = stage.run({"12": ["agent"] * 9, "13": ["time-out"] * 9}, retries=2)
+    assert [stage.calls(name) for name in IDS] == [1, 2, 2, 1]
+    assert stage.statuses() == {"11": "Completed", "12": "Failed - Agent crashed", "14": "Completed"}
+    assert list(done.unscored) == ["13"]
+    assert "simulator crashed" in done.unscored["13"]
+    assert read_results(stage.out / "results.json").asked == 4
+    # Going on tries what was given up again, and nothing else.
+    done = stage.run({}, retries=2)
+    assert stage.statuses() == ALL_COMPLETED
+    assert [stage.calls(name) for name in IDS] == [1, 3, 3, 1]
+
+
+@pytest.mark.parametrize("plan", [{"start": "never"}, {"11": ["set-up"] * 9}])
+def test_what_cannot_start_stops_the_evaluation_and_says_why(stage: Stage, plan: dict[str, Any]) -> None:
+    with pytest.raises(RuntimeError, match=r"0 of 4 routes driven: .* 3 times: .*(py_trees|set up)"):
+        stage.run(plan)
+
+
+def test_a_killed_supervisor_goes_on_where_it_stopped(stage: Stage) -> None:
+    def interrupt(line: str) -> None:
+        raise KeyboardInterrupt
+
+    (stage.folder / "plan.json").write_text(json.dumps({"between_s": 5, "orphan": True}))
+    with pytest.raises(KeyboardInterrupt):
+        run_campaign(
+            stage.checkout, str(stage.driver), stage.routes, IDS, stage.out, patience=PATIENCE, tell=interrupt
+        )
+    assert len(list((stage.out / "records").iterdir())) == 1
+    assert (stage.state / "orphans").exists()
+    assert processes.marked(str(stage.out)) == []  # the simulator that the evaluator detached is gone as well
+    stage.run({})
+    assert stage.statuses() == ALL_COMPLETED
+    assert stage.calls("11") == 1
+
+
+def test_another_checkpoint_does_not_mix_into_a_folder(stage: Stage) -> None:
+    stage.run({})
+    (stage.driver / "config.json").write_text('{"another": 1}')
+    with pytest.raises(ValueError, match="another driver_digest"):
+        stage.run({})
+
+
+def test_a_simulator_of_ours_is_started_and_replaced_when_it_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path, monkeypatch, starts_carla=False)
+    done = stage.run({"12": ["kill-server"]})
+    assert stage.statuses() == ALL_COMPLETED
+    assert [(one["route_id"], one["crash"]) for one in done.crashes] == [("12", "simulator crashed")]
+    assert (stage.state / "servers").read_text() == "xx"
+    (stage.state / "server-broken").touch()
+    with pytest.raises(RuntimeError, match="CARLA ended with exit code 1: Signal 11"):
+        stage.run({}, resume=False)
+
+
+def test_a_wrong_checkout_is_refused_by_name(stage: Stage) -> None:
+    with pytest.raises(FileNotFoundError, match="leaderboard_evaluator"):
+        find_checkout(stage.folder, stage.carla)
+    with pytest.raises(FileNotFoundError, match="--carla-root"):
+        find_checkout(stage.folder / "checkout", stage.folder)
