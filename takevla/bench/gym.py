@@ -17,7 +17,7 @@ from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, WAYPOINT_PERIOD_US
 from takevla.scene.route import RouteOption
 from takevla.scene.scene import TICK_US, Controls
 from takevla.world.camera import Camera, Rig
-from takevla.world.criteria import Event, Outcome
+from takevla.world.criteria import Event
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 
@@ -33,7 +33,7 @@ PLAN_TICKS: Final = WAYPOINT_PERIOD_US // TICK_US
 INFRACTION_PENALTY: Final = 50.0  # per event; our own choice, the worth of 50 m
 TARGET_LIMIT_M: Final = 1000.0
 SPEED_LIMIT_MPS: Final = 100.0
-CUT_SHORT: Final = (Outcome.TIMED_OUT, Outcome.TICK_LIMIT)
+CUT_SHORT: Final = (Event.ROUTE_TIMEOUT, Event.TICK_LIMIT)
 Action = NDArray[np.float32] | dict[str, NDArray[np.float32]]
 
 
@@ -71,7 +71,7 @@ class DriveEnv(gymnasium.Env[dict[str, Any], Any]):
         self._suite = load_suite(suite)
         self._density = self._suite.density if density is None else density
         self._by_plan = action == "plan"
-        self._camera = Camera(Rig(width=image_size[0], height=image_size[1]))
+        self._camera = Camera(rig=Rig(width=image_size[0], height=image_size[1]))
         self.render_mode = render_mode
         options = len(RouteOption)
         self.observation_space = spaces.Dict(
@@ -130,10 +130,10 @@ class DriveEnv(gymnasium.Env[dict[str, Any], Any]):
         events = world.record().events[before:]
         gained = float(world.route.s_m[world.route_index]) - before_m
         reward = gained - INFRACTION_PENALTY * len(events)
-        cut = world.finished and world.outcome in CUT_SHORT
+        cut = world.finished and any(event in CUT_SHORT for _, event, _ in events)
         info = self._info(world) | {
             "progress_m": gained,
-            "events": [Event(event).name.lower() for _, event, _ in events],
+            "events": [event.name.lower() for _, event, _ in events],
         }
         return self._observation(), reward, world.finished and not cut, cut, info
 
