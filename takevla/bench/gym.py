@@ -16,7 +16,7 @@ from takevla.driver.closed_loop import Seat, advance, observe
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
 from takevla.scene.route import RouteOption
 from takevla.scene.scene import TICK_US, Controls
-from takevla.world.camera import Camera, Rig
+from takevla.world.camera import Camera
 from takevla.world.criteria import Event
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.atlas import load_town
@@ -71,7 +71,7 @@ class DriveEnv(gymnasium.Env[dict[str, Any], Any]):
         self._suite = load_suite(suite)
         self._density = self._suite.density if density is None else density
         self._by_plan = action == "plan"
-        self._camera = Camera(rig=Rig(width=image_size[0], height=image_size[1]))
+        self._camera = Camera(*image_size)
         self.render_mode = render_mode
         options = len(RouteOption)
         self.observation_space = spaces.Dict(

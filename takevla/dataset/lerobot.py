@@ -213,8 +213,8 @@ class _Export:
 
     def _info(self) -> dict[str, Any]:
         """`meta/info.json`."""
-        action = [f"{part}_{k + 1}_{axis}" for part, count in (("route", ROUTE_POINTS), ("waypoint", SPEED_WAYPOINTS))
-                  for k in range(count) for axis in "xy"]  # fmt: skip
+        counts = (("route", ROUTE_POINTS), ("waypoint", SPEED_WAYPOINTS))
+        action = [f"{part}_{k + 1}_{axis}" for part, count in counts for k in range(count) for axis in "xy"]
         picture = (self._height, self._width, 3)
         features = {
             IMAGE: {"dtype": "image", "shape": picture, "names": ["height", "width", "channels"]},
