@@ -144,6 +144,9 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _world_and_camera,
     _model,
     lambda: _optional("carla", "carla", "a reference for the OpenDRIVE reader in tests"),
+    lambda: _optional("carla_driver_interface", "alpasim", "`takevla serve --alpasim`"),
+    lambda: _optional("gymnasium", "gym", "the environment takevla/Drive-v0"),
+    lambda: _optional("rerun", "rerun", "`takevla watch --rerun`"),
 )
 
 

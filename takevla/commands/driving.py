@@ -68,7 +68,8 @@ def _watch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--suite", type=str, default=None, help="suite of the route (default mini44)")
     parser.add_argument("--routes", type=Path, default=None, help="leaderboard route XML instead of a suite")
     parser.add_argument("--maps", type=Path, default=None, help="folder of the OpenDRIVE files of its towns")
-    parser.add_argument("--out", type=Path, required=True, help="the clip to write, FILE.mp4")
+    parser.add_argument("--out", type=Path, default=None, help="the clip to write, FILE.mp4")
+    parser.add_argument("--rerun", type=Path, default=None, help="the Rerun recording to write, FILE.rrd")
     parser.add_argument("--seed", type=int, default=0, help="seed of the traffic, as of `takevla evaluate`")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so much time; 0: whole route")
 
@@ -80,6 +81,8 @@ def _watch(arguments: Arguments) -> None:
     from takevla.world.embedded import EmbeddedWorld
     from takevla.world.maps.atlas import load_town
 
+    if (arguments.out is None) == (arguments.rerun is None):
+        raise ValueError("give --out FILE.mp4 for a clip or --rerun FILE.rrd for a Rerun recording")
     name, tasks, seeds, density = _routes(arguments)
     found = next((k for k, task in enumerate(tasks) if task.id == arguments.route), None)
     if found is None:
@@ -89,13 +92,18 @@ def _watch(arguments: Arguments) -> None:
     task, seed = tasks[found], world_seed(arguments.seed, seeds[found])
     world = EmbeddedWorld(load_town(task.town, arguments.maps), task, seed, density)
     driver = load_driver(_driver_name(arguments.driver))
-    frames = film_route(world, driver, arguments.out, arguments.seconds)
+    if arguments.rerun is not None:
+        from takevla.report.recording import record_route
+
+        made = f"{arguments.rerun}: {record_route(world, driver, arguments.rerun, arguments.seconds)} plans"
+    else:
+        made = f"{arguments.out}: {film_route(world, driver, arguments.out, arguments.seconds)} frames"
     record = world.record()
     broken = [
         f"{len(rows)} {key}" for key, rows in record.infractions.items() if rows and "min_speed" not in key
     ]
     OUT.print(
-        f"{arguments.out}: {frames} frames, {record.duration_game_s:.1f} s of route {task.id} "
+        f"{made}, {record.duration_game_s:.1f} s of route {task.id} "
         f"({record.scenario_type or 'no scenario'}), {driver.name}: "
         f"{record.status if world.finished else 'cut short'}, {', '.join(broken) or 'no infraction'}",
         highlight=False,

@@ -1,0 +1,1 @@
+"""Serving a driver to a simulator that runs in another process."""

@@ -1,0 +1,57 @@
+"""Export to LeRobotDataset v3.0."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tiny_vla import write_frames
+
+from takevla.dataset.lerobot import ACTION, IMAGE, STATE, export_lerobot
+from takevla.dataset.reader import Dataset
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = write_frames(tmp_path / "data", {"takeover": 12})
+    for file in (path / "frames").glob("*.parquet"):  # the made-up frames all lie at time 0
+        table = pq.read_table(file)
+        times = [250_000 * number for number in table.column("frame").to_pylist()]
+        at = table.schema.get_field_index("time_us")
+        pq.write_table(table.set_column(at, table.schema.field(at), [times]), file)
+    return path
+
+
+def test_every_frame_is_written_with_its_picture_plan_command_and_words(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lerobot"
+    done = export_lerobot(source, out)
+    dataset = Dataset(source)
+    info = json.loads((out / "meta/info.json").read_text())
+    table = pq.read_table(out / "data/chunk-000/file-000.parquet")
+    assert (done.episodes, done.frames) == (4, 12) == (info["total_episodes"], table.num_rows)
+    assert info["codebase_version"] == "v3.0"
+    assert set(info["features"]) == set(table.column_names)
+    assert np.array_equal(table.column(ACTION).to_pylist()[5][40:], dataset.column("expert_waypoints_ego")[5])
+    assert table.column(STATE).to_pylist()[5][0] == dataset.column("speed_mps")[5]
+    picture = table.column(IMAGE).to_pylist()[5]["bytes"]
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture))), dataset.image(5))
+    words = pq.read_table(out / "meta/subtasks.parquet").to_pandas()
+    said = [words.iloc[k].name for k in table.column("subtask_index").to_pylist()]
+    assert said == dataset.column("expert_commentary").tolist()
+    episodes = pq.read_table(out / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [(row["dataset_from_index"], row["dataset_to_index"]) for row in episodes] == [
+        (0, 3), (3, 6), (6, 9), (9, 12)
+    ]  # fmt: skip
+    stats = json.loads((out / "meta/stats.json").read_text())
+    assert stats[STATE]["mean"][0] == pytest.approx(dataset.column("speed_mps").mean())
+    assert np.shape(stats[IMAGE]["mean"]) == (3, 1, 1)
+
+
+def test_an_existing_folder_is_not_written_over(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="exists already"):
+        export_lerobot(source, tmp_path)
