@@ -65,6 +65,9 @@ class DreamScene:
     actor_reacts: NDArray[np.bool_] = field(  # (A,) brakes for an ego ahead on its course; else replays
         default_factory=lambda: np.zeros(0, np.bool_)  # empty: every actor replays
     )
+    actor_id: NDArray[np.int32] = field(  # (A,) ids in the record; empty where nothing is drawn of it
+        default_factory=lambda: np.zeros(0, np.int32)
+    )
     detail: str = ""  # of the trigger: "headway", "lateral", "steer", "overlap", "standing", "line"
     replay_error_m: float = 0.0  # of the applied controls, driven again from the start to the end
     replay_error_deg: float = 0.0
