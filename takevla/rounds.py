@@ -44,6 +44,7 @@ from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit, UntrueDreamsError
 from takevla.learn.dream.dreaming import DreamConfig, dream, true_scenes
 from takevla.learn.dream.rank import rank_drivers
+from takevla.learn.dream.records import camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.sft import sft
 from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
@@ -51,7 +52,6 @@ from takevla.report.page import write_report
 from takevla.report.terminal import before_after_table
 from takevla.scale import Bar, groups
 from takevla.takeover.shadow import TakeoverConfig
-from takevla.world.camera import Camera
 
 RUN_FILE = "run.json"
 START_S = 2.0  # of a standing start, eight frames at 4 Hz
@@ -290,7 +290,7 @@ def audit_stage(
         drivers = {Path(name).name: load_driver(name) for name in ranked}
         with Bar("Rank drivers", [1.0]) as bar:
             content |= rank_drivers(
-                dataset, scenes, load_suite(suite).tasks, drivers, Camera(**dataset.meta["rig"]),
+                dataset, scenes, load_suite(suite).tasks, drivers, camera_of(dataset),
                 preset(config.reward, config.terms), horizon_s=config.horizon_s, most=most, seed=seed,
                 limits=config.limits, maps_dir=maps_dir,
                 progress=lambda done, total: bar.progress(0, done / total),

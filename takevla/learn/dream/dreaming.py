@@ -32,12 +32,11 @@ from takevla.learn.dream.decisions import Decisions
 from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reconstruct import rebuild
-from takevla.learn.dream.records import Records
+from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import Reward, preset
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import measure, roll_out
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
-from takevla.world.camera import Camera
 
 Float = NDArray[np.float32]
 READ_BATCH = 16  # frames per pass of the frozen model
@@ -167,7 +166,7 @@ def dream(
     closed = None
     if config.kind == "closed":
         closed = ClosedDreams(
-            dataset, scenes, driver, Camera(**dataset.meta["rig"]), config.closed,
+            dataset, scenes, driver, camera_of(dataset), config.closed,
             preset(config.reward, config.terms), Records(dataset, config.reacting, seed, maps_dir),
             least_s=config.horizon_s, seed=seed,
         )  # fmt: skip

@@ -20,6 +20,7 @@ from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route
 from takevla.scene.scene import Scene
 from takevla.scene.trace import target_points
+from takevla.world.camera import Camera
 from takevla.world.maps.atlas import load_town
 
 
@@ -80,6 +81,12 @@ class Records:
         scene = dream_scene(what, row, scenes, road_map, route, self._frames, self._reacting, chance)
         rows = self._frames.current([*(begin + k * STEP_US for k in range(len(scenes)))], what["episode"])
         return Record(scene, scenes, rows, road_map, route, target_points(route))
+
+
+def camera_of(dataset: Dataset) -> Camera:
+    """A camera with the rig that the dataset was recorded with."""
+    rig = dataset.meta["rig"]
+    return Camera(**{name: tuple(value) if isinstance(value, list) else value for name, value in rig.items()})
 
 
 def start_index(route: Route, position_world: NDArray[np.floating]) -> int:
