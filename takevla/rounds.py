@@ -44,6 +44,9 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit, UntrueDreamsError
 from takevla.learn.dream.dreaming import DreamConfig, dream, true_scenes
+from takevla.learn.dream.rank import rank_drivers
+from takevla.learn.dream.records import camera_of
+from takevla.learn.dream.reward import preset
 from takevla.learn.sft import sft
 from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
 from takevla.report.page import write_report
@@ -296,13 +299,36 @@ def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Pa
 
 
 def audit_stage(
-    takeovers: Path, out: Path, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
-) -> Audit:
-    """How true the dreams of a dataset are, written to `out/audit.json` too."""
-    _, report = true_scenes(Dataset(takeovers), config, seed=seed, maps_dir=maps_dir)
+    takeovers: Path,
+    out: Path,
+    config: DreamConfig,
+    *,
+    seed: int,
+    maps_dir: Path | None = None,
+    ranked: Sequence[str] = (),
+    suite: str = "train",
+    most: int = 100,
+) -> tuple[Audit, dict[str, Any]]:
+    """How true the dreams of a dataset are, and the content of `out/audit.json` that says so.
+
+    With `ranked`, names of drivers or checkpoint folders, also how dreams rank these against the embedded
+    world, on at most `most` takeovers; `suite` holds the routes that the dataset was collected on.
+    """
+    dataset = Dataset(takeovers)
+    scenes, report = true_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
+    content: dict[str, Any] = report.to_json()
+    if ranked:
+        drivers = {Path(name).name: load_driver(name) for name in ranked}
+        with Bar("Rank drivers", [1.0]) as bar:
+            content |= rank_drivers(
+                dataset, scenes, load_suite(suite).tasks, drivers, camera_of(dataset),
+                preset(config.reward, config.terms), horizon_s=config.horizon_s, most=most, seed=seed,
+                limits=config.limits, maps_dir=maps_dir,
+                progress=lambda done, total: bar.progress(0, done / total),
+            ).to_json()  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
-    (out / "audit.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    return report
+    (out / "audit.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return report, content
 
 
 def dream_stage(

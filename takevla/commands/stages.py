@@ -151,18 +151,27 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
+    parser.add_argument(
+        "--rank_drivers", type=list[str], default=[],
+        help="with --audit: drivers (expert, blind, shipped, checkpoint folders) that dreams must rank",
+    )  # fmt: skip
+    parser.add_argument("--rank_suite", type=str, default="train", help="suite that was collected on")
+    parser.add_argument("--rank_scenes", type=int, default=100, help="takeovers to rank drivers on")
     add_common(parser, workers=False)
     parser.add_class_arguments(DreamConfig, "dream")
 
 
 def _dream(arguments: Arguments) -> None:
+    from takevla.bench.drivers import BUILT_IN
     from takevla.rounds import audit_stage, dream_stage
 
     if arguments.audit:
-        report = audit_stage(
-            arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed, maps_dir=arguments.maps
-        )
-        OUT.print(report.to_json())
+        named = [name if name in BUILT_IN else str(model_folder(name)) for name in arguments.rank_drivers]
+        report, content = audit_stage(
+            arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
+            maps_dir=arguments.maps, ranked=named, suite=arguments.rank_suite, most=arguments.rank_scenes,
+        )  # fmt: skip
+        OUT.print(content)
         arguments.dream.limits.refuse(report)
         return
     audit = dream_stage(

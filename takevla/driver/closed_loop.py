@@ -164,7 +164,7 @@ def observe(
     scene = world.scene()
     ego = scene.ego
     route = world.route
-    targets, option, following = _navigation(seat, route, world.route_index, ego)
+    targets, option, following = navigation(route, seat.target_indices, world.route_index, ego)
     image = None
     if camera is not None:
         image = camera.render(world.road_map, scene, offset_y_m, yaw_offset_rad)
@@ -172,9 +172,13 @@ def observe(
     return Observation(seat.index, scene.time_us, ego.speed_mps, targets, option, following, image, truth)
 
 
-def _navigation(seat: Seat, route: Route, route_index: int, ego: Ego) -> tuple[NDArray[np.float32], int, int]:
-    """The next two target points in the ego frame, the option that applies and the one that follows."""
-    indices = seat.target_indices
+def navigation(
+    route: Route, indices: NDArray[np.int32], route_index: int, ego: Ego
+) -> tuple[NDArray[np.float32], int, int]:
+    """The next two target points (2, 2) in the ego frame, the option that applies and the one that follows.
+
+    `indices` are those of `target_points(route)`, `route_index` is the last route point passed.
+    """
     s_now = float(route.s_m[route_index])
     first = int(np.searchsorted(route.s_m[indices], s_now + TARGET_NEAREST_M, side="right"))
     chosen = indices[np.minimum([first, first + 1], len(indices) - 1)]

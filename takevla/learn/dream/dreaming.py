@@ -6,11 +6,12 @@ sample a group of plans per scene, roll them out, reward them, move the residual
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +25,15 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import PlanDistribution, ResidualHead
+from takevla.driver.vla.tokenizer import decode_commentary
 from takevla.learn.dream import fans
 from takevla.learn.dream.audit import Audit, AuditLimits, audit, expert_is_safe, fails_as_recorded
+from takevla.learn.dream.closed import ClosedConfig, ClosedDreams, names
+from takevla.learn.dream.decisions import Decisions
 from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import Reward, preset
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import measure, roll_out
@@ -45,6 +50,8 @@ STATE_EVERY = 10  # updates between two saved states
 class DreamConfig:
     """How to dream.
 
+    `kind`: `open` dreams roll one plan out for `horizon_s`; `closed` dreams go on with new frames and plans
+    until the danger is past, as `closed` says (its `scenes` and `group` replace all scenes and `group`).
     Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream),
     `reacting` (share of the moving vehicles that brake for the ego; the others replay their record),
     `limits` (how true the dreams must be for learning to begin).
@@ -57,6 +64,8 @@ class DreamConfig:
     mean KL stays about `anchor_kl` (nats).
     """
 
+    kind: Literal["open", "closed"] = "open"
+    closed: ClosedConfig = field(default_factory=ClosedConfig)
     method: Literal["grpo", "dpo"] = "grpo"
     dpo_beta: float = 0.1
     reward: str = "pdm"
@@ -82,6 +91,8 @@ class DreamConfig:
             raise ValueError("dream.updates must be at least 0 and dream.passes at least 1")
         if not 0.0 <= self.reacting <= 1.0:
             raise ValueError(f"dream.reacting: {self.reacting} is no share; give 0 to 1")
+        if self.kind == "closed" and self.method != "grpo":
+            raise ValueError(f"dream.method: {self.method} has no episodes; closed dreams learn by grpo")
         preset(self.reward, self.terms)
 
 
@@ -92,6 +103,7 @@ class BaseReading:
     route_ego: torch.Tensor  # (N, 20, 2)
     waypoints_ego: torch.Tensor  # (N, 10, 2)
     features: torch.Tensor  # (N, F)
+    true_words: Float | None = None  # (N,) 1 where the commentary names the expert's action and cause
 
 
 def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> BaseReading:
@@ -100,6 +112,7 @@ def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> Bas
     speed, option, following = (dataset.column(name) for name in ("speed_mps", "option", "next_option"))
     width = 2 * driver.model.config.width
     parts = [(torch.zeros(0, ROUTE_POINTS, 2), torch.zeros(0, SPEED_WAYPOINTS, 2), torch.zeros(0, width))]
+    spoken: list[str] = []
     for start in range(0, len(rows), READ_BATCH):
         some = list(rows[start : start + READ_BATCH])
         navigation = NavigationInput(
@@ -110,9 +123,14 @@ def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> Bas
             next_option=torch.tensor(following[some], dtype=torch.long),
         )
         images = torch.from_numpy(np.stack([dataset.image(row) for row in some]))
-        plan = driver.think(images, navigation).plan
+        thought = driver.think(images, navigation)
+        plan = thought.plan
+        spoken += [decode_commentary(driver.tokenizer, row.tolist()) for row in thought.words]
         parts.append((plan.route_ego, plan.waypoints_ego, residual.residual_features(plan.action_features)))
-    return BaseReading(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
+    action, cause = dataset.column("expert_action")[rows], dataset.column("expert_cause")[rows]
+    said = [names(words, int(a), int(c)) for words, a, c in zip(spoken, action, cause, strict=True)]
+    tensors = (torch.cat(column).clone() for column in zip(*parts, strict=True))
+    return BaseReading(*tensors, np.array(said, np.float32))
 
 
 def dream(
@@ -144,9 +162,17 @@ def dream(
         )
     loaded = load_checkpoint(checkpoint)
     driver = VlaDriver(loaded.model, loaded.tokenizer)
-    base = read_frames(driver, dataset, [scene.frame_row for scene in scenes])
+    rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
+    base = read_frames(driver, dataset, rows)
     anchor = read_frames(driver, dataset, _anchor_rows(dataset, config.anchors, seed))
-    dreamer = Dreamer(scenes, base, anchor.features, config, seed)
+    closed = None
+    if config.kind == "closed":
+        closed = ClosedDreams(
+            dataset, scenes, driver, camera_of(dataset), config.closed,
+            preset(config.reward, config.terms), Records(dataset, config.reacting, seed, maps_dir),
+            least_s=config.horizon_s, seed=seed,
+        )  # fmt: skip
+    dreamer = Dreamer(scenes, base, anchor.features, config, seed, closed)
     state = out / STATE_FILE
     if state.exists():
         dreamer.load(state)
@@ -213,7 +239,10 @@ class Dreamer:
         anchor: torch.Tensor,
         config: DreamConfig,
         seed: int,
+        closed: ClosedDreams | None = None,
     ) -> None:
+        """`base` is of the start frames (of none for `closed`), `anchor` (N, F) of ordinary ones."""
+        self.closed = closed
         self.scenes = scenes
         self.base = base
         self.anchor = anchor
@@ -223,13 +252,13 @@ class Dreamer:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.head = ResidualHead(base.features.shape[1])
+        self.start = copy.deepcopy(self.head).requires_grad_(False)  # the supervised policy
         self.optimiser = torch.optim.Adam(self.head.parameters(), lr=config.learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
         self.anchor_weight = config.anchor_weight
         self.update = 0
         self.curves: list[dict[str, float]] = []
         with torch.no_grad():
-            self._scene_start = _detached(self.head(base.features))
             self._anchor_start = _detached(self.head(anchor))
         self._pairs = self._preferences() if config.method == "dpo" else None
 
@@ -240,6 +269,9 @@ class Dreamer:
         failed = np.empty(z.shape[:2], np.float32)
         for row, scene in enumerate(self.scenes):
             measures = measure(scene, roll_out(scene, route[row].numpy(), waypoints[row].numpy(), self.steps))
+            if self.base.true_words is not None:
+                words = np.full(z.shape[1], self.base.true_words[row], np.float32)
+                measures = replace(measures, words=words)
             total[row], _ = self.reward(measures)
             failed[row] = ~measures.safe
         return total, failed
@@ -252,18 +284,18 @@ class Dreamer:
         ]
         z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted)
         pairs = torch.stack([z, torch.zeros_like(z)], dim=1)
-        return pairs, residual.log_prob(self._scene_start, pairs)
+        return pairs, residual.log_prob(self.start(self.base.features), pairs)
 
     def _objective(
-        self, new: PlanDistribution, z: torch.Tensor, old: torch.Tensor, advantages: Advantages
-    ) -> torch.Tensor:
-        """The loss of the chosen method on the dreamed scenes, the KL to the supervised policy included."""
-        config, moved = self.config, residual.kl(new, self._scene_start)
+        self, new: PlanDistribution, decisions: Decisions, old: torch.Tensor, advantages: Advantages,
+        moved: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """The loss of the chosen method, the KL `moved` (S,) to the supervised policy included."""
+        config = self.config
         if self._pairs is None:
             return clipped_loss(
-                residual.log_prob(new, z), old, advantages, moved,
-                clip=config.clip, kl_weight=config.kl_weight,
-            )  # fmt: skip
+                decisions.log_prob(new), old, advantages, moved, clip=config.clip, kl_weight=config.kl_weight
+            )
         pairs, reference = self._pairs
         density = residual.log_prob(new, pairs)
         loss = preference_loss(
@@ -271,21 +303,34 @@ class Dreamer:
         )
         return loss + config.kl_weight * moved.mean()
 
+    @torch.no_grad()
+    def _dreamed(self) -> Decisions:
+        """What the policy, as it is, decides in the dreams of one update."""
+        if self.closed is not None:
+            return self.closed.dream(self.closed.chosen(self.update), self.config.closed.group, self._draw)
+        z = residual.sample(self.head(self.base.features), self.config.group, self.generator)
+        taken = torch.ones(len(z), 1, dtype=torch.bool)
+        return Decisions(self.base.features[:, None], z[:, None], taken, *self.rewards(z))
+
+    def _draw(self, features: torch.Tensor) -> torch.Tensor:
+        """One plan for each row."""
+        return residual.sample(self.head(features), 1, self.generator)[:, 0]
+
     def step(self) -> None:
         """Sample, roll out, reward, and move the head; one row is added to `curves`."""
-        config = self.config
+        config, decisions = self.config, self._dreamed()
         with torch.no_grad():
-            old = self.head(self.base.features)
-            z = residual.sample(old, config.group, self.generator)
-            old_log_prob = residual.log_prob(old, z)
-        rewards, failed = self.rewards(z)
-        advantages = group_advantages(torch.from_numpy(rewards))
+            old = decisions.distribution(self.head)
+            start = decisions.distribution(self.start)
+            old_log_prob = decisions.log_prob(old)
+        advantages = group_advantages(torch.from_numpy(decisions.rewards))
+        spread = decisions.spread(advantages)
         divergence = torch.zeros(())
         for _ in range(config.passes):
-            new = self.head(self.base.features)
+            new = decisions.distribution(self.head)
             held = self._anchor_kl()
-            moved = residual.kl(new, self._scene_start)
-            loss = self._objective(new, z, old_log_prob, advantages) + self.anchor_weight * held
+            moved = decisions.kl(new, start)
+            loss = self._objective(new, decisions, old_log_prob, spread, moved) + self.anchor_weight * held
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
@@ -295,9 +340,9 @@ class Dreamer:
         self.curves.append(
             {
                 "step": self.update,
-                "reward": float(rewards.mean()),
-                "reward_best": float(rewards.max(axis=1).mean()),
-                "failure_rate": float(failed.mean()),
+                "reward": float(decisions.rewards.mean()),
+                "reward_best": float(decisions.rewards.max(axis=1).mean()),
+                "failure_rate": float(decisions.failed.mean()),
                 "kl_scenes": float(moved.mean().detach()),
                 "kl_anchor": float(divergence),
                 "anchor_weight": self.anchor_weight,
@@ -312,14 +357,25 @@ class Dreamer:
             return torch.zeros(())
         return residual.kl(self.head(self.anchor), self._anchor_start).mean()
 
+    @torch.no_grad()
     def before_after(self) -> dict[str, Any]:
-        """Reward and failure rate of the plan that drives: the frozen base, and the head's mode."""
-        with torch.no_grad():
-            mode = residual.mode(self.head(self.base.features))
-        before = self.rewards(torch.zeros_like(mode)[:, None])
-        after = self.rewards(mode[:, None])
+        """Reward and failure rate of the plan that drives: the frozen base, and the head's mode.
+
+        Over all start frames of open dreams, over `closed.judged` of closed ones.
+        """
+        if self.closed is not None:
+            judged = self.closed.judged()
+            acts = (lambda features: torch.zeros(len(features), residual.MODES), self._mode)
+            before, after = (
+                (result.rewards, result.failed)
+                for result in (self.closed.dream(judged, 1, act) for act in acts)
+            )
+        else:
+            mode = self._mode(self.base.features)
+            before = self.rewards(torch.zeros_like(mode)[:, None])
+            after = self.rewards(mode[:, None])
         return {
-            "scenes": len(self.scenes),
+            "scenes": len(before[0]),
             "reward_before": float(before[0].mean()),
             "reward_after": float(after[0].mean()),
             "failure_rate_before": float(before[1].mean()),
@@ -349,6 +405,9 @@ class Dreamer:
                 content[name] = fans.fan(scene, route.numpy(), waypoints.numpy(), self.reward, self.steps)
             shown.append(content)
         return shown
+
+    def _mode(self, features: torch.Tensor) -> torch.Tensor:
+        return residual.mode(self.head(features))
 
     def save(self, path: Path) -> None:
         """Everything that the next update depends on, atomically."""

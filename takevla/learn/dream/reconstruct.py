@@ -41,7 +41,10 @@ from takevla.scene.scene import TICK_US, Ego, Scene
 from takevla.scene.trace import trace_route
 from takevla.world.maps.atlas import load_town
 
-NEAR_M = 80.0  # actors further than this from the start cannot be met within 4 s
+NEAR_M, NEAR_MPS = (
+    80.0,
+    20.0,
+)  # actors further from the start than this, or this times the length, are not met
 STEP_US = round(STEP_S * 1e6)
 OPPOSED_COS = -0.5  # a lane that runs against the route by more than 120 deg is oncoming
 LINE_SHARE = 1.2  # a stop line is so many lane widths long (leaderboard, benchmark facts 1.4)
@@ -76,7 +79,7 @@ def rebuild(
     """
     result = Rebuilt()
     steps = round(horizon_s / STEP_S)
-    frames = _FrameIndex(dataset)
+    frames = FrameIndex(dataset)
     keypoints = dict(
         zip(
             dataset.episodes.column("episode").to_pylist(),
@@ -87,7 +90,7 @@ def rebuild(
     chance = np.random.default_rng([seed, 0xD])
     for takeover in dataset.takeovers.to_pylist():
         road_map = load_town(takeover["town"], maps_dir)
-        route = _route(takeover["town"], tuple(keypoints[takeover["episode"]]), maps_dir)
+        route = traced_route(takeover["town"], tuple(keypoints[takeover["episode"]]), maps_dir)
         rows = frames.starts(takeover["episode"], takeover["start_us"], starts_s)
         if not rows:
             result.left_out["no policy frame before the takeover"] += 1
@@ -104,7 +107,7 @@ def rebuild(
                 result.left_out["record shorter than the horizon"] += 1
                 continue
             result.scenes.append(
-                _dream_scene(
+                dream_scene(
                     takeover,
                     int(row),
                     [record[i] for i in at],
@@ -118,7 +121,7 @@ def rebuild(
     return result
 
 
-class _FrameIndex:
+class FrameIndex:
     """Columns of the frames table that dreams start from."""
 
     def __init__(self, dataset: Dataset) -> None:
@@ -181,6 +184,12 @@ class _FrameIndex:
         spread[:: STEP_US // TICK_US] = poses[: ticks // (STEP_US // TICK_US) + 1]
         return replay_error(poses[0], float(record[0].ego.speed_mps), controls[:ticks], spread)
 
+    def current(self, times_us: Sequence[int], episode: str) -> NDArray[np.int64]:
+        """(T,) rows of the frames of an episode that were current at these times."""
+        rows = self._rows[episode]
+        at = np.searchsorted(self.time_us[rows], times_us, side="right") - 1
+        return rows[np.maximum(at, 0)]
+
     def starts(self, episode: str, takeover_us: int, starts_s: Sequence[float]) -> list[int]:
         """Rows (ascending, unique) of frames with a policy plan nearest to each time before the takeover."""
         rows = self._rows.get(episode, np.zeros(0, np.int64))
@@ -196,26 +205,28 @@ class _FrameIndex:
 
 
 @lru_cache(maxsize=256)
-def _route(town: str, keypoints: tuple[float, ...], maps_dir: Path | None) -> Route:
+def traced_route(town: str, keypoints: tuple[float, ...], maps_dir: Path | None) -> Route:
+    """The route through these keypoints (x, y, z after one another)."""
     return trace_route(load_town(town, maps_dir), np.array(keypoints, np.float32).reshape(-1, 3))
 
 
-def _dream_scene(
+def dream_scene(
     takeover: Mapping[str, Any],
     row: int,
     record: list[Scene],
     road_map: RoadMap,
     route: Route,
-    frames: _FrameIndex,
+    frames: FrameIndex,
     reacting: float,
     chance: np.random.Generator,
 ) -> DreamScene:
+    """The dream that starts at frame `row` and lasts as long as `record`, one scene every `STEP_S`."""
     ego = record[0].ego
     origin, heading = ego.position_world[:2].astype(np.float64), float(ego.heading_rad)
     near = route.points_world[:, :2] - origin
     at = int(np.hypot(near[:, 0], near[:, 1]).argmin())
     kept = slice(max(at - ROUTE_BEHIND_M, 0), at + ROUTE_AHEAD_M)
-    pose, extent, static, valid, vehicle = _actors(record, origin, heading)
+    ids, pose, extent, static, valid, vehicle = _actors(record, origin, heading)
     travelled = np.linalg.norm(np.diff(pose[..., :2], axis=0), axis=-1).sum(0)
     moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M)
     ego_route = to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32)
@@ -231,6 +242,7 @@ def _dream_scene(
         ego_steer=float(ego.controls.steer),
         ego_extent_m=ego.extent_m[:2],
         actor_pose=pose,
+        actor_id=ids,
         actor_extent_m=extent,
         actor_static=static,
         actor_valid=valid,
@@ -251,12 +263,20 @@ def _dream_scene(
 
 def _actors(
     record: list[Scene], origin: NDArray[np.float64], heading: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Poses (T, A, 4), extents (A, 2), static (A,), validity (T, A), vehicle (A,) of those that come near."""
+) -> tuple[
+    NDArray[np.int32],
+    NDArray[np.float32],
+    NDArray[np.float32],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+    NDArray[np.bool_],
+]:
+    """Ids (A,), poses (T, A, 4), extents (A, 2), static (A,), validity (T, A), vehicle (A,) of those near."""
     ids: dict[int, int] = {}
+    near_m = max(NEAR_M, NEAR_MPS * STEP_S * (len(record) - 1))
     for scene in record:
         away = np.linalg.norm(scene.actors.position_world[:, :2] - origin, axis=1)
-        for actor in scene.actors.id[scene.actors.valid & (away < NEAR_M)].tolist():
+        for actor in scene.actors.id[scene.actors.valid & (away < near_m)].tolist():
             ids.setdefault(actor, len(ids))
     pose = np.zeros((len(record), len(ids), 4), np.float32)
     extent = np.zeros((len(ids), 2), np.float32)
@@ -274,7 +294,7 @@ def _actors(
         static[slots] = actors.kind[rows] >= ActorKind.CONE
         vehicle[slots] = actors.kind[rows] <= ActorKind.BICYCLE
         valid[t, slots] = True
-    return pose, extent, static, valid, vehicle
+    return np.array(list(ids), np.int32), pose, extent, static, valid, vehicle
 
 
 def _stop_lines(

@@ -55,6 +55,26 @@ def drive_plans(routes, waypoints, frames, begins, speed, ticks_per_step, tick_s
             out[t, 0], out[t, 1], out[t, 2], out[t, 3] = x, y, heading, v
 
 
+@njit(cache=True)
+def follow_plan(state, route, waypoints, pose, ticks_per_step, tick_s, out):  # type: ignore[no-untyped-def]
+    """Fill `out` (T, 4) with the steps after `pose` (4,) x, y, heading, speed under a plan made there.
+
+    `state` (STATE_SIZE,) is the controller's memory and is carried on.
+    """
+    moved = np.zeros(3)
+    x, y, heading, v = pose[0], pose[1], pose[2], pose[3]
+    c, s = math.cos(heading), math.sin(heading)
+    for tick in range(out.shape[0] * ticks_per_step):
+        dx, dy = x - pose[0], y - pose[1]
+        moved[0], moved[1], moved[2] = c * dx + s * dy, c * dy - s * dx, heading - pose[2]
+        steer, throttle, brake = control_step(state, route, waypoints, moved, v, tick * tick_s)
+        x, y, heading = next_pose(x, y, heading, v, steer)
+        v = next_speed(v, throttle, brake)
+        if (tick + 1) % ticks_per_step == 0:
+            t = (tick + 1) // ticks_per_step - 1
+            out[t, 0], out[t, 1], out[t, 2], out[t, 3] = x, y, heading, v
+
+
 def replay_error(
     pose: Float64, speed_mps: float, controls: Float64, recorded: Float64
 ) -> tuple[float, float]:

@@ -116,6 +116,21 @@ def endurance(measures: Measures) -> TermReport:
     return TermReport(np.minimum(first / horizon_s, 1.0).astype(np.float32), first)
 
 
+def true_words(measures: Measures) -> TermReport:
+    """Share (raw) of the sentences whose action and cause are the expert's; 1 where nobody speaks.
+
+    No preset holds it; ask for it by `dream.terms: {takevla.learn.dream.reward.true_words: 2.0}`.  In an open
+    dream the words are said before the plan is drawn, so the term is the same for a whole group and moves
+    no advantage.  In a closed dream the plans lead to other frames and so to other words: the term
+    prefers driving whose frames the model reads rightly.  It never changes what is said to a frame.
+    """
+    if measures.words is None:
+        said = np.ones_like(measures.progress_m)
+    else:
+        said = measures.words
+    return TermReport(said, said)
+
+
 @dataclass(frozen=True)
 class Reward:
     """Product of `gates` times the weighted mean of `terms`, minus `penalties`.

@@ -69,6 +69,9 @@ class DreamScene:
     actor_yields: NDArray[np.bool_] = field(  # (A,) replays unless its record would drive through the ego
         default_factory=lambda: np.zeros(0, np.bool_)  # empty: none
     )
+    actor_id: NDArray[np.int32] = field(  # (A,) ids in the record; empty where nothing is drawn of it
+        default_factory=lambda: np.zeros(0, np.int32)
+    )
     detail: str = ""  # of the trigger: "headway", "lateral", "steer", "overlap", "standing", "line"
     replay_error_m: float = 0.0  # of the applied controls, driven again from the start to the end
     replay_error_deg: float = 0.0

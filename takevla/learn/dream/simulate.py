@@ -79,6 +79,7 @@ class Measures:
     wrong_way_m: Float  # (G,) greatest progress in oncoming lanes within 1 s
     safe_progress_m: float  # greatest progress of the trajectories without fault
     expert: Measures | None  # of the expert's trajectory; None for the expert itself
+    words: Float | None = None  # (G,) share of the spoken sentences whose action and cause are the expert's
     memory: dict[object, float] = field(default_factory=dict)  # the expert's own values, by reward term
 
     @property
@@ -141,8 +142,9 @@ def expert_trajectory(scene: DreamScene, steps: int) -> Trajectories:
     return roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps)
 
 
-def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | None) -> Measures:
-    arrays, path, plans = scene.arrays, trajectories.path, trajectories.plans
+def reactions(scene: DreamScene, trajectories: Trajectories) -> Float:
+    """(B, R, T, 5, LANES) x, y, cos, sin, speed of the R actors that react, beside each trajectory."""
+    arrays, path = scene.arrays, trajectories.path
     moved = np.empty((len(path), len(arrays.course), path.shape[1], 5, LANES), np.float32)
     if moved.size:
         react(
@@ -156,6 +158,12 @@ def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | N
             arrays.slot,
             moved,
         )
+    return moved
+
+
+def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | None) -> Measures:
+    arrays, path, plans = scene.arrays, trajectories.path, trajectories.plans
+    moved = reactions(scene, trajectories)
     if "course" not in scene.memory:
         scene.memory["course"] = _expert_course(scene)
     result = np.empty((len(path), checks.RESULT_ROWS, LANES), np.float32)

@@ -1,0 +1,234 @@
+"""Do dreams rank drivers as the world does?  Dream reward against what the same driver then brings about.
+
+Each scene is a takeover's first start frame.  The embedded world is brought to that instant by driving the
+attempt's recorded controls again from its start (same town, route and seed); a world that does not arrive at
+the recorded ego and actors is left out and counted.  From there every driver drives in closed loop for
+the dream's length, and its first plan is also dreamed, alone and open.  Both trajectories earn the same
+reward; in the world's the actors are those that were there, so its events are the real ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from takevla.dataset.reader import Dataset
+from takevla.driver.closed_loop import Camera, Seat, drive
+from takevla.driver.driver import Driver
+from takevla.learn.dream.audit import AuditLimits
+from takevla.learn.dream.reconstruct import STEP_US, FrameIndex, dream_scene
+from takevla.learn.dream.reward import Reward
+from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.simulate import Trajectories, measure, roll_out
+from takevla.scene.geometry import to_ego, wrap_angle
+from takevla.scene.plan import Observation, Plan
+from takevla.scene.scene import TICK_US, Controls, Ego, Scene
+from takevla.world.embedded import EmbeddedWorld
+from takevla.world.maps.atlas import load_town
+from takevla.world.maps.route_xml import RouteTask
+from takevla.world.record import KEY_OF_EVENT
+
+RESAMPLES = 2000
+INTERVAL_PERCENT = (2.5, 97.5)
+ACTOR_ERROR_M = 0.05  # an actor of the replayed world may be so far from the recorded one
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Spearman's correlation over all pairs of scene and driver, its interval by resampling scenes.
+
+    `failure_agreement` is the share of pairs for which the measures of the driven trajectory and the world's
+    own infractions say the same about whether there was a fault.
+    """
+
+    rank_correlation: float | None
+    rank_interval_95: tuple[float, float] | None
+    rank_scenes: int
+    rank_drivers: dict[str, dict[str, float]]  # name to mean reward in dreams and in the world
+    rank_failure_agreement: float | None
+    rank_left_out: dict[str, int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+class _Course:
+    """Keeps a drive's first plan and its scene every `STEP_US`."""
+
+    def __init__(self, first: Scene) -> None:
+        self.plan: Plan | None = None
+        self.scenes = [first]
+
+    def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
+        self.plan = self.plan or plan
+
+    def on_tick(self, seat: Seat, ego: Ego, controls: Controls) -> None:
+        if (seat.world.time_us - self.scenes[0].time_us) % STEP_US == 0:
+            self.scenes.append(seat.world.scene())
+
+    def on_finish(self, seat: Seat) -> None:
+        """Nothing is left to keep."""
+
+
+class Replayer:
+    """Brings the embedded world to instants of a dataset's attempts."""
+
+    def __init__(self, dataset: Dataset, tasks: Sequence[RouteTask], maps_dir: Path | None = None) -> None:
+        self._dataset, self._maps_dir = dataset, maps_dir
+        self._tasks = {(task.id, task.town): task for task in tasks}
+        self._episodes = {row["episode"]: row for row in dataset.episodes.to_pylist()}
+        self._episode, self._time = dataset.column("episode"), dataset.column("time_us")
+
+    def world(self, episode: str, time_us: int) -> EmbeddedWorld | None:
+        """The world of an attempt after its recorded controls; None where the tasks lack its route."""
+        row = self._episodes[episode]
+        task = self._tasks.get((row["route"], row["town"]))
+        if task is None:
+            return None
+        density = self._dataset.meta["provenance"]["density"]
+        world = EmbeddedWorld(load_town(row["town"], self._maps_dir), task, row["seed"], density)
+        frames = np.flatnonzero((self._episode == episode) & (self._time < time_us))
+        column = self._dataset.frames.column("applied_controls").take(frames).to_pylist()
+        controls = np.array([value for frame in column for value in frame]).reshape(-1, 3)
+        for steer, throttle, brake in controls[: time_us // TICK_US]:
+            world.tick(Controls(float(steer), float(throttle), float(brake)))
+        return world
+
+    def recorded(self, episode: str, time_us: int) -> Scene | None:
+        """What the record holds of that instant."""
+        found = self._dataset.scenes(episode, time_us, time_us)
+        return found[0] if found else None
+
+
+def arrives(world: Scene, recorded: Scene, limits: AuditLimits) -> bool:
+    """Whether a replayed world's ego and actors are where the record has them."""
+    ego, then = world.ego, recorded.ego
+    away = float(np.linalg.norm(ego.position_world[:2] - then.position_world[:2]))
+    turned = abs(float(np.degrees(wrap_angle(ego.heading_rad - then.heading_rad))))
+    if world.time_us != recorded.time_us or away > limits.replay_error_m or turned > limits.replay_error_deg:
+        return False
+    if not np.array_equal(world.actors.id, recorded.actors.id):
+        return False
+    apart = world.actors.position_world[:, :2] - recorded.actors.position_world[:, :2]
+    return bool((np.linalg.norm(apart, axis=1) <= ACTOR_ERROR_M).all())
+
+
+def rank_drivers(
+    dataset: Dataset,
+    scenes: Sequence[DreamScene],
+    tasks: Sequence[RouteTask],
+    drivers: Mapping[str, Driver],
+    camera: Camera,
+    reward: Reward,
+    *,
+    horizon_s: float,
+    most: int,
+    seed: int,
+    limits: AuditLimits,
+    maps_dir: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Ranking:
+    """Judge every driver on at most `most` takeovers, evenly spread, in the dream and in the world."""
+    first: dict[str, DreamScene] = {}
+    for scene in scenes:
+        first.setdefault(scene.takeover, scene)
+    every = list(first.values())
+    chosen = [every[int(k)] for k in np.linspace(0, len(every) - 1, min(most, len(every))).round()]
+    frames, replayer = FrameIndex(dataset), Replayer(dataset, tasks, maps_dir)
+    takeovers = {row["takeover"]: row for row in dataset.takeovers.to_pylist()}
+    left_out: Counter[str] = Counter()
+    rows, agreed = [], []
+    for done, scene in enumerate(chosen):
+        progress(done, len(chosen))
+        what = takeovers[scene.takeover]
+        begin = int(frames.time_us[scene.frame_row])
+        world, recorded = replayer.world(what["episode"], begin), replayer.recorded(what["episode"], begin)
+        if world is None or recorded is None:
+            left_out["its route is not among the given ones"] += 1
+            continue
+        if not arrives(world.scene(), recorded, limits):
+            left_out["the replayed world is not where the record is"] += 1
+            continue
+        snapshot, judged = world.snapshot(), []
+        for driver in drivers.values():
+            world.restore(snapshot)
+            course = _Course(world.scene())
+            until_us = begin + round(horizon_s * 1e6)
+            drive([Seat(0, world)], driver, camera, [course], until_us)
+            steps = round(horizon_s * 1e6) // STEP_US
+            if len(course.scenes) <= steps or course.plan is None:
+                break
+            lived = course.scenes[: steps + 1]
+            there = dream_scene(
+                what, scene.frame_row, lived, world.road_map, world.route, frames, 0.0,
+                np.random.default_rng(0),
+            )  # fmt: skip
+            after = measure(there, Trajectories.of(driven(lived)[None]))
+            plan = course.plan
+            before = measure(scene, roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps))
+            judged.append((float(reward(before)[0][0]), float(reward(after)[0][0])))
+            events = [tick for tick, event, _ in world.record().events if event in KEY_OF_EVENT]
+            faulty = any(begin < tick * TICK_US <= until_us for tick in events)
+            agreed.append(faulty != bool(after.safe[0]))
+        if len(judged) < len(drivers):
+            left_out["the route ends within the dream"] += 1
+            continue
+        rows.append(judged)
+    return _ranking(np.array(rows).reshape(-1, len(drivers), 2), list(drivers), agreed, left_out, seed)
+
+
+def driven(scenes: Sequence[Scene]) -> NDArray[np.float64]:
+    """(T, 4) x, y, heading, speed of the ego in the frame of the first scene's."""
+    start = scenes[0].ego
+    poses = np.empty((len(scenes), 4))
+    for row, scene in zip(poses, scenes, strict=True):
+        row[:2] = to_ego(scene.ego.position_world[:2], start.position_world, start.heading_rad)
+        row[2] = scene.ego.heading_rad - start.heading_rad
+        row[3] = scene.ego.speed_mps
+    poses[:, 2] = np.unwrap(poses[:, 2])
+    return poses
+
+
+def rank_correlation(rewards: NDArray[np.float64]) -> float:
+    """Spearman's over rewards (N, D, 2) in the dream and in the world; NaN if either is constant."""
+    dreamed, lived = rewards[..., 0].ravel(), rewards[..., 1].ravel()
+    if len(dreamed) < 2 or np.ptp(dreamed) == 0.0 or np.ptp(lived) == 0.0:
+        return float("nan")
+    return float(spearmanr(dreamed, lived).statistic)
+
+
+def _ranking(
+    rewards: NDArray[np.float64],
+    names: Sequence[str],
+    agreed: Sequence[bool],
+    left_out: Mapping[str, int],
+    seed: int,
+) -> Ranking:
+    found = rank_correlation(rewards)
+    chance = np.random.default_rng([seed, 0xB])
+    drawn = [
+        rank_correlation(rewards[chance.integers(0, len(rewards), len(rewards))])
+        for _ in range(RESAMPLES if np.isfinite(found) else 0)
+    ]
+    low, high = np.nanpercentile(drawn, INTERVAL_PERCENT) if drawn else (np.nan, np.nan)
+    means = {
+        name: {"dream": float(rewards[:, k, 0].mean()), "world": float(rewards[:, k, 1].mean())}
+        for k, name in enumerate(names)
+        if len(rewards)
+    }
+    return Ranking(
+        rank_correlation=found if drawn else None,
+        rank_interval_95=(float(low), float(high)) if drawn else None,
+        rank_scenes=len(rewards),
+        rank_drivers=means,
+        rank_failure_agreement=float(np.mean(agreed)) if agreed else None,
+        rank_left_out=dict(left_out),
+    )

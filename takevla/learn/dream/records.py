@@ -1,0 +1,109 @@
+"""What closed dreams start from: a takeover's record itself, for as long as the danger lasts.
+
+A `DreamScene` holds what the kernels need; a camera needs the recorded scenes too.  They are read from
+the dataset when they are wanted, so that no more than one update's records are in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from takevla.dataset.reader import Dataset
+from takevla.learn.dream.reconstruct import STEP_US, FrameIndex, dream_scene, traced_route
+from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.scene.road_map import RoadMap
+from takevla.scene.route import Route
+from takevla.scene.scene import Scene
+from takevla.scene.trace import target_points
+from takevla.world.camera import Camera
+from takevla.world.maps.atlas import load_town
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """T recorded instants from a start frame on, `STEP_S` apart."""
+
+    scene: DreamScene
+    scenes: list[Scene]  # T
+    frame_rows: NDArray[np.int64]  # (T,) the dataset's frame that was current
+    road_map: RoadMap
+    route: Route
+    targets: NDArray[np.int32]  # indices of the route points that the driver is shown
+
+
+class Records:
+    """The records of a dataset's takeovers."""
+
+    def __init__(self, dataset: Dataset, reacting: float, seed: int, maps_dir: Path | None = None) -> None:
+        """`reacting` and `seed` as in `rebuild`; here each start frame has a generator of its own."""
+        self._dataset, self._reacting, self._seed, self._maps_dir = dataset, reacting, seed, maps_dir
+        self._frames = FrameIndex(dataset)
+        self._takeovers: dict[str, dict[str, Any]] = {
+            row["takeover"]: row for row in dataset.takeovers.to_pylist()
+        }
+        self._keypoints = dict(
+            zip(
+                dataset.episodes.column("episode").to_pylist(),
+                dataset.episodes.column("keypoints_world").to_pylist(),
+                strict=True,
+            )
+        )
+
+    def record(self, takeover: str, row: int, least_s: float, longest_s: float) -> Record:
+        """From frame `row` until the expert handed back, but between `least_s` and `longest_s` long.
+
+        The record ends a few seconds after the hand-over, and so does the dream.  ValueError where it does
+        not even hold `least_s`.
+        """
+        what = self._takeovers[takeover]
+        begin = int(self._frames.time_us[row])
+        past_s = (what["end_us"] - begin) * 1e-6
+        steps = round(min(max(past_s, least_s), longest_s) / STEP_S)
+        found = {
+            scene.time_us: scene
+            for scene in self._dataset.scenes(what["episode"], begin, begin + steps * STEP_US)
+        }
+        scenes: list[Scene] = []
+        while len(scenes) <= steps and begin + len(scenes) * STEP_US in found:
+            scenes.append(found[begin + len(scenes) * STEP_US])
+        if (len(scenes) - 1) * STEP_S < least_s - 0.5 * STEP_S:
+            raise ValueError(
+                f"takeover {takeover}: the record from frame {row} on is shorter than {least_s} s"
+            )
+        road_map = load_town(what["town"], self._maps_dir)
+        route = traced_route(what["town"], tuple(self._keypoints[what["episode"]]), self._maps_dir)
+        chance = np.random.default_rng([self._seed, 0xD, row])
+        scene = dream_scene(what, row, scenes, road_map, route, self._frames, self._reacting, chance)
+        rows = self._frames.current([*(begin + k * STEP_US for k in range(len(scenes)))], what["episode"])
+        return Record(scene, scenes, rows, road_map, route, target_points(route))
+
+
+def camera_of(dataset: Dataset) -> Camera:
+    """A camera with the rig that the dataset was recorded with."""
+    rig = dataset.meta["rig"]
+    return Camera(**{name: tuple(value) if isinstance(value, list) else value for name, value in rig.items()})
+
+
+def start_index(route: Route, position_world: NDArray[np.floating]) -> int:
+    """Index of the last route point passed, by the nearest one."""
+    delta = route.points_world[:, :2].astype(np.float64) - position_world[:2]
+    nearest = int(np.hypot(delta[:, 0], delta[:, 1]).argmin())
+    return nearest if _along(route, nearest, position_world) > 0.0 else max(nearest - 1, 0)
+
+
+def next_index(route: Route, index: int, position_world: NDArray[np.floating], window: int) -> int:
+    """The route index after a move, at most `window` points on (as the leaderboard's)."""
+    last = min(index + window, len(route.s_m) - 1)
+    passed = [k for k in range(index, last + 1) if _along(route, k, position_world) > 0.0]
+    return max(passed, default=index)
+
+
+def _along(route: Route, k: int, position_world: NDArray[np.floating]) -> float:
+    dx, dy = position_world[:2] - route.points_world[k, :2]
+    heading = float(route.heading_rad[k])
+    return float(dx * np.cos(heading) + dy * np.sin(heading))
