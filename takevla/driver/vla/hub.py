@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -21,10 +23,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from takevla.driver.vla.checkpoint import Checkpoint
+from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.driver.vla.config import IMAGENET_MEAN, IMAGENET_STD, TARGET_POINTS, TakeVLAConfig
 from takevla.driver.vla.families.family import image_text, tile_px
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.simlingo import simlingo_model
 
 TARGET_ID, SPEED_ID, OPTION_ID = -1, -2, -3  # places of the prompt that are no token of the vocabulary
 PLACES = {"{target}": [TARGET_ID] * TARGET_POINTS, "{speed}": [SPEED_ID], "{option}": [OPTION_ID]}
@@ -163,3 +166,24 @@ def _normalisation(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return IMAGENET_MEAN, IMAGENET_STD
     return tuple(processor.image_mean), tuple(processor.image_std)
 
+
+
+def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
+    """Write the checkpoint folder `out` of a SimLingo state dict (`pytorch_model.pt`).
+
+    Raises:
+        FileNotFoundError: no such file, or no such tokenizer.
+        ValueError: no state dict, or one that does not fit.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give SimLingo's pytorch_model.pt")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError) as error:
+        raise ValueError(f"{file}: not a file of weights alone") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
+    except OSError as error:
+        raise FileNotFoundError(f"{tokenizer_source}: no such tokenizer here or on the hub") from error
+    model = simlingo_model(state.get("state_dict", state), tokenizer)
+    save_checkpoint(out, Checkpoint(model, tokenizer))
