@@ -13,8 +13,8 @@ from takevla.driver.vla.lora import Trainable, is_vision, load_adapters, merge, 
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.pretrain import PretrainConfig, pretrain
 from takevla.learn.trainer import TrainConfig
-from tests.small_vlms import FAMILIES, save_small_vlm
-from tests.tiny_vla import observations, write_frames
+from small_vlms import FAMILIES, save_small_vlm
+from tiny_vla import observations, write_frames
 
 SETTINGS = VlmSettings(tile_px=16, max_words=12)
 
