@@ -20,7 +20,8 @@ from transformers import (
 FAMILIES = ("internvl", "qwen2_5_vl", "qwen3_vl", "smolvlm")
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<|vision_start|>",
-    "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<image>", "<fake_token_around_image>", "<global-img>",
+    "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<image>", "<fake_token_around_image>",
+    "<global-img>",
     "<end_of_utterance>", *(f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2, 3)),
 )  # fmt: skip
 PICTURES = {
@@ -50,7 +51,8 @@ def byte_tokenizer(family: str = "") -> PreTrainedTokenizerFast:
     )
     if family:
         tokenizer.chat_template = (
-            "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'image' %}"
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+            "{% for c in m.content %}{% if c.type == 'image' %}"
             + PICTURES[family]
             + "{% else %}{{ c.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
         )

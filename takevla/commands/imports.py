@@ -20,9 +20,7 @@ def _import_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer", type=str, default="OpenGVLab/InternVL2-1B", help="hub id or folder (simlingo only)"
     )
-    parser.add_argument(
-        "--buckets", type=Path, default=None, help="buckets_paths.pkl (simlingo-data only)"
-    )
+    parser.add_argument("--buckets", type=Path, default=None, help="buckets_paths.pkl (simlingo-data only)")
     parser.add_class_arguments(VlmSettings, "vlm")
 
 

@@ -169,7 +169,9 @@ def _reason(now: Measurement, targets: Sequence[float]) -> Reason:
     speed, target = float(now["speed"]), float(np.mean(targets))
     if abs(speed - target) < SAME_SPEED_MPS:
         still = target < STANDS_MPS
-        action = Action.MAINTAIN if not still else Action.REMAIN_STOPPED if speed < STANDS_MPS else Action.STOP
+        action = (
+            Action.MAINTAIN if not still else Action.REMAIN_STOPPED if speed < STANDS_MPS else Action.STOP
+        )
     else:
         action = Action.ACCELERATE if speed < target else Action.DECELERATE
     kind, distance = str(now["speed_reduced_by_obj_type"] or ""), now["speed_reduced_by_obj_distance"]

@@ -57,7 +57,8 @@ def test_frames_keep_their_plan_and_turn_to_y_left(tmp_path: Path) -> None:
     assert (route[0, 3:, 1] < 0.0).all()  # its right is our negative y
     assert data.column("expert_cause").tolist() == [Cause.FREE_ROAD] * 2 + [Cause.RED_LIGHT] * 2
     names = data.frames.column("buckets").to_pylist()
-    assert "red_light" in names[2] and "simlingo:leading_object_traffic.traffic_light" in names[2]
+    assert "red_light" in names[2]
+    assert "simlingo:leading_object_traffic.traffic_light" in names[2]
     assert not any(name.startswith("simlingo:") for name in names[3])
     strata = frame_strata(data, np.arange(len(data)), BUCKET_WEIGHTS, 1.0)
     assert strata.weight[2] == BUCKET_WEIGHTS["red_light"]

@@ -85,7 +85,9 @@ def read(
     """
     blocked = torch.zeros(visible.shape, dtype=embeddings.dtype, device=embeddings.device)
     blocked = blocked.masked_fill(~visible, torch.finfo(embeddings.dtype).min)
-    further = {} if deep is None else {"visual_pos_masks": deep.places, "deepstack_visual_embeds": deep.layers}
+    further = (
+        {} if deep is None else {"visual_pos_masks": deep.places, "deepstack_visual_embeds": deep.layers}
+    )
     output = _decoder(backbone)(
         inputs_embeds=embeddings,
         attention_mask=blocked[:, None],

@@ -167,7 +167,6 @@ def _normalisation(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(processor.image_mean), tuple(processor.image_std)
 
 
-
 def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
     """Write the checkpoint folder `out` of a SimLingo state dict (`pytorch_model.pt`).
 

@@ -96,8 +96,12 @@ def load_adapters(model: TakeVLA, folder: Path) -> None:
     if not (folder / DRIVING_FILE).is_file():
         raise FileNotFoundError(f"{folder}: no {DRIVING_FILE}; a folder of adapters is wanted")
     added = load_file(folder / DRIVING_FILE)
-    own = {name: value.shape for name, value in model.state_dict().items() if not name.startswith("backbone.")}
-    strange = [name for name in sorted({*own, *added}) if name not in added or own.get(name) != added[name].shape]
+    own = {
+        name: value.shape for name, value in model.state_dict().items() if not name.startswith("backbone.")
+    }
+    strange = [
+        name for name in sorted({*own, *added}) if name not in added or own.get(name) != added[name].shape
+    ]
     if strange:
         raise ValueError(f"{folder / DRIVING_FILE}: {strange[0]} does not fit the model")
     model.load_state_dict(added, strict=False)

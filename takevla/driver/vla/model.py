@@ -124,9 +124,7 @@ class TakeVLA(PreTrainedModel):
 
     # ------------------------------------------------------------------ the prompt
 
-    def prompt_embeddings(
-        self, images: Mapping[str, torch.Tensor], navigation: NavigationInput
-    ) -> Prompt:
+    def prompt_embeddings(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Prompt:
         """The prompt with this frame's picture, targets, speed and options."""
         config = self.config
         rows = navigation.speed_mps.shape[0]
@@ -302,7 +300,8 @@ class TakeVLA(PreTrainedModel):
 
     def _query_positions(self, words: torch.Tensor) -> torch.Tensor:
         """(B, Q): fixed places behind the longest commentary, so that a plan does not shift with word
-        count; or, as the configuration says, behind the row's own last word."""
+        count; or, as the configuration says, behind the row's own last word.
+        """
         rows = words.shape[0]
         queries = torch.arange(self.queries.shape[1], device=words.device)
         if self.config.queries_follow_words:
@@ -361,6 +360,4 @@ def _head(config: TakeVLAConfig, deep: bool) -> nn.Sequential:
             nn.SiLU(),
             nn.Linear(inner, 2, bias=False),
         )
-    return nn.Sequential(
-        nn.Linear(width, inner), nn.SiLU(), nn.Linear(inner, 2, bias=not config.deep_heads)
-    )
+    return nn.Sequential(nn.Linear(width, inner), nn.SiLU(), nn.Linear(inner, 2, bias=not config.deep_heads))

@@ -23,7 +23,7 @@ from takevla.driver.vla.families import internvl
 from takevla.driver.vla.model import SPEED_DIGITS, TakeVLA
 
 LICENCE = (
-    "SimLingo's weights and data are licensed by Wayve for non-commercial research only; a model made of them "
+    "SimLingo's weights and data are licensed by Wayve for non-commercial research only; what is made of them "
     "is bound by that licence. Bench2Drive is CC BY-NC-ND 4.0."
 )
 LORA_ALPHA = 64
@@ -62,7 +62,9 @@ TOWER = {
     "vision_model.embeddings.patch_embedding.weight": (
         "vision_tower.embeddings.patch_embeddings.projection.weight"
     ),
-    "vision_model.embeddings.patch_embedding.bias": "vision_tower.embeddings.patch_embeddings.projection.bias",
+    "vision_model.embeddings.patch_embedding.bias": (
+        "vision_tower.embeddings.patch_embeddings.projection.bias"
+    ),
     "mlp1.0.weight": "multi_modal_projector.layer_norm.weight",
     "mlp1.0.bias": "multi_modal_projector.layer_norm.bias",
     "mlp1.1.weight": "multi_modal_projector.linear_1.weight",
@@ -171,7 +173,8 @@ def simlingo_model(
             mapped[name] = mapped[name].reshape(own[name].shape)
         elif name in mapped:
             raise ValueError(
-                f"SimLingo checkpoint: {name} has shape {tuple(mapped[name].shape)}, not {tuple(own[name].shape)}"
+                f"SimLingo checkpoint: {name} has shape {tuple(mapped[name].shape)}, "
+                f"not {tuple(own[name].shape)}"
             )
         elif not name.startswith(unused):
             raise ValueError(f"SimLingo checkpoint: nothing for {name}")

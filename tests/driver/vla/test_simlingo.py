@@ -109,7 +109,10 @@ def _see(state: State, tiles: torch.Tensor) -> torch.Tensor:
     e = VISION + "vision_model.embeddings."
     x = functional.conv2d(tiles, state[e + "patch_embedding.weight"], state[e + "patch_embedding.bias"], 4)
     x = x.flatten(2).transpose(1, 2)
-    x = torch.cat([state[e + "class_embedding"].expand(len(x), -1, -1), x], 1) + state[e + "position_embedding"]
+    x = (
+        torch.cat([state[e + "class_embedding"].expand(len(x), -1, -1), x], 1)
+        + state[e + "position_embedding"]
+    )
     for layer in range(SIZE.vision_layers):
         b = f"{VISION}vision_model.encoder.layers.{layer}."
         q, k, v = _apply(state, b + "attn.qkv", _norm(state, b + "norm1", x, 1e-6)).chunk(3, -1)
@@ -134,7 +137,8 @@ def _think(state: State, x: torch.Tensor) -> torch.Tensor:
         b = f"{LANGUAGE}model.layers.{layer}."
         y = _rms(x, state[b + "input_layernorm.weight"])
         q, k, v = (
-            _apply(state, f"{b}self_attn.{n}_proj", y).unflatten(-1, (-1, HEAD)).transpose(0, 1) for n in "qkv"
+            _apply(state, f"{b}self_attn.{n}_proj", y).unflatten(-1, (-1, HEAD)).transpose(0, 1)
+            for n in "qkv"
         )
         q, k = (p * cos + torch.cat([-p[..., HEAD // 2 :], p[..., : HEAD // 2]], -1) * sin for p in (q, k))
         k, v = (part.repeat_interleave(SIZE.heads // SIZE.key_value_heads, 0) for part in (k, v))
@@ -168,7 +172,9 @@ def test_plans_are_those_of_an_independent_computation() -> None:
     model.listen(context, words)
     plan = model.plan(context, words)
 
-    text = "<|im_start|>user\n<img>" + "<IMG_CONTEXT>" * 8 + "</img>\nCurrent speed: 06.3 m/s. Target waypoint: "
+    text = (
+        "<|im_start|>user\n<img>" + "<IMG_CONTEXT>" * 8 + "</img>\nCurrent speed: 06.3 m/s. Target waypoint: "
+    )
     after = ". What should the ego do next?<|im_end|><|im_start|>assistant\ngo"
     table = state[LANGUAGE + "model.embed_tokens.weight"]
     ids = torch.tensor(tokenizer.encode(text, add_special_tokens=False))

@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_vlms import FAMILIES, save_small_vlm
+from tiny_vla import observations, write_frames
 
 from takevla.bench.drivers import load_driver
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -13,8 +15,6 @@ from takevla.driver.vla.lora import Trainable, is_vision, load_adapters, merge, 
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.pretrain import PretrainConfig, pretrain
 from takevla.learn.trainer import TrainConfig
-from small_vlms import FAMILIES, save_small_vlm
-from tiny_vla import observations, write_frames
 
 SETTINGS = VlmSettings(tile_px=16, max_words=12)
 
@@ -82,13 +82,14 @@ def test_pictures_targets_and_words_reach_the_plan(made) -> None:
 
 
 def test_adapters_saved_alone_give_the_trained_model_back(made, tmp_path: Path) -> None:
-    family, checkpoint = made
+    _family, checkpoint = made
     save_checkpoint(tmp_path / "base", checkpoint)
     model = load_checkpoint(tmp_path / "base").model
     before = {name: value.clone() for name, value in model.state_dict().items()}
     prepare(model, Trainable(lora_rank=4, vision=False, gradient_checkpointing=True))
     adapted = [name for name, weight in model.named_parameters() if "lora_" in name]
-    assert adapted and not any(is_vision(name) for name in adapted)
+    assert adapted
+    assert not any(is_vision(name) for name in adapted)
     images, navigation = _inputs(model)
     model.train(True)
     model(images, navigation, torch.full((3, 4), 7)).plan.route_ego.sum().backward()
@@ -129,7 +130,8 @@ def test_pretraining_moves_a_vlm_and_it_drives(tmp_path: Path) -> None:
     )
     model = pretrain(config, data, tmp_path / "out", show=False)
     plans = load_driver(str(model)).plan(observations(2))
-    assert len(plans) == 2 and np.isfinite(plans[0].route_ego).all()
+    assert len(plans) == 2
+    assert np.isfinite(plans[0].route_ego).all()
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
