@@ -23,8 +23,8 @@ from takevla.driver.vla.families import internvl
 from takevla.driver.vla.model import SPEED_DIGITS, TakeVLA
 
 LICENCE = (
-    "SimLingo's weights and data are licensed by Wayve for non-commercial research only; what is made of them "
-    "is bound by that licence. Bench2Drive is CC BY-NC-ND 4.0."
+    "SimLingo's weights and data are licensed by Wayve for non-commercial research only; what is made of "
+    "them is bound by that licence. Bench2Drive is CC BY-NC-ND 4.0."
 )
 LORA_ALPHA = 64
 TARGET_ID, SPEED_ID = -1, -2
