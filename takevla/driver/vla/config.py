@@ -39,6 +39,7 @@ class TakeVLAConfig(PreTrainedConfig):
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     attention: str = "sdpa"  # transformers' name of the attention implementation
+    backbone_dtype: str = "float32"  # of its weights on disk and in memory; what driving adds is float32
     tile_rows: int = 1
     tile_columns: int = 3
     tile_px: int = 128

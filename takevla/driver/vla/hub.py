@@ -81,7 +81,6 @@ def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
     torch.manual_seed(settings.seed)
     model = TakeVLA(config)
     model.backbone = backbone
-    model.config.dtype = DTYPES[settings.dtype]
     model.eval()
     return Checkpoint(model, tokenizer)
 
@@ -96,6 +95,7 @@ def vlm_config(
     mean, std = _normalisation(source)
     config = TakeVLAConfig(
         backbone_config=backbone_config,
+        backbone_dtype=settings.dtype,
         tile_rows=settings.tile_rows,
         tile_columns=settings.tile_columns,
         bottom_crop=settings.bottom_crop,
