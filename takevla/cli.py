@@ -11,11 +11,12 @@ from rich.console import Console
 from takevla.commands.command import OUT, Command
 from takevla.commands.driving import DRIVING
 from takevla.commands.ecosystem import ECOSYSTEM
+from takevla.commands.imports import IMPORTS
 from takevla.commands.loop import LOOP
 from takevla.commands.stages import STAGES
 
 ERR = Console(stderr=True)
-COMMANDS: dict[str, Command] = LOOP | STAGES | DRIVING | ECOSYSTEM
+COMMANDS: dict[str, Command] = LOOP | STAGES | DRIVING | ECOSYSTEM | IMPORTS
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
-from takevla.driver.vla.lora import Trainable, prepare
+from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.learn.samples import Samples, frame_samples, join_samples
@@ -65,8 +65,9 @@ class PretrainConfig:
     Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above, at most
     `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
     Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the
-    checkpoint folder `start`, which is trained on.  With `sight` its image tokens also learn what is where
-    (`takevla.learn.sight`), from data that say so.
+    checkpoint folder `start`, which is trained on (`takevla import vlm` makes one of any backbone), in
+    the weights that `trainable` names.  With `sight` the image tokens of a model with square tiles also
+    learn what is where (`takevla.learn.sight`), from data that say so.
     """
 
     draws: int = 128_000
@@ -79,6 +80,7 @@ class PretrainConfig:
     size: TinySize = field(default_factory=TinySize)
     start: Path | None = None
     sight: bool = True
+    trainable: Trainable = field(default_factory=Trainable)
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -92,7 +94,8 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
     checkpoint = _beginning(config)
     model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
-    prepare(model, Trainable())
+    torch.manual_seed(config.train.seed)
+    prepare(model, config.trainable)
     side = model.config.tile_side
     parts, held, strata = [], [], []
     for dataset in datasets:
@@ -108,6 +111,7 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     audit.write(out / "mixture.json")
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
+    merge(model)
     save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
     validation = validate(model, tokenizer, join_samples(held)) if held else None
     write_notes(out / "pretrain.json", _notes(config, datasets, samples, validation))
@@ -118,7 +122,7 @@ def _beginning(config: PretrainConfig) -> Checkpoint:
     """The model that training starts with."""
     if config.start is not None:
         found = load_checkpoint(config.start)
-        if config.sight and not found.model.config.sight_outputs:
+        if config.sight and found.model.config.tile_side and not found.model.config.sight_outputs:
             torch.manual_seed(config.train.seed)
             found.model.add_sight_head(SIGHT_OUTPUTS)
         return found

@@ -88,7 +88,7 @@ def frame_samples(
         max_words: longest commentary in tokens.
         commentary: column with the sentence to be said; frames where it is empty teach no language.
         acts: whether the expert's plan is a label, or these frames teach language alone.
-        tile_side: image tokens along a side of the model's tiles.
+        tile_side: image tokens along a side of the model's square tiles, 0 for a model without any.
     """
     sentences = dataset.frames.column(commentary).take(frames).to_pylist()
     spelled = {sentence: _spell(sentence, tokenizer, max_words) for sentence in dict.fromkeys(sentences)}
@@ -150,7 +150,7 @@ def make_batch(samples: Samples, numbers: NDArray[np.int64], pad_token_id: int) 
 
 def _sight(dataset: Dataset, frames: NDArray[np.int64], tile_side: int) -> NDArray[np.float16]:
     """What there is to be seen in these frames; unknown where the dataset was written without it."""
-    if "seen_ego" not in dataset.frames.column_names:
+    if not tile_side or "seen_ego" not in dataset.frames.column_names:
         return unknown_rows(len(frames))
     known = {field.name for field in fields(Rig)}
     rig = Rig(**{key: _tupled(value) for key, value in dataset.meta["rig"].items() if key in known})

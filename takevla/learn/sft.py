@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.lora import Trainable, merge, prepare, save_adapters
 from takevla.learn.pretrain import (
     BUCKET_WEIGHTS,
     MODEL_FOLDER,
@@ -30,6 +30,7 @@ from takevla.learn.pretrain import (
 from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 
+ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
 
 
@@ -67,7 +68,8 @@ def sft(
 ) -> Path:
     """Fine-tune the checkpoint `start` and return the folder of the new one.
 
-    Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json` and `model/`.
+    Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json`, `model/` and,
+    with LoRA, `adapters/`.
     A killed run continues where it was.  A residual head of `start` is left behind: it was fitted to
     plans that fine-tuning moves.
     """
@@ -111,6 +113,8 @@ def sft(
     draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, weights, out)
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
+    if config.trainable.lora_rank > 0:
+        save_adapters(model, out / ADAPTERS_FOLDER)
     merge(model)
     save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
     write_notes(

@@ -9,6 +9,7 @@ checkpoints serve as they are, wrapped by PEFT or not.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,18 +33,39 @@ def embed_tokens(backbone: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
     return embeddings
 
 
-def image_features(backbone: PreTrainedModel, images: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """Embeddings of all image tokens of the batch in order, (tokens, D).
+@dataclass
+class ImageFeatures:
+    """What the image tower made of all pictures of a batch, in order."""
+
+    tokens: torch.Tensor  # (tokens, D), what stands at the image tokens' places
+    deeper: list[torch.Tensor]  # of further layers (tokens, D), added in the first layers (Qwen3-VL)
+
+
+@dataclass
+class DeepImage:
+    """Image features that the language model adds in its first layers, and where."""
+
+    places: torch.Tensor  # (B, L) bool
+    layers: list[torch.Tensor]  # each (places, D)
+
+
+def image_features(backbone: PreTrainedModel, images: Mapping[str, torch.Tensor]) -> ImageFeatures:
+    """Embeddings of all image tokens of the batch.
 
     `images` is what the backbone's `get_image_features` takes: `pixel_values` (tiles, 3, S, S) and,
     for backbones of other sizes per image, their grids.
     """
     encode: Any = backbone.get_image_features
     features = encode(**images)
-    pooled = getattr(features, "pooler_output", features)
-    if isinstance(pooled, (list, tuple)):
-        pooled = torch.cat([part.flatten(0, -2) for part in pooled])
-    flat: torch.Tensor = pooled.flatten(0, -2)
+    deeper = [_flat(layer) for layer in getattr(features, "deepstack_features", None) or []]
+    return ImageFeatures(_flat(getattr(features, "pooler_output", features)), deeper)
+
+
+def _flat(features: Any) -> torch.Tensor:
+    """Features of one tensor or a list of them, as (tokens, D)."""
+    if isinstance(features, (list, tuple)):
+        features = torch.cat([part.flatten(0, -2) for part in features])
+    flat: torch.Tensor = features.flatten(0, -2)
     return flat
 
 
@@ -53,23 +75,35 @@ def read(
     visible: torch.Tensor,
     positions: torch.Tensor,
     cache: Cache | None = None,
+    deep: DeepImage | None = None,
 ) -> torch.Tensor:
     """Hidden states (B, L, D) of the language model.
 
-    `visible` is (B, L, past + L) bool: which keys each new token attends to; `positions` is (B, L).
+    `visible` is (B, L, past + L) bool: which keys each new token attends to; `positions` is (B, L), or
+    (3, B, L) for backbones with positions in three dimensions.
     A `cache` is extended in place by the L new tokens.
     """
     blocked = torch.zeros(visible.shape, dtype=embeddings.dtype, device=embeddings.device)
     blocked = blocked.masked_fill(~visible, torch.finfo(embeddings.dtype).min)
-    output = backbone.get_decoder()(
+    further = (
+        {} if deep is None else {"visual_pos_masks": deep.places, "deepstack_visual_embeds": deep.layers}
+    )
+    output = _decoder(backbone)(
         inputs_embeds=embeddings,
         attention_mask=blocked[:, None],
         position_ids=positions,
         past_key_values=cache,
         use_cache=cache is not None,
+        **further,
     )
     hidden: torch.Tensor = output.last_hidden_state
     return hidden
+
+
+def _decoder(backbone: PreTrainedModel) -> Any:
+    """The language model, without head and image tower; the same under PEFT's wrapper."""
+    bare: Any = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    return bare.get_decoder()
 
 
 def word_logits(backbone: PreTrainedModel, hidden: torch.Tensor) -> torch.Tensor:

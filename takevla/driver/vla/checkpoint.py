@@ -57,7 +57,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: no {name}; a checkpoint folder of takevla is wanted")
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    settings = json.loads((folder / "config.json").read_text())
+    kind = settings.get("model_type")
     if kind != TakeVLAConfig.model_type:
         raise ValueError(
             f"{folder / 'config.json'}: model_type is {kind!r}, not {TakeVLAConfig.model_type!r}"
@@ -65,7 +66,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         with _silent():  # transformers would print a table; one line of our own names the first misfit
             loaded: Any = TakeVLA.from_pretrained(
-                folder, output_loading_info=True, ignore_mismatched_sizes=True
+                folder,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                dtype=settings.get("backbone_dtype", TakeVLAConfig.backbone_dtype),
             )
     except (RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -24,8 +24,13 @@ class TakeVLAConfig(PreTrainedConfig):
     Image: a camera frame is cut into `tile_rows` x `tile_columns` square tiles of `tile_px`.
     Prompt: `prompt_ids` is one token sequence for every frame; at the places of `image_token_id`,
     `target_token_id`, `speed_token_id` and `option_token_id` embeddings of this frame are put in.
+    Ids below 0 are places that no token of the backbone's vocabulary takes.  With `speed_digit_ids` (the
+    tokens of 0 to 9) the speed is written in digits: tens, ones and tenths of m/s at three places.
     Words: a commentary has at most `max_words` tokens and ends with `eos_token_id`.
-    Action: `route_queries` + `speed_queries` learned tokens follow, at fixed positions.
+    Action: `route_queries` + `speed_queries` learned tokens follow, at fixed positions, or, where
+    `queries_follow_words`, right behind the last word.  `deep_heads` are SimLingo's layers (benchmark
+    facts 2.1); with `route_from_ego` the route's first point is the ego itself, and the plan starts at the
+    second.
     """
 
     model_type = "takevla"
@@ -35,9 +40,11 @@ class TakeVLAConfig(PreTrainedConfig):
 
     backbone_config: dict[str, Any] | PreTrainedConfig | None = None
     attention: str = "sdpa"  # transformers' name of the attention implementation
+    backbone_dtype: str = "float32"  # of its weights on disk and in memory; what driving adds is float32
     tile_rows: int = 1
     tile_columns: int = 3
     tile_px: int = 128
+    bottom_crop: float = 0.0  # share of the picture's height cut off below (bonnet)
     image_mean: tuple[float, ...] = IMAGENET_MEAN
     image_std: tuple[float, ...] = IMAGENET_STD
     prompt_ids: tuple[int, ...] = ()
@@ -45,11 +52,15 @@ class TakeVLAConfig(PreTrainedConfig):
     target_token_id: int = 0
     speed_token_id: int = 0
     option_token_id: int = 0
+    speed_digit_ids: tuple[int, ...] = ()
     pad_token_id: int = 0
     eos_token_id: int = 0
     max_words: int = 16
     route_queries: int = ROUTE_POINTS
     speed_queries: int = SPEED_WAYPOINTS
+    queries_follow_words: bool = False
+    deep_heads: bool = False
+    route_from_ego: bool = False
     head_width: int = 256
     sight_outputs: int = 0  # per image token, learned beside words and plan; 0 without
     target_scale_m: float = 20.0  # target points are divided by it before they are encoded
@@ -62,16 +73,23 @@ class TakeVLAConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @property
-    def width(self) -> int:
-        """Width of the language model's hidden states."""
+    def backbone(self) -> Any:
+        """The backbone's own configuration."""
         if not isinstance(self.backbone_config, PreTrainedConfig):
             raise ValueError("config.json: backbone_config is missing; save the model again with it")
-        return int(self.backbone_config.get_text_config().hidden_size)
+        return self.backbone_config
+
+    @property
+    def width(self) -> int:
+        """Width of the language model's hidden states."""
+        return int(self.backbone.get_text_config().hidden_size)
 
     @property
     def tile_side(self) -> int:
-        """Image tokens along a side of a square tile."""
-        return math.isqrt(self.prompt_ids.count(self.image_token_id) // self.tiles)
+        """Image tokens along a side of a lens's square tile; 0 where tokens are laid out otherwise."""
+        tokens = self.prompt_ids.count(self.image_token_id)
+        side = math.isqrt(tokens // self.tiles)
+        return side if self.tile_rows == 1 and tokens == self.tiles * side * side else 0
 
     @property
     def tiles(self) -> int:

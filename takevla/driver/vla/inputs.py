@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from takevla.driver.vla.config import TARGET_POINTS, TakeVLAConfig, TinySize, tiny_backbone
+from takevla.driver.vla.families.family import image_tensors
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.tokenizer import END, IMAGE, OPTION, PAD, SAY, SPEED, TARGET, TILE
 from takevla.scene.plan import Observation
@@ -49,12 +50,16 @@ def tiny_config(
 
 
 def image_inputs(images: torch.Tensor, config: TakeVLAConfig) -> dict[str, torch.Tensor]:
-    """(B, H, W, 3) uint8 frames to normalised tiles `pixel_values` (B * tiles, 3, S, S) float32.
+    """(B, H, W, 3) uint8 frames to what the backbone takes: for InternVL, normalised tiles `pixel_values`
+    (B * tiles, 3, S, S) float32.
 
-    Tiles run row by row.  Frames of another size than the tile grid are resized to it.
+    Tiles run row by row.  Frames are cut below by `bottom_crop`; of another size than the tile grid, they
+    are resized to it.
     """
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"camera frames have shape {tuple(images.shape)}; the model takes (B, H, W, 3) RGB")
+    if config.bottom_crop > 0.0:
+        images = images[:, : images.shape[1] - int(images.shape[1] * config.bottom_crop)]
     side = config.tile_px
     height, width = config.tile_rows * side, config.tile_columns * side
     mean = torch.tensor(config.image_mean) * 255.0
@@ -66,7 +71,8 @@ def image_inputs(images: torch.Tensor, config: TakeVLAConfig) -> dict[str, torch
         )
     rows = pixels.shape[0]
     tiles = pixels.reshape(rows, 3, config.tile_rows, side, config.tile_columns, side)
-    return {"pixel_values": tiles.permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, side, side)}
+    tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(rows, config.tiles, 3, side, side)
+    return image_tensors(tiles, pixels, config)
 
 
 def navigation_inputs(observations: Sequence[Observation]) -> NavigationInput:

@@ -17,8 +17,10 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 
 from takevla.driver.vla import backbone as adapter
 from takevla.driver.vla.config import TakeVLAConfig
+from takevla.driver.vla.families.family import prompt_positions
 from takevla.scene.route import RouteOption
 
+SPEED_DIGITS = 3  # tens, ones and tenths, where the prompt writes the speed in digits
 OPTIONS = max(RouteOption) + 1  # option ids start at 1; 0 stands for unknown
 NOMINAL_ROUTE_STEP_M = 1.0  # distance of neighbouring route points; the head starts from it
 NOMINAL_SPEED_STEP_M = 1.0  # 4 m/s at 0.25 s
@@ -57,6 +59,15 @@ class TrainingOutput:
 
 
 @dataclass
+class Prompt:
+    """A prompt before it is read."""
+
+    embeddings: torch.Tensor  # (B, P, D)
+    pixels: torch.Tensor  # (tokens, D) embeddings of all image tokens of the batch
+    deep: adapter.DeepImage | None  # places (B, P)
+
+
+@dataclass
 class Context:
     """A prompt that has been read: the cache and the hidden state from which the first word comes."""
 
@@ -72,14 +83,17 @@ class TakeVLA(PreTrainedModel):
     config_class = TakeVLAConfig
     base_model_prefix = "backbone"
     _supports_sdpa = True
+    supports_gradient_checkpointing = True
+    # centimetres need more than the 8 bits of bfloat16
+    _keep_in_fp32_modules_strict = frozenset(
+        ("target_encoder", "speed_encoder", "option_embedding", "queries", "route_head", "speed_head")
+    )  # fmt: skip
 
     def __init__(self, config: TakeVLAConfig) -> None:
         super().__init__(config)
         width = config.width
         self.backbone = adapter.build_backbone(config)
-        self.target_encoder = nn.Sequential(
-            nn.Linear(2, config.head_width), nn.ReLU(), nn.Linear(config.head_width, width)
-        )
+        self.target_encoder = _target_encoder(config)
         self.speed_encoder = nn.Sequential(
             nn.Linear(2, config.head_width), nn.ReLU(), nn.Linear(config.head_width, width)
         )
@@ -87,14 +101,11 @@ class TakeVLA(PreTrainedModel):
         self.next_option_embedding = nn.Embedding(OPTIONS, width)
         queries = config.route_queries + config.speed_queries
         self.queries = nn.Parameter(torch.zeros(1, queries, width))
-        self.route_head = nn.Sequential(
-            nn.Linear(width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, 2)
-        )
-        self.speed_head = nn.Sequential(
-            nn.Linear(width, config.head_width), nn.SiLU(), nn.Linear(config.head_width, 2)
-        )
+        self.route_head = _head(config, deep=config.deep_heads)
+        self.speed_head = _head(config, deep=False)
         if config.sight_outputs:
             self.sight_head = self._new_sight_head()
+        self._places: torch.Tensor | None = None  # rotary positions of the prompt, made when first needed
         self.post_init()
 
     def _new_sight_head(self) -> nn.Sequential:
@@ -122,6 +133,8 @@ class TakeVLA(PreTrainedModel):
             nn.init.normal_(module.weight, std=spread)
         elif module is self:
             nn.init.normal_(self.queries, std=spread)
+        if self.config.deep_heads:
+            return
         starts = {"route_head.2": NOMINAL_ROUTE_STEP_M, "speed_head.2": NOMINAL_SPEED_STEP_M}
         start_m = next((step for name, step in starts.items() if self.get_submodule(name) is module), None)
         if start_m is not None and isinstance(module, nn.Linear):
@@ -129,28 +142,40 @@ class TakeVLA(PreTrainedModel):
 
     # ------------------------------------------------------------------ the prompt
 
-    def prompt_embeddings(self, pixels: torch.Tensor, navigation: NavigationInput) -> torch.Tensor:
-        """Embeddings of the prompt with this frame's picture, targets, speed and options: (B, P, D).
-
-        `pixels` are the embeddings of all image tokens of the batch, (tokens, D).
-        """
+    def prompt_embeddings(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Prompt:
+        """The prompt with this frame's picture, targets, speed and options."""
         config = self.config
         rows = navigation.speed_mps.shape[0]
-        filled = adapter.embed_tokens(self.backbone, self._prompt()).repeat(rows, 1, 1)
-        self._fill(filled, config.image_token_id, pixels)
+        filled = adapter.embed_tokens(self.backbone, self._prompt().clamp_min(0)).repeat(rows, 1, 1)
+        pixels = adapter.image_features(self.backbone, images)
+        self._fill(filled, config.image_token_id, pixels.tokens)
         self._fill(
             filled,
             config.target_token_id,
             self.target_encoder(navigation.target_points_ego / config.target_scale_m),
         )
-        known = navigation.speed_known.float()
-        speed = torch.stack([navigation.speed_mps / config.speed_scale_mps * known, known], dim=-1)
-        self._fill(filled, config.speed_token_id, self.speed_encoder(speed))
+        self._fill(filled, config.speed_token_id, self._speed(navigation))
         options = self.option_embedding(navigation.option) + self.next_option_embedding(
             navigation.next_option
         )
         self._fill(filled, config.option_token_id, options)
-        return filled
+        if not pixels.deeper:
+            return Prompt(filled, pixels.tokens, None)
+        places = (self._prompt() == config.image_token_id).expand(rows, -1)
+        return Prompt(filled, pixels.tokens, adapter.DeepImage(places, pixels.deeper))
+
+    def _speed(self, navigation: NavigationInput) -> torch.Tensor:
+        """(B, D) encoded speeds, or (B, 3, D) embeddings of their digits."""
+        config = self.config
+        if config.speed_digit_ids:
+            tenths = (navigation.speed_mps * 10.0).round().long().clamp(0, 999)
+            digits = torch.stack([tenths // 100, tenths // 10 % 10, tenths % 10], dim=-1)
+            ids = torch.tensor(config.speed_digit_ids, device=digits.device)[digits]
+            return adapter.embed_tokens(self.backbone, ids)
+        known = navigation.speed_known.float()
+        speed = torch.stack([navigation.speed_mps / config.speed_scale_mps * known, known], dim=-1)
+        encoded: torch.Tensor = self.speed_encoder(speed)
+        return encoded
 
     def _prompt(self) -> torch.Tensor:
         return torch.tensor(self.config.prompt_ids, dtype=torch.long, device=self.queries.device)[None]
@@ -158,6 +183,8 @@ class TakeVLA(PreTrainedModel):
     def _fill(self, prompt: torch.Tensor, token_id: int, embeddings: torch.Tensor) -> None:
         """Put `embeddings` (any leading shape, D) at the places of `token_id`, row after row, in place."""
         places = [place for place, token in enumerate(self.config.prompt_ids) if token == token_id]
+        if not places:  # a prompt that does not tell this
+            return
         rows, _, width = prompt.shape
         prompt[:, places] = embeddings.reshape(rows, len(places), width).to(prompt.dtype)
 
@@ -176,8 +203,8 @@ class TakeVLA(PreTrainedModel):
         `words_heard` (B,) bool says for which rows the queries may attend to the words (default all);
         the others learn to plan without commentary.
         """
-        pixels = adapter.image_features(self.backbone, images)
-        prompt = self.prompt_embeddings(pixels, navigation)
+        read = self.prompt_embeddings(images, navigation)
+        prompt, deep = read.embeddings, read.deep
         rows, count = words.shape
         embedded = adapter.embed_tokens(self.backbone, words)
         queries = self.queries.expand(rows, -1, -1).to(prompt.dtype)
@@ -190,27 +217,33 @@ class TakeVLA(PreTrainedModel):
             visible[:, length + count :, length : length + count] &= words_heard[:, None, None]
         diagonal = torch.arange(total, device=words.device)
         visible[:, diagonal, diagonal] = True
-        positions = torch.cat([torch.arange(length + count, device=words.device), self._query_positions()])
+        if deep is not None:
+            behind = torch.zeros(rows, total - length, dtype=torch.bool, device=words.device)
+            deep = adapter.DeepImage(torch.cat([deep.places, behind], dim=1), deep.layers)
         hidden = adapter.read(
             self.backbone,
             torch.cat([prompt, embedded, queries], dim=1),
             visible,
-            positions.expand(rows, -1),
+            self._positions(words),
+            deep=deep,
         )
         logits = adapter.word_logits(self.backbone, hidden[:, length - 1 : length + count])
-        sight = self.sight_head(pixels).unflatten(0, (rows, -1)) if self.config.sight_outputs else None
+        sight = self.sight_head(read.pixels).unflatten(0, (rows, -1)) if self.config.sight_outputs else None
         return TrainingOutput(logits, self._plan(hidden[:, length + count :]), sight)
 
     # ------------------------------------------------------------------ driving
 
     def read_prompt(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Context:
         """Read the prompt once; words and queries continue from its cache."""
-        prompt = self.prompt_embeddings(adapter.image_features(self.backbone, images), navigation)
+        read = self.prompt_embeddings(images, navigation)
+        prompt = read.embeddings
         rows, length = prompt.shape[:2]
         cache = DynamicCache()
         visible = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
-        positions = torch.arange(length, device=prompt.device).expand(rows, -1)
-        hidden = adapter.read(self.backbone, prompt, visible.expand(rows, -1, -1), positions, cache)
+        positions = _rows(self._prompt_positions(), rows)
+        hidden = adapter.read(
+            self.backbone, prompt, visible.expand(rows, -1, -1), positions, cache, read.deep
+        )
         return Context(cache, hidden[:, -1], rows)
 
     def speak(self, context: Context) -> torch.Tensor:
@@ -241,7 +274,7 @@ class TakeVLA(PreTrainedModel):
         visible = torch.cat([spoken.new_ones(context.rows, length), spoken], dim=1)
         visible[:, -1] = True
         embedded = adapter.embed_tokens(self.backbone, said[-1][:, None])
-        positions = torch.full((context.rows, 1), length + len(said) - 1, device=spoken.device)
+        positions = torch.full((context.rows, 1), self._first_word() + len(said) - 1, device=spoken.device)
         hidden = adapter.read(self.backbone, embedded, visible[:, None], positions, context.cache)
         return hidden[:, 0]
 
@@ -257,7 +290,8 @@ class TakeVLA(PreTrainedModel):
         visible[:, :, length:] &= spoken[:, None]
         own = torch.arange(count, device=words.device)
         visible[:, own, length + own] = True
-        positions = torch.arange(length, length + count, device=words.device).expand(context.rows, -1)
+        first = self._first_word()
+        positions = torch.arange(first, first + count, device=words.device).expand(context.rows, -1)
         embedded = adapter.embed_tokens(self.backbone, words)
         adapter.read(self.backbone, embedded, visible, positions, context.cache)
 
@@ -270,18 +304,79 @@ class TakeVLA(PreTrainedModel):
         past = torch.cat([spoken.new_ones(context.rows, length), spoken], dim=1)
         own = torch.ones(count, count, dtype=torch.bool, device=words.device).tril()
         visible = torch.cat([past[:, None].expand(-1, count, -1), own.expand(context.rows, -1, -1)], dim=-1)
-        positions = self._query_positions().expand(context.rows, -1)
-        hidden = adapter.read(self.backbone, queries, visible, positions, context.cache)
+        hidden = adapter.read(self.backbone, queries, visible, self._query_positions(words), context.cache)
         return self._plan(hidden)
 
-    def _query_positions(self) -> torch.Tensor:
-        """Fixed places behind the longest commentary, so that a plan does not shift with word count."""
-        start = len(self.config.prompt_ids) + self.config.max_words
-        return torch.arange(start, start + self.queries.shape[1], device=self.queries.device)
+    def _prompt_positions(self) -> torch.Tensor:
+        """(P,) or (3, P) rotary positions of the prompt."""
+        if self._places is None or self._places.device != self.queries.device:
+            self._places = prompt_positions(self.config).to(self.queries.device)
+        return self._places
+
+    def _first_word(self) -> int:
+        """Position of the first word: behind the greatest of the prompt."""
+        return int(self._prompt_positions().max()) + 1
+
+    def _query_positions(self, words: torch.Tensor) -> torch.Tensor:
+        """(B, Q): fixed places behind the longest commentary, so that a plan does not shift with word
+        count; or, as the configuration says, behind the row's own last word.
+        """
+        rows = words.shape[0]
+        queries = torch.arange(self.queries.shape[1], device=words.device)
+        if self.config.queries_follow_words:
+            spoken = (words != self.config.pad_token_id).sum(dim=1, keepdim=True)
+            return self._first_word() + spoken + queries
+        return (self._first_word() + self.config.max_words + queries).expand(rows, -1)
+
+    def _positions(self, words: torch.Tensor) -> torch.Tensor:
+        """(B, L) or (3, B, L) positions of prompt, words (B, W) and queries."""
+        rows, count = words.shape
+        first = self._first_word()
+        spoken = torch.arange(first, first + count, device=words.device).expand(rows, -1)
+        behind = torch.cat([spoken, self._query_positions(words)], dim=1)
+        prompt = _rows(self._prompt_positions(), rows)
+        if prompt.ndim == 3:
+            behind = behind.expand(3, -1, -1)
+        return torch.cat([prompt, behind], dim=-1)
 
     def _plan(self, hidden: torch.Tensor) -> PlanTensors:
         with torch.autocast(hidden.device.type, enabled=False):  # centimetres need more than 8 bits
             features = hidden.float()
-            route = self.route_head(features[:, : self.config.route_queries])
-            waypoints = self.speed_head(features[:, self.config.route_queries :])
-        return PlanTensors(route.cumsum(1), waypoints.cumsum(1), features)
+            route = self.route_head(features[:, : self.config.route_queries]).cumsum(1)
+            waypoints = self.speed_head(features[:, self.config.route_queries :]).cumsum(1)
+        if self.config.route_from_ego:  # one step on: what its last step would repeat is put behind
+            route = torch.cat([route[:, 1:], 2.0 * route[:, -1:] - route[:, -2:-1]], dim=1)
+        return PlanTensors(route, waypoints, features)
+
+
+def _rows(positions: torch.Tensor, rows: int) -> torch.Tensor:
+    """(P,) or (3, P) to (B, P) or (3, B, P)."""
+    return positions[..., None, :].expand(*positions.shape[:-1], rows, -1)
+
+
+def _target_encoder(config: TakeVLAConfig) -> nn.Sequential:
+    """Target point (2) to an embedding; SimLingo's has a layer more."""
+    inner, width = config.head_width, config.width
+    if not config.deep_heads:
+        return nn.Sequential(nn.Linear(2, inner), nn.ReLU(), nn.Linear(inner, width))
+    return nn.Sequential(
+        nn.Linear(2, inner),
+        nn.ReLU(),
+        nn.Linear(inner, 2 * inner),
+        nn.ReLU(),
+        nn.Linear(2 * inner, width),
+    )
+
+
+def _head(config: TakeVLAConfig, deep: bool) -> nn.Sequential:
+    """Hidden state of a query to its step (2); SimLingo's end without bias, its route head is `deep`."""
+    inner, width = config.head_width, config.width
+    if deep:
+        return nn.Sequential(
+            nn.Linear(width, 2 * inner),
+            nn.SiLU(),
+            nn.Linear(2 * inner, inner),
+            nn.SiLU(),
+            nn.Linear(inner, 2, bias=False),
+        )
+    return nn.Sequential(nn.Linear(width, inner), nn.SiLU(), nn.Linear(inner, 2, bias=not config.deep_heads))

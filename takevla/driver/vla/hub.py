@@ -1,0 +1,188 @@
+# mypy: disable-error-code="no-untyped-call"
+"""A `TakeVLA` around any image-text-to-text checkpoint of transformers, from the hub or a folder.
+
+The backbone's tokenizer and chat template stay its own.  The prompt is one user turn: the picture, then a
+sentence with places for target points, speed and route option; the commentary is the assistant's turn.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.driver.vla.config import IMAGENET_MEAN, IMAGENET_STD, TARGET_POINTS, TakeVLAConfig
+from takevla.driver.vla.families.family import image_text, tile_px
+from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.simlingo import simlingo_model
+
+TARGET_ID, SPEED_ID, OPTION_ID = -1, -2, -3  # places of the prompt that are no token of the vocabulary
+PLACES = {"{target}": [TARGET_ID] * TARGET_POINTS, "{speed}": [SPEED_ID], "{option}": [OPTION_ID]}
+REQUEST = "Target points: {target} Speed: {speed} Route: {option} What should the ego do next?"
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}{{ picture }}\n{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+HEAD_WIDTH = 256
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class VlmSettings:
+    """How the backbone is to be used.
+
+    Picture: `tile_rows` x `tile_columns` tiles of `tile_px` (0: what suits the backbone), after `bottom_crop`
+    of the height is cut off.  SimLingo's for a 1024x512 camera is 1 x 2 of 448 with 0.3 (benchmark facts
+    2.1); the embedded world's three lenses are 1 x 3.
+    Weights: `dtype` of the backbone; what driving adds stays float32.
+    """
+
+    tile_rows: int = 1
+    tile_columns: int = 3
+    tile_px: int = 0
+    bottom_crop: float = 0.0
+    max_words: int = 64
+    dtype: str = "float32"
+    seed: int = 0
+
+
+def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
+    """The checkpoint of a driving model around `source`, a hub id or a folder.
+
+    Raises:
+        ValueError: a family that is not known, or a dtype.
+        FileNotFoundError: no such folder, or nothing of that name in reach.
+    """
+    if settings.dtype not in DTYPES:
+        raise ValueError(f"dtype {settings.dtype!r}: not one of {', '.join(DTYPES)}")
+    try:
+        backbone_config = AutoConfig.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except OSError as error:
+        raise FileNotFoundError(f"{source}: no such checkpoint here or on the hub") from error
+    config = vlm_config(source, backbone_config, tokenizer, settings)
+    backbone = AutoModelForImageTextToText.from_pretrained(
+        source, dtype=DTYPES[settings.dtype], attn_implementation=config.attention
+    )
+    torch.manual_seed(settings.seed)
+    model = TakeVLA(config)
+    model.backbone = backbone
+    model.eval()
+    return Checkpoint(model, tokenizer)
+
+
+def vlm_config(
+    source: str,
+    backbone_config: PreTrainedConfig,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: VlmSettings,
+) -> TakeVLAConfig:
+    """The configuration of a `TakeVLA` around a backbone of this configuration."""
+    mean, std = _normalisation(source)
+    config = TakeVLAConfig(
+        backbone_config=backbone_config,
+        backbone_dtype=settings.dtype,
+        tile_rows=settings.tile_rows,
+        tile_columns=settings.tile_columns,
+        bottom_crop=settings.bottom_crop,
+        image_mean=mean,
+        image_std=std,
+        target_token_id=TARGET_ID,
+        speed_token_id=SPEED_ID,
+        option_token_id=OPTION_ID,
+        max_words=settings.max_words,
+        head_width=HEAD_WIDTH,
+    )
+    config.tile_px = settings.tile_px or tile_px(config)
+    placeholder, picture = image_text(config)
+    config.image_token_id = _token(tokenizer, placeholder, source)
+    config.eos_token_id = _end_of_turn(tokenizer, source)
+    pad = tokenizer.pad_token_id
+    config.pad_token_id = int(config.eos_token_id if pad is None else pad)
+    chat = chat_text(tokenizer, placeholder, REQUEST)
+    if chat.count(placeholder) != 1:
+        raise ValueError(f"{source}: its chat template does not write {placeholder} once for a picture")
+    config.prompt_ids = tuple(prompt_tokens(tokenizer, chat.replace(placeholder, picture)))
+    return config
+
+
+def chat_text(tokenizer: PreTrainedTokenizerFast, placeholder: str, request: str) -> str:
+    """One user turn of a picture and `request`, and the beginning of the answer."""
+    content = [{"type": "image"}, {"type": "text", "text": request}]
+    further = {} if tokenizer.chat_template else {"chat_template": CHATML, "picture": placeholder}
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **further
+    )
+    return str(text)
+
+
+def prompt_tokens(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    """Tokens of `text`, with the ids of `PLACES` where it names one."""
+    for name, ids in PLACES.items():
+        if name in text:
+            before, after = text.split(name, 1)
+            return [*prompt_tokens(tokenizer, before), *ids, *prompt_tokens(tokenizer, after)]
+    tokens: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return tokens
+
+
+def _token(tokenizer: PreTrainedTokenizerFast, word: str, source: str) -> int:
+    found = tokenizer.get_vocab().get(word)
+    if found is None:
+        raise ValueError(f"{source}: its tokenizer has no token {word}")
+    return int(found)
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerFast, source: str) -> int:
+    """What ends the assistant's turn."""
+    vocabulary = tokenizer.get_vocab()
+    for word in ("<end_of_utterance>", "<|im_end|>"):
+        if word in vocabulary:
+            return int(vocabulary[word])
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{source}: its tokenizer names no end of a turn")
+    return int(tokenizer.eos_token_id)
+
+
+def _normalisation(source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Pixel mean and deviation of the checkpoint's image processor; ImageNet's where it has none."""
+    try:
+        processor: Any = AutoImageProcessor.from_pretrained(source, backend="pil")
+    except (OSError, ValueError, json.JSONDecodeError):
+        return IMAGENET_MEAN, IMAGENET_STD
+    return tuple(processor.image_mean), tuple(processor.image_std)
+
+
+def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
+    """Write the checkpoint folder `out` of a SimLingo state dict (`pytorch_model.pt`).
+
+    Raises:
+        FileNotFoundError: no such file, or no such tokenizer.
+        ValueError: no state dict, or one that does not fit.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give SimLingo's pytorch_model.pt")
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError) as error:
+        raise ValueError(f"{file}: not a file of weights alone") from error
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
+    except OSError as error:
+        raise FileNotFoundError(f"{tokenizer_source}: no such tokenizer here or on the hub") from error
+    model = simlingo_model(state.get("state_dict", state), tokenizer)
+    save_checkpoint(out, Checkpoint(model, tokenizer))

@@ -1,0 +1,139 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_vlms import FAMILIES, save_small_vlm
+from tiny_vla import observations, write_frames
+
+from takevla.bench.drivers import load_driver
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.hub import VlmSettings, import_vlm
+from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs
+from takevla.driver.vla.lora import Trainable, is_vision, load_adapters, merge, prepare, save_adapters
+from takevla.driver.vla.model import TakeVLA
+from takevla.learn.pretrain import PretrainConfig, pretrain
+from takevla.learn.trainer import TrainConfig
+
+SETTINGS = VlmSettings(tile_px=16, max_words=12)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Checkpoint]:
+    folder = save_small_vlm(request.param, tmp_path_factory.mktemp(request.param))
+    return request.param, import_vlm(str(folder), SETTINGS)
+
+
+def _inputs(model: TakeVLA, count: int = 3):
+    seen = observations(count)
+    return image_inputs(torch.from_numpy(frame_stack(seen)), model.config), navigation_inputs(seen)
+
+
+@torch.no_grad()
+def test_prompt_reads_as_transformers_own_forward_does(made, monkeypatch) -> None:
+    family, checkpoint = made
+    model = checkpoint.model
+    images, navigation = _inputs(model)
+    fill = TakeVLA._fill
+
+    def picture_alone(self: TakeVLA, prompt: torch.Tensor, token: int, embeddings: torch.Tensor) -> None:
+        if token == self.config.image_token_id:
+            fill(self, prompt, token, embeddings)
+
+    monkeypatch.setattr(TakeVLA, "_fill", picture_alone)
+    ours = model.backbone.get_output_embeddings()(model.read_prompt(images, navigation).last_hidden)
+    ids = torch.tensor(model.config.prompt_ids).clamp_min(0)[None].repeat(3, 1)
+    kinds = {"mm_token_type_ids": (ids == model.config.image_token_id).int()} if "qwen" in family else {}
+    theirs = model.backbone(input_ids=ids, attention_mask=torch.ones_like(ids), **images, **kinds).logits
+    torch.testing.assert_close(ours, theirs[:, -1], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_spoken_plan_is_the_teacher_forced_one_and_a_row_does_not_depend_on_the_others(made) -> None:
+    model = made[1].model
+    images, navigation = _inputs(model)
+    context = model.read_prompt(images, navigation)
+    words = model.speak(context)
+    plan = model.plan(context, words)
+    forced = model(images, navigation, words).plan
+    torch.testing.assert_close(plan.route_ego, forced.route_ego, atol=1e-4, rtol=1e-4)
+    seen = observations(3)[1:2]
+    alone = model.read_prompt(
+        image_inputs(torch.from_numpy(frame_stack(seen)), model.config), navigation_inputs(seen)
+    )
+    said = model.speak(alone)
+    torch.testing.assert_close(model.plan(alone, said).route_ego, plan.route_ego[1:2], atol=1e-4, rtol=1e-4)
+
+
+def test_pictures_targets_and_words_reach_the_plan(made) -> None:
+    model = made[1].model
+    images, navigation = _inputs(model)
+    words = torch.full((3, 4), 7)
+    with torch.no_grad():
+        plan = model(images, navigation, words).plan.action_features
+        other_words = model(images, navigation, words + 1).plan.action_features
+        far = replace(navigation, target_points_ego=navigation.target_points_ego + 30.0)
+        other_target = model(images, far, words).plan.action_features
+        dark = {k: v * 0.5 if k == "pixel_values" else v for k, v in images.items()}
+        other_picture = model(dark, navigation, words).plan.action_features
+    for other in (other_words, other_target, other_picture):
+        assert (other - plan).abs().max() > 1e-5
+
+
+def test_adapters_saved_alone_give_the_trained_model_back(made, tmp_path: Path) -> None:
+    _family, checkpoint = made
+    save_checkpoint(tmp_path / "base", checkpoint)
+    model = load_checkpoint(tmp_path / "base").model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    prepare(model, Trainable(lora_rank=4, vision=False, gradient_checkpointing=True))
+    adapted = [name for name, weight in model.named_parameters() if "lora_" in name]
+    assert adapted
+    assert not any(is_vision(name) for name in adapted)
+    images, navigation = _inputs(model)
+    model.train(True)
+    model(images, navigation, torch.full((3, 4), 7)).plan.route_ego.sum().backward()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(0.05 * torch.randn(weight.shape))
+    model.train(False)
+    save_adapters(model, tmp_path / "adapters")
+    merge(model)
+    moved = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    assert any(name.startswith("backbone.") for name in moved)
+    again = load_checkpoint(tmp_path / "base").model
+    load_adapters(again, tmp_path / "adapters")
+    merge(again)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value)
+
+
+def test_bfloat16_backbone_keeps_what_driving_adds_in_float32(tmp_path: Path) -> None:
+    folder = save_small_vlm("internvl", tmp_path / "vlm")
+    save_checkpoint(tmp_path / "model", import_vlm(str(folder), replace(SETTINGS, dtype="bfloat16")))
+    model = load_checkpoint(tmp_path / "model").model
+    assert {weight.dtype for weight in model.backbone.parameters()} == {torch.bfloat16}
+    assert model.route_head[0].weight.dtype == model.queries.dtype == torch.float32
+    images, navigation = _inputs(model)
+    with torch.no_grad():
+        assert model(images, navigation, torch.full((3, 4), 7)).plan.route_ego.isfinite().all()
+
+
+def test_pretraining_moves_a_vlm_and_it_drives(tmp_path: Path) -> None:
+    folder = save_small_vlm("qwen3_vl", tmp_path / "vlm")
+    save_checkpoint(tmp_path / "start", import_vlm(str(folder), replace(SETTINGS, max_words=64)))
+    data = write_frames(tmp_path / "data", {"pretrain": 40})
+    train = TrainConfig(batch_size=4, parts=1, warmup_steps=1, trackers=())
+    config = PretrainConfig(
+        draws=8, start=tmp_path / "start", trainable=Trainable(lora_rank=2), train=train, held_out_every=1000
+    )
+    model = pretrain(config, data, tmp_path / "out", show=False)
+    plans = load_driver(str(model)).plan(observations(2))
+    assert len(plans) == 2
+    assert np.isfinite(plans[0].route_ego).all()
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        import_vlm(str(tmp_path / "nowhere"), SETTINGS)
