@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, say_dataset
+from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, placement, say_dataset
 
 
 def _demonstrate_arguments(parser: ArgumentParser) -> None:
@@ -23,7 +23,7 @@ def _demonstrate(arguments: Arguments) -> None:
     from takevla.rounds import demonstrate, demonstrate_starts
 
     suites = [load_suite(name) for name in arguments.suite]
-    how = {"seed": arguments.seed, "workers": arguments.workers}
+    how = {"seed": arguments.seed, **placement(arguments)}
     if arguments.starts:
         demonstrate_starts(suites, arguments.starts, arguments.out, **how)
     else:
@@ -49,7 +49,7 @@ def _collect(arguments: Arguments) -> None:
 
     suite = chosen(RouteChoice(arguments.suite, arguments.routes))
     model = model_folder(arguments.model)
-    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, workers=arguments.workers)
+    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, **placement(arguments))
     say_dataset(arguments.out)
 
 
@@ -117,7 +117,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
-    add_common(parser, workers=False)
+    add_common(parser)
     parser.add_class_arguments(DreamConfig, "dream")
 
 
@@ -133,7 +133,7 @@ def _dream(arguments: Arguments) -> None:
         return
     audit = dream_stage(
         arguments.model, arguments.takeovers, arguments.out, arguments.dream,
-        seed=arguments.seed, maps_dir=arguments.maps,
+        seed=arguments.seed, maps_dir=arguments.maps, **placement(arguments),
     )  # fmt: skip
     OUT.print(audit.to_json())
     OUT.print(f"model: {arguments.out / 'model'}")

@@ -29,6 +29,7 @@ from takevla.learn.pretrain import (
 )
 from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
+from takevla.scale import processes
 
 PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
 
@@ -109,7 +110,8 @@ def sft(
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
     merge(model)
-    save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
+    if trainer.leads:
+        save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
     write_notes(
         out / "sft.json",
         {
@@ -145,7 +147,8 @@ def _draws(
         if sum(len(part) for part in order) >= config.draws:
             break
     out.mkdir(parents=True, exist_ok=True)
-    mixture.audit(epochs).write(out / "mixture.json")
+    if processes().leads:
+        mixture.audit(epochs).write(out / "mixture.json")
     return np.concatenate(order)[: config.draws]
 
 

@@ -28,9 +28,10 @@ from takevla.learn.dream.audit import Audit, AuditLimits, audit, expert_is_safe,
 from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reconstruct import rebuild
-from takevla.learn.dream.reward import Reward, preset
-from takevla.learn.dream.scenes import STEP_S, DreamScene
-from takevla.learn.dream.simulate import measure, roll_out
+from takevla.learn.dream.reward import preset
+from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
+from takevla.learn.dream.scenes import DreamScene
+from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
 Float = NDArray[np.float32]
@@ -123,11 +124,13 @@ def dream(
     seed: int,
     maps_dir: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    engine: Executor | None = None,
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
     Also writes `curves.json` (one row per update), `audit.json`, and `before_after.json` (reward and
-    failure rate of the plan that drives).  Goes on from `out/state.pt` if a former call was cut off.
+    failure rate of the plan that drives).  `engine` does the roll-outs, this process if None; it changes no
+    bit of the result.  Goes on from `out/state.pt` if a former call was cut off.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
     """
@@ -144,19 +147,23 @@ def dream(
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     base = read_frames(driver, dataset, [scene.frame_row for scene in scenes])
     anchor = read_frames(driver, dataset, _anchor_rows(dataset, config.anchors, seed))
-    dreamer = Dreamer(scenes, base, anchor.features, config, seed)
     state = out / STATE_FILE
-    if state.exists():
-        dreamer.load(state)
-    while dreamer.update < config.updates:
-        dreamer.step()
-        progress(dreamer.update, config.updates)
-        if dreamer.update % STATE_EVERY == 0:
-            dreamer.save(state)
-    _write_json(out / "curves.json", dreamer.curves)
-    _write_json(out / "before_after.json", dreamer.before_after())
-    save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
-    state.unlink(missing_ok=True)
+    with (engine or InProcess()).crew(
+        RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+    ) as crew:
+        dreamer = Dreamer(scenes, base, anchor.features, config, seed, crew)
+        if state.exists():
+            dreamer.load(state)
+        while dreamer.update < config.updates:
+            dreamer.step()
+            progress(dreamer.update, config.updates)
+            if dreamer.update % STATE_EVERY == 0 and processes().leads:
+                dreamer.save(state)
+        _write_json(out / "curves.json", dreamer.curves)
+        _write_json(out / "before_after.json", dreamer.before_after())
+    if processes().leads:
+        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
+        state.unlink(missing_ok=True)
     return report
 
 
@@ -195,6 +202,8 @@ def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
 
 
 def _write_json(path: Path, content: object) -> None:
+    if not processes().leads:
+        return
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, path)
@@ -210,13 +219,13 @@ class Dreamer:
         anchor: torch.Tensor,
         config: DreamConfig,
         seed: int,
+        crew: Crew[PlanRows, tuple[Float, Float]],
     ) -> None:
         self.scenes = scenes
         self.base = base
         self.anchor = anchor
         self.config = config
-        self.reward: Reward = preset(config.reward, config.terms)
-        self.steps = round(config.horizon_s / STEP_S)
+        self.crew = crew
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.head = ResidualHead(base.features.shape[1])
@@ -233,13 +242,7 @@ class Dreamer:
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
         """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
         route, waypoints = residual.bend(self.base.route_ego[:, None], self.base.waypoints_ego[:, None], z)
-        total = np.empty(z.shape[:2], np.float32)
-        failed = np.empty(z.shape[:2], np.float32)
-        for row, scene in enumerate(self.scenes):
-            measures = measure(scene, roll_out(scene, route[row].numpy(), waypoints[row].numpy(), self.steps))
-            total[row], _ = self.reward(measures)
-            failed[row] = ~measures.safe
-        return total, failed
+        return rewards_of(self.crew, route.numpy(), waypoints.numpy())
 
     def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(S, 2, MODES) latents of the expert's plan and the frozen one; their log-probabilities (S, 2)."""
