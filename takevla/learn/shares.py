@@ -2,8 +2,8 @@
 
 Which parts there are, and the chance in each, do not depend on who works on them, so two processes give the
 result of one within the rounding of sums.  Weights are whole in every process (DDP), or, where accelerate was
-told `--use_fsdp`, sharded (FSDP2, `fully_shard`); sharded weights are gathered to be saved, so that a state of
-one kind is continued by any other.
+told `--use_fsdp`, sharded (FSDP2, `fully_shard`); sharded weights are gathered to be saved, so that a state
+of one kind is continued by any other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARDING_VARIABLE = "ACCELERATE_USE_FSDP"  # set by `accelerate launch --use_fsd
 
 
 class Shares:
-    """This process's share of the parts; the process group averages the gradients."""
+    """One process's share of the parts; the process group averages the gradients."""
 
     def __init__(self, model: TakeVLA, count: int, among: Processes) -> None:
         if count % among.size:

@@ -195,10 +195,9 @@ class Trainer:
         return Point(self.step, rate, mean("total"), mean("words"), mean("route"), mean("waypoints"))
 
     def _save(self) -> None:
-        tensors = {
-            f"weight.{name}": whole(value.detach()).contiguous() for name, value in self.trained.items()
-        }
+        tensors = {}
         for name, value in self.trained.items():
+            tensors[f"weight.{name}"] = whole(value.detach()).contiguous()
             for key, moment in self.optimizer.state[value].items():
                 tensors[f"moment.{key}.{name}"] = whole(moment)
         if not self.leads:

@@ -14,7 +14,7 @@ from takevla.scale.threads import one_thread
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that were launched together."""
+    """A process among those that were launched together."""
 
     rank: int = 0
     size: int = 1
