@@ -15,10 +15,7 @@ from takevla.learn.shares import Shares
 from takevla.scale import Processes
 
 HERE = Path(__file__).parent
-TOLERANCE = {
-    "rtol": 0.0,
-    "atol": 2e-4,
-}  # of weights that moved by some 1e-2; sums are rounded in other orders
+TOLERANCE = {"rtol": 0.0, "atol": 2e-4}  # of weights that moved by some 1e-2: sums round in other orders
 
 
 @pytest.fixture(scope="module")
