@@ -282,9 +282,10 @@ def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[P
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
     """Dream; where the audit refuses, say so and hand the fine-tuned model on as it is."""
+    workers = recipe.workers if recipe.cluster else 1  # to start local ones takes as long as a round's dreams
     try:
         dream_stage(
-            model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=recipe.workers,
+            model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=workers,
             cluster=recipe.cluster,
         )  # fmt: skip
     except UntrueDreamsError as refusal:

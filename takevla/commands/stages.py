@@ -118,6 +118,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
     add_common(parser)
+    parser.set_defaults({"workers": 1})  # to start more takes about as long as a few hundred scenes
     parser.add_class_arguments(DreamConfig, "dream")
 
 
