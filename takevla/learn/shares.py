@@ -49,7 +49,7 @@ class Shares:
             # Weights that a batch does not reach are left without a gradient, as in one process.
             self.moved = model
             self._called = DistributedDataParallel(
-                model, broadcast_buffers=False, find_unused_parameters=True
+                model, forward_sync_buffers=False, find_unused_parameters=True
             )
 
     def backward(self, part_losses: PartLosses) -> Losses:
