@@ -15,7 +15,8 @@ from takevla.learn.shares import Shares
 from takevla.scale import Processes
 
 HERE = Path(__file__).parent
-TOLERANCE = {"rtol": 0.0, "atol": 2e-4}  # of weights that moved by some 1e-2: sums round in other orders
+# Weights move by 1.2e-2 here.  Another order of a sum changes a last bit; bfloat16 and Adam make more of it.
+TOLERANCE = {"rtol": 0.0, "atol": 1e-3}
 
 
 @pytest.fixture(scope="module")
