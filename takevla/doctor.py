@@ -143,6 +143,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _temporary,
     _world_and_camera,
     _model,
+    lambda: _optional("ray", "ray", "jobs on many machines"),
     lambda: _optional("carla", "carla", "a reference for the OpenDRIVE reader in tests"),
     lambda: _optional("carla_driver_interface", "alpasim", "`takevla serve --alpasim`"),
     lambda: _optional("gymnasium", "gym", "the environment takevla/Drive-v0"),

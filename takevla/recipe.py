@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from takevla.learn.dream.dreaming import DreamConfig
 from takevla.learn.sft import SftConfig
+from takevla.scale import RayCluster, ray_cluster
 from takevla.takeover.shadow import TakeoverConfig
 
 SHIPPED_BASE = "shipped"
+PLACEMENT = frozenset({"workers", "executor", "address"})  # settings that change no result
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,9 @@ class Recipe:
         name: how the report names the run.
         base: checkpoint folder of the model to post-train, or "shipped".
         seed: of everything that is drawn by chance.
-        workers: local processes for driving; they change nothing but the time it takes.
+        workers: processes for driving and dreaming; they change nothing but the time it takes.
+        executor: where they run: "local" on this machine, "ray" on a Ray cluster (extra `ray`).
+        address: of the Ray cluster; empty starts one on this machine.
         rounds: turns of the loop: drive, take over, fine-tune, dream.
         rehearsal: routes that the expert drives, for the pre-training share of the mixture.
         starts_per_route: standing starts along each rehearsal route, added to that share; 0 leaves them out.
@@ -53,6 +57,8 @@ class Recipe:
     base: str = SHIPPED_BASE
     seed: int = 0
     workers: int = 2
+    executor: Literal["local", "ray"] = "local"
+    address: str = ""
     rounds: int = 1
     rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 44))
     starts_per_route: int = 3
@@ -67,6 +73,11 @@ class Recipe:
             raise ValueError(f"rounds: {self.rounds}; a run has at least one round")
         if self.workers < 1:
             raise ValueError(f"workers: {self.workers}; at least one process drives")
+
+    @property
+    def cluster(self) -> RayCluster | None:
+        """Where the workers run; None is this machine."""
+        return ray_cluster(self.executor, self.address)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, paths as text."""

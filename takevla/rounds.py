@@ -48,10 +48,10 @@ from takevla.learn.dream.rank import rank_drivers
 from takevla.learn.dream.records import camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.sft import sft
-from takevla.recipe import SHIPPED_BASE, Recipe, RouteChoice, first_difference
+from takevla.recipe import PLACEMENT, SHIPPED_BASE, Recipe, RouteChoice, first_difference
 from takevla.report.page import write_report
 from takevla.report.terminal import before_after_table
-from takevla.scale import Bar, groups
+from takevla.scale import Bar, Launched, RayCluster, executor, groups, processes
 from takevla.takeover.shadow import TakeoverConfig
 from takevla.world.carla.opened import open_route
 from takevla.world.maps.route_xml import RouteTask
@@ -170,8 +170,9 @@ def _claim(recipe: Recipe, run: Path) -> None:
     asked = recipe.to_json()
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
-        differs = first_difference(found, asked)
-        if differs not in (None, "workers"):
+        found, wanted = ({k: v for k, v in one.items() if k not in PLACEMENT} for one in (found, asked))
+        differs = first_difference(found, wanted)
+        if differs is not None:
             raise ValueError(
                 f"{run}: holds a run whose recipe differs in '{differs}'; give another --out or remove it"
             )
@@ -190,28 +191,39 @@ def _write_json(path: Path, content: object) -> None:
     beside.replace(path)
 
 
-def drive_suite(driver: str, suite: Suite, out: Path, *, seed: int, workers: int) -> None:
+def drive_suite(
+    driver: str, suite: Suite, out: Path, *, seed: int, workers: int, cluster: RayCluster | None = None
+) -> None:
     """Evaluate a driver on a suite, going on with what is there."""
     evaluate(
         driver, suite.tasks, out, seeds=suite.seeds, density=suite.density, seed=seed, workers=workers,
-        resume=True, suite=suite.name,
+        cluster=cluster, resume=True, suite=suite.name,
     )  # fmt: skip
 
 
 def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
-    drive_suite(str(model), chosen(recipe.evaluate), folder, seed=recipe.seed, workers=recipe.workers)
+    suite = chosen(recipe.evaluate)
+    drive_suite(str(model), suite, folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster)
 
 
-def demonstrate(suites: Sequence[Suite], out: Path, *, seed: int, workers: int) -> None:
+def demonstrate(
+    suites: Sequence[Suite], out: Path, *, seed: int, workers: int, cluster: RayCluster | None = None
+) -> None:
     """Let the expert drive suites for training, and record it."""
     tasks = [task for suite in suites for task in suite.tasks]
     config = CollectConfig(density=suites[0].density)
     with parts_bar("Expert drives", len(tasks), config) as bar:
-        collect_expert(tasks, out, seed, refuse_for_training, workers, config, listener=bar)
+        collect_expert(tasks, out, seed, refuse_for_training, workers, config, listener=bar, cluster=cluster)
 
 
 def demonstrate_starts(
-    suites: Sequence[Suite], per_route: int, out: Path, *, seed: int, workers: int
+    suites: Sequence[Suite],
+    per_route: int,
+    out: Path,
+    *,
+    seed: int,
+    workers: int,
+    cluster: RayCluster | None = None,
 ) -> None:
     """Let the expert set off at rest at `per_route` places along each route of suites for training."""
     for suite in suites:
@@ -220,19 +232,27 @@ def demonstrate_starts(
     config = CollectConfig(density=suites[0].density, longest_s=START_S, part_size=START_PART)
     settings = DemonstrationConfig(bursts=NO_BURSTS)
     with parts_bar("Expert sets off", len(tasks), config) as bar:
-        collect_expert(tasks, out, seed, refuse_for_training, workers, config, settings, bar)
+        collect_expert(tasks, out, seed, refuse_for_training, workers, config, settings, bar, cluster)
 
 
 def collect(
-    model: Path, suite: Suite, takeover: TakeoverConfig, out: Path, *, seed: int, workers: int
+    model: Path,
+    suite: Suite,
+    takeover: TakeoverConfig,
+    out: Path,
+    *,
+    seed: int,
+    workers: int,
+    cluster: RayCluster | None = None,
 ) -> None:
     """Let a model drive a suite for training with the expert in shadow, and record it."""
     config = CollectConfig(density=suite.density)
     policy = partial(load_driver, str(model))
     with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
         collect_takeovers(
-            suite.tasks, policy, model.name, out, seed, refuse_for_training, workers, config, takeover, bar
-        )
+            suite.tasks, policy, model.name, out, seed, refuse_for_training, workers, config, takeover, bar,
+            cluster,
+        )  # fmt: skip
 
 
 def collect_live(
@@ -269,18 +289,24 @@ def parts_bar(title: str, tasks: int, config: CollectConfig) -> Bar:
 
 
 def _rehearse(recipe: Recipe, folder: Path) -> None:
-    demonstrate([chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers)
+    demonstrate(
+        [chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster
+    )
 
 
 def _set_off(recipe: Recipe, folder: Path) -> None:
     demonstrate_starts(
-        [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.seed, workers=recipe.workers
-    )
+        [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.seed,
+        workers=recipe.workers, cluster=recipe.cluster,
+    )  # fmt: skip
 
 
 def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
     suite = chosen(recipe.collect)
-    collect(model, suite, recipe.takeover, folder, seed=recipe.seed + number, workers=recipe.workers)
+    collect(
+        model, suite, recipe.takeover, folder, seed=recipe.seed + number, workers=recipe.workers,
+        cluster=recipe.cluster,
+    )  # fmt: skip
 
 
 def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[Path], folder: Path) -> None:
@@ -290,8 +316,12 @@ def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[P
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
     """Dream; where the audit refuses, say so and hand the fine-tuned model on as it is."""
+    workers = recipe.workers if recipe.cluster else 1  # to start local ones takes as long as a round's dreams
     try:
-        dream_stage(model, takeovers, folder, recipe.dream, seed=recipe.seed + number)
+        dream_stage(
+            model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=workers,
+            cluster=recipe.cluster,
+        )  # fmt: skip
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)
         shutil.copytree(model, folder / "model", dirs_exist_ok=True)
@@ -332,12 +362,22 @@ def audit_stage(
 
 
 def dream_stage(
-    model: Path, takeovers: Path, out: Path, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
+    model: Path,
+    takeovers: Path,
+    out: Path,
+    config: DreamConfig,
+    *,
+    seed: int,
+    maps_dir: Path | None = None,
+    workers: int = 1,
+    cluster: RayCluster | None = None,
 ) -> Audit:
-    """Dream with a progress bar."""
+    """Dream with a progress bar, the roll-outs by `workers` or by the processes of `accelerate launch`."""
     torch.set_num_threads(1)  # the arrays are small
-    with Bar("Dream", [1.0]) as bar:
+    among = processes()
+    engine = Launched(among) if among.size > 1 else executor(workers, cluster)
+    with Bar("Dream", [1.0], show=among.leads) as bar:
         return dream(
-            model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir,
+            model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir, engine=engine,
             progress=lambda done, total: bar.progress(0, done / total),
         )  # fmt: skip

@@ -1,7 +1,10 @@
 """Executors: order, equality of one and many workers, deaths, errors."""
 
 import os
+import re
 import signal
+import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,12 +19,12 @@ def square(job: int, report: scale.Report) -> tuple[int, str]:
     return job * job, os.environ["OMP_NUM_THREADS"]
 
 
-def die_until_third_try(job: tuple[int, str], report: scale.Report) -> int:
+def die_once(job: tuple[int, str], report: scale.Report) -> int:
     number, folder = job
     if number == 1:
         tries = len(list(Path(folder).iterdir()))
         (Path(folder) / f"{tries}").touch()
-        if tries < 2:
+        if tries < 1:
             os.kill(os.getpid(), signal.SIGKILL)
     return number
 
@@ -40,6 +43,10 @@ def stumble(job: int, report: scale.Report) -> int:
     return 1 // 0
 
 
+def add(job: int, report: scale.Report, term: int) -> tuple[int, int]:
+    return job + term, os.getpid()
+
+
 class Log(scale.Listener):
     def __init__(self) -> None:
         self.shares: list[tuple[int, float]] = []
@@ -52,39 +59,70 @@ class Log(scale.Listener):
         self.ended.append(index)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_the_order_of_jobs_and_every_job_runs_on_one_thread(workers: int) -> None:
+@pytest.fixture(params=["here", "processes", "ray"])
+def engine(request: pytest.FixtureRequest) -> scale.Executor:
+    if request.param == "ray":
+        pytest.importorskip("ray")
+        return scale.executor(2, scale.RayCluster())
+    return scale.executor(2 if request.param == "processes" else 1)
+
+
+@pytest.fixture(params=["processes", "ray"])
+def mortal(request: pytest.FixtureRequest) -> scale.Executor:
+    """Executors whose workers can die without the caller, that try a job twice."""
+    if request.param == "ray":
+        pytest.importorskip("ray")
+        from takevla.scale.ray_actors import RayActors
+
+        return RayActors(2, attempts=2)
+    return scale.LocalProcesses(2, attempts=2)
+
+
+def run(engine: scale.Executor, function, jobs, names, listener=None):
+    with engine.crew(function) as crew:
+        return crew.run(jobs, names, listener)
+
+
+def test_results_come_in_the_order_of_jobs_and_every_job_runs_on_one_thread(engine: scale.Executor) -> None:
     log = Log()
     jobs = list(range(7))
-    results = scale.executor(workers).run(square, jobs, [str(job) for job in jobs], log)
+    results = run(engine, square, jobs, [str(job) for job in jobs], log)
     assert results == [(job * job, "1") for job in jobs]
     assert sorted(log.shares) == [(job, 0.5) for job in jobs]
     assert sorted(log.ended) == jobs
 
 
-def test_a_job_whose_worker_is_killed_is_tried_again(tmp_path: Path) -> None:
+def test_a_crew_stays_between_its_runs(engine: scale.Executor) -> None:
+    with engine.crew(partial(add, term=10)) as crew:
+        runs = [crew.run([1, 2, 3], ["a", "b", "c"]) for _ in range(2)]
+    assert [[value for value, _ in results] for results in runs] == [[11, 12, 13]] * 2
+    first, second = ({worker for _, worker in results} for results in runs)
+    assert len(first | second) <= 2
+
+
+def test_a_job_whose_worker_is_killed_is_tried_again(mortal: scale.Executor, tmp_path: Path) -> None:
+    log = Log()
     jobs = [(number, str(tmp_path)) for number in range(3)]
-    assert scale.LocalProcesses(2).run(die_until_third_try, jobs, ["a", "b", "c"]) == [0, 1, 2]
-    assert len(list(tmp_path.iterdir())) == 3
+    assert run(mortal, die_once, jobs, ["a", "b", "c"], log) == [0, 1, 2]
+    assert len(list(tmp_path.iterdir())) == 2
+    assert sorted(log.ended) == [0, 1, 2]
 
 
-def test_a_job_that_kills_every_worker_is_named_and_the_others_finish() -> None:
-    results = scale.LocalProcesses(2, attempts=2).run(always_die, [0, 1, 2], ["a", "b", "c"])
+def test_a_job_that_kills_every_worker_is_named_and_the_others_finish(mortal: scale.Executor) -> None:
+    results = run(mortal, always_die, [0, 1, 2], ["a", "b", "c"])
     assert results[0] == 0
     assert results[2] == 2
-    assert str(results[1]) == "b: its worker died (exit code 7) after 2 attempts"
+    assert re.fullmatch(r"b: its worker died \(.+\) after 2 attempts", str(results[1]))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_bad_input_found_by_a_job_keeps_its_type_and_message(workers: int) -> None:
+def test_bad_input_found_by_a_job_keeps_its_type_and_message(engine: scale.Executor) -> None:
     with pytest.raises(ValueError, match=r"^recipe.yaml: key seed: 3 is not allowed$"):
-        scale.executor(workers).run(refuse, [3], ["x"])
+        run(engine, refuse, [3], ["x"])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_names_its_job(workers: int) -> None:
+def test_an_error_names_its_job(engine: scale.Executor) -> None:
     with pytest.raises(RuntimeError, match=r"^batch 4: ZeroDivisionError"):
-        scale.executor(workers).run(stumble, [3], ["batch 4"])
+        run(engine, stumble, [3], ["batch 4"])
 
 
 def test_one_thread_gives_back_what_was_before(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,3 +145,10 @@ def test_groups_keep_order_lose_nothing_and_are_even(items: list[int], size: int
 def test_nobody_works_without_workers() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         scale.executor(0)
+
+
+def test_a_cluster_without_ray_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "takevla.scale.ray_actors", raising=False)
+    with pytest.raises(ValueError, match=r"pip install 'takevla\[ray\]'"):
+        scale.executor(2, scale.RayCluster())

@@ -159,6 +159,7 @@ def evaluate(
     density: float = DENSITY_PER_KM,
     seed: int = 0,
     workers: int = 1,
+    cluster: scale.RayCluster | None = None,
     resume: bool = False,
     maps_dir: Path | None = None,
     commentary: bool = True,
@@ -177,6 +178,7 @@ def evaluate(
         density: background vehicles per km of driving lane.
         seed: of this evaluation; another one gives other traffic on the same routes.
         workers: processes; changes nothing but the time it takes.
+        cluster: where they run, this machine if None.
         resume: keep the finished batches of a former call with the same settings.
         maps_dir: folder of OpenDRIVE files for towns that are not built in.
         commentary: whether a VLA speaks before it plans.
@@ -241,8 +243,12 @@ def evaluate(
         f"batch {index} (routes {batches[index][0][0].id} to {batches[index][-1][0].id})" for index in todo
     ]
     title = f"Evaluate {Path(driver).name} on {suite or 'routes'}"
-    with _Keeper(title, [len(job.tasks) for job in jobs], show, folder, todo) as keeper:
-        results = scale.executor(workers).run(run_batch, jobs, labels, keeper)
+    engine = scale.executor(workers, cluster)
+    with (
+        _Keeper(title, [len(job.tasks) for job in jobs], show, folder, todo) as keeper,
+        engine.crew(run_batch) as crew,
+    ):
+        results = crew.run(jobs, labels, keeper)
 
     outcomes: list[RouteOutcome] = []
     unscored: dict[str, str] = {}

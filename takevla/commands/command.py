@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
@@ -24,13 +24,24 @@ class Command:
 
 
 def add_common(parser: ArgumentParser, workers: bool = True) -> None:
-    """Add `--out`, `--seed` and, where driving is spread over processes, `--workers`."""
+    """Add `--out`, `--seed` and, where work is spread over processes, `--workers` and where they run."""
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn by chance")
     if workers:
+        parser.add_argument("--workers", type=int, default=2, help="processes; they change only the time")
         parser.add_argument(
-            "--workers", type=int, default=2, help="local processes; they change only the time"
+            "--executor", type=Literal["local", "ray"], default="local", help="where the processes run"
         )
+        parser.add_argument(
+            "--address", type=str, default="", help="of a Ray cluster; without, one is started here"
+        )
+
+
+def placement(arguments: Arguments) -> dict[str, Any]:
+    """The arguments `workers` and `cluster` of a stage."""
+    from takevla.scale import ray_cluster
+
+    return {"workers": arguments.workers, "cluster": ray_cluster(arguments.executor, arguments.address)}
 
 
 def model_folder(name: str) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from takevla.commands.bench2drive import add_bench2drive, evaluate_in_carla
-from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder
+from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, placement
 
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
@@ -45,8 +45,8 @@ def _evaluate(arguments: Arguments) -> None:
     driver = _driver_name(arguments.driver)
     done = evaluate(
         driver, tasks, arguments.out, seeds=seeds, density=density, seed=arguments.seed,
-        workers=arguments.workers, resume=arguments.resume, maps_dir=arguments.maps, suite=name,
-        penalties=arguments.penalties,
+        resume=arguments.resume, maps_dir=arguments.maps, suite=name, penalties=arguments.penalties,
+        **placement(arguments),
     )  # fmt: skip
     OUT.print(metrics_table(done.metrics, f"{Path(driver).name} on {name}"))
     without = done.metrics["scenarios_not_started"]

@@ -8,7 +8,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, say_dataset
+from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, placement, say_dataset
 
 
 def _demonstrate_arguments(parser: ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def _demonstrate(arguments: Arguments) -> None:
     from takevla.rounds import demonstrate, demonstrate_starts
 
     suites = [load_suite(name) for name in arguments.suite]
-    how = {"seed": arguments.seed, "workers": arguments.workers}
+    how = {"seed": arguments.seed, **placement(arguments)}
     if arguments.starts:
         demonstrate_starts(suites, arguments.starts, arguments.out, **how)
     else:
@@ -61,7 +61,7 @@ def _collect(arguments: Arguments) -> None:
         return
     suite = chosen(RouteChoice(arguments.suite, arguments.routes))
     model = model_folder(arguments.model)
-    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, workers=arguments.workers)
+    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, **placement(arguments))
     say_dataset(arguments.out)
 
 
@@ -157,7 +157,8 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--rank_suite", type=str, default="train", help="suite that was collected on")
     parser.add_argument("--rank_scenes", type=int, default=100, help="takeovers to rank drivers on")
-    add_common(parser, workers=False)
+    add_common(parser)
+    parser.set_defaults({"workers": 1})  # to start more takes about as long as a few hundred scenes
     parser.add_class_arguments(DreamConfig, "dream")
 
 
@@ -176,7 +177,7 @@ def _dream(arguments: Arguments) -> None:
         return
     audit = dream_stage(
         arguments.model, arguments.takeovers, arguments.out, arguments.dream,
-        seed=arguments.seed, maps_dir=arguments.maps,
+        seed=arguments.seed, maps_dir=arguments.maps, **placement(arguments),
     )  # fmt: skip
     OUT.print(audit.to_json())
     OUT.print(f"model: {arguments.out / 'model'}")

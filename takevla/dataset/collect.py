@@ -29,7 +29,7 @@ from takevla.driver.closed_loop import Camera as Eye
 from takevla.driver.closed_loop import Listener as DriveListener
 from takevla.driver.driver import Driver
 from takevla.driver.expert.expert import Expert
-from takevla.scale import Executor, JobFailure, Listener, Report, Silent, executor, groups
+from takevla.scale import Executor, JobFailure, Listener, RayCluster, Report, Silent, executor, groups
 from takevla.scene.scene import TICK_US
 from takevla.takeover.attempt import Attempt
 from takevla.takeover.recorder import DemonstrationRecorder, OffsetConfig, TakeoverRecorder
@@ -120,6 +120,7 @@ def collect_takeovers(
     takeovers: TakeoverConfig | None = None,
     listener: Listener | None = None,
     worlds: Worlds = embedded_worlds,
+    cluster: RayCluster | None = None,
 ) -> None:
     """Drive `tasks` with the policy, the expert in shadow; write all attempts to the dataset `out`.
 
@@ -136,6 +137,7 @@ def collect_takeovers(
         takeovers: triggers, monitor, windows.
         listener: is told of progress by part.
         worlds: where the tasks are driven; picklable if there are several workers.
+        cluster: where the processes run, this machine if None.
 
     Raises:
         ValueError: `refuse` does, or `out` was begun with other settings.
@@ -144,7 +146,8 @@ def collect_takeovers(
     function = partial(_drive_policy, make_policy=make_policy, settings=settings, worlds=worlds)
     provenance = {"kind": "takeover", "policy": policy_name, "takeover": asdict(settings)}
     rates = {"scene_period_us": settings.scene_period_us}
-    _collect(function, tasks, out, seed, refuse, config, provenance, rates, executor(workers), listener)
+    engine = executor(workers, cluster)
+    _collect(function, tasks, out, seed, refuse, config, provenance, rates, engine, listener)
 
 
 def collect_expert(
@@ -156,12 +159,14 @@ def collect_expert(
     config: CollectConfig | None = None,
     demonstration: DemonstrationConfig | None = None,
     listener: Listener | None = None,
+    cluster: RayCluster | None = None,
 ) -> None:
     """Drive `tasks` with the expert and write all attempts; arguments as in `collect_takeovers`."""
     settings = demonstration or DemonstrationConfig()
     function = partial(_drive_expert, settings=settings)
     provenance = {"kind": "demonstration", "demonstration": asdict(settings)}
-    _collect(function, tasks, out, seed, refuse, config, provenance, {}, executor(workers), listener)
+    engine = executor(workers, cluster)
+    _collect(function, tasks, out, seed, refuse, config, provenance, {}, engine, listener)
 
 
 class _Finisher:
@@ -212,7 +217,8 @@ def _collect(
         jobs.append(_Job(out, meta, f"{number:05d}", group, seeds, config))
         start += len(group)
     names = [f"part {job.part}" for job in jobs]
-    results = engine.run(function, jobs, names, _Finisher(writer, listener or Silent()))
+    with engine.crew(function) as crew:
+        results = crew.run(jobs, names, _Finisher(writer, listener or Silent()))
     writer.finish()
     failed = [result for result in results if isinstance(result, JobFailure)]
     if failed:

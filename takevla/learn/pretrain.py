@@ -24,6 +24,7 @@ from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.sight import SIGHT_OUTPUTS
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.learn.validation import Validation, validate
+from takevla.scale import processes
 from takevla.takeover.commentary import corpus
 
 MODEL_FOLDER = "model"
@@ -108,10 +109,13 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     samples = join_samples(parts)
     draws, audit = weighted_draws(strata, config.draws, config.max_repeats, config.train.seed)
     out.mkdir(parents=True, exist_ok=True)
-    audit.write(out / "mixture.json")
+    if processes().leads:
+        audit.write(out / "mixture.json")
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
     merge(model)
+    if not trainer.leads:
+        return out / MODEL_FOLDER
     save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
     validation = validate(model, tokenizer, join_samples(held)) if held else None
     write_notes(out / "pretrain.json", _notes(config, datasets, samples, validation))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -17,7 +18,26 @@ from torch import nn
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.objective import Losses
 
-PartLosses = Callable[[TakeVLA, int], Losses]  # the model to use and the number of the part
+PartLosses = Callable[[nn.Module, int], Losses]  # the model to use and the number of the part
+
+
+class Gradients(Protocol):
+    """Who works out the gradient of a batch: threads of this process, or processes launched together."""
+
+    moved: nn.Module  # its weights are the optimizer's
+    threads: int  # of torch in this process
+
+    def backward(self, part_losses: PartLosses) -> Losses:
+        """Leave the mean gradient of all parts in the weights of `moved`; the mean losses, detached."""
+        ...
+
+    def train(self, mode: bool) -> None:
+        """Set the mode of all copies."""
+        ...
+
+    def gather(self) -> None:
+        """Bring the moved weights home to the model that the training began with."""
+        ...
 
 
 class Replicas:
@@ -28,6 +48,7 @@ class Replicas:
     """
 
     def __init__(self, model: TakeVLA, count: int) -> None:
+        self.moved, self.threads = model, count
         self.models = [model]
         for _ in range(count - 1):
             other = copy.deepcopy(model)
@@ -66,3 +87,6 @@ class Replicas:
         """Set the mode of all copies."""
         for model in self.models:
             model.train(mode)
+
+    def gather(self) -> None:
+        """Nothing to do: the copies share the model's weights."""

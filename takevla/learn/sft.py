@@ -29,6 +29,7 @@ from takevla.learn.pretrain import (
 )
 from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
+from takevla.scale import processes
 
 ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
@@ -116,7 +117,8 @@ def sft(
     if config.trainable.lora_rank > 0:
         save_adapters(model, out / ADAPTERS_FOLDER)
     merge(model)
-    save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
+    if trainer.leads:
+        save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
     write_notes(
         out / "sft.json",
         {
@@ -152,7 +154,8 @@ def _draws(
         if sum(len(part) for part in order) >= config.draws:
             break
     out.mkdir(parents=True, exist_ok=True)
-    mixture.audit(epochs).write(out / "mixture.json")
+    if processes().leads:
+        mixture.audit(epochs).write(out / "mixture.json")
     return np.concatenate(order)[: config.draws]
 
 

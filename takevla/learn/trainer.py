@@ -22,12 +22,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.augment import Augmentation, augment
 from takevla.learn.objective import Losses, Weights, supervised_losses
-from takevla.learn.replicas import Replicas
+from takevla.learn.replicas import Gradients, Replicas
 from takevla.learn.samples import Batch, Samples, make_batch
+from takevla.learn.shares import Shares, like, whole
+from takevla.scale import processes
 
 STATE_FILE = "trainer.safetensors"
 CURVES_FILE = "curves.json"
@@ -98,8 +101,7 @@ class Trainer:
         if self.steps == 0:
             raise ValueError(f"training: {len(draws)} draws do not fill one batch of {config.batch_size}")
         self.draws = draws[: self.steps * config.batch_size].reshape(self.steps, config.batch_size)
-        self.trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        if not self.trained:
+        if not any(value.requires_grad for value in model.parameters()):
             raise ValueError("training: no weight is trainable; unfreeze some or ask for LoRA")
         if config.save_every % config.log_every:
             raise ValueError(
@@ -110,7 +112,14 @@ class Trainer:
                 f"training: batch_size {config.batch_size} is no multiple of parts {config.parts}; "
                 "every part of a batch has the same number of samples"
             )
-        self.replicas = Replicas(model, config.parts)
+        among = processes()
+        self.leads = among.leads
+        self.replicas: Gradients = (
+            Replicas(model, config.parts) if among.size == 1 else Shares(model, config.parts, among)
+        )
+        self.trained = {
+            name: value for name, value in self.replicas.moved.named_parameters() if value.requires_grad
+        }
         decayed = [value for value in self.trained.values() if value.ndim >= 2]
         others = [value for value in self.trained.values() if value.ndim < 2]
         self.optimizer = torch.optim.AdamW(
@@ -127,14 +136,15 @@ class Trainer:
 
     def run(self, stop_after: int | None = None, show: bool = True) -> list[Point]:
         """Train to the last step (or `stop_after`), from where the state in `out` left off."""
-        torch.set_num_threads(self.config.parts)
+        torch.set_num_threads(self.replicas.threads)
         self.out.mkdir(parents=True, exist_ok=True)
         self._resume()
         self.replicas.train(True)
-        trackers = _start_trackers(self.config.trackers, self.out) if self.step < self.steps else []
+        speaks = self.leads and self.step < self.steps
+        trackers = _start_trackers(self.config.trackers, self.out) if speaks else []
         last = self.steps if stop_after is None else min(stop_after, self.steps)
         window: list[Losses] = []
-        with _progress(show) as progress:
+        with _progress(show and self.leads) as progress:
             task = progress.add_task("training", total=self.steps, completed=self.step, loss="")
             while self.step < last:
                 window.append(self.advance())
@@ -151,6 +161,7 @@ class Trainer:
         for tracker in trackers:
             tracker.finish()
         self.replicas.train(False)
+        self.replicas.gather()
         return self.curves
 
     def advance(self) -> Losses:
@@ -158,16 +169,16 @@ class Trainer:
         config = self.config
         size = config.batch_size // config.parts
 
-        def part_losses(model: TakeVLA, part: int) -> Losses:
+        def part_losses(model: nn.Module, part: int) -> Losses:
             seed = _seed(config.seed, self.step, part)
             torch.manual_seed(seed)  # dropout of adapters
             drawn = self.draws[self.step, part * size : (part + 1) * size]
-            batch = make_batch(self.samples, drawn, model.config.pad_token_id)
+            batch = make_batch(self.samples, drawn, self.model.config.pad_token_id)
             return batch_losses(model, batch, config, torch.Generator().manual_seed(seed))
 
         losses = self.replicas.backward(part_losses)
         norm = nn.utils.clip_grad_norm_(self.trained.values(), config.gradient_clip)
-        if not math.isfinite(float(norm)):
+        if not math.isfinite(float(whole(norm))):
             raise ValueError(f"training: gradient not finite at step {self.step}; lower the learning rate")
         rate = learning_rate(config, self.step, self.steps)
         for group in self.optimizer.param_groups:
@@ -186,10 +197,13 @@ class Trainer:
         return Point(self.step, rate, *(mean(name) for name in names))
 
     def _save(self) -> None:
-        tensors = {f"weight.{name}": value.detach().contiguous() for name, value in self.trained.items()}
+        tensors = {}
         for name, value in self.trained.items():
+            tensors[f"weight.{name}"] = whole(value.detach()).contiguous()
             for key, moment in self.optimizer.state[value].items():
-                tensors[f"moment.{key}.{name}"] = moment
+                tensors[f"moment.{key}.{name}"] = whole(moment)
+        if not self.leads:
+            return
         note = {"step": self.step, "plan": self._plan(), "curves": [_numbers(p) for p in self.curves]}
         beside = self.out / f"{STATE_FILE}.partial"
         save_file(tensors, beside, metadata={"takevla": json.dumps(note)})
@@ -211,9 +225,9 @@ class Trainer:
                 )
             with torch.no_grad():
                 for name, value in self.trained.items():
-                    value.copy_(state.get_tensor(f"weight.{name}"))
+                    value.copy_(like(value, state.get_tensor(f"weight.{name}")))
                     self.optimizer.state[value] = {
-                        key: state.get_tensor(f"moment.{key}.{name}")
+                        key: like(value, state.get_tensor(f"moment.{key}.{name}"))
                         for key in ("step", "exp_avg", "exp_avg_sq")
                     }
         self.step = int(note["step"])
@@ -229,19 +243,18 @@ class Trainer:
 _FREE = frozenset({"save_every", "log_every", "trackers"})  # settings that do not touch the weights
 
 
-def batch_losses(model: TakeVLA, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Losses:
-    """Losses of one batch after augmentation."""
+def batch_losses(model: nn.Module, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Losses:
+    """Losses of one batch after augmentation; `model` is a `TakeVLA`, perhaps wrapped for processes."""
+    shape: TakeVLAConfig = getattr(model, "module", model).config
     changed = augment(batch, config.augmentation, generator)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.half_precision):
         output = model(
-            image_inputs(changed.images, model.config),
+            image_inputs(changed.images, shape),
             changed.batch.navigation,
             batch.words,
             changed.words_heard,
         )
-    return supervised_losses(
-        output, batch, config.weights, model.config.pad_token_id, model.config.eos_token_id
-    )
+    return supervised_losses(output, batch, config.weights, shape.pad_token_id, shape.eos_token_id)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -290,7 +303,9 @@ def _progress(show: bool) -> Progress:
 
 
 def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
-    """JSON beside a checkpoint, written whole."""
+    """JSON beside a checkpoint, written whole, by the process that leads."""
+    if not processes().leads:
+        return
     beside = path.with_name(f"{path.name}.partial")
     beside.write_text(json.dumps(notes, indent=1, sort_keys=True, default=str) + "\n")
     beside.replace(path)

@@ -11,7 +11,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +34,10 @@ from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reconstruct import rebuild
 from takevla.learn.dream.records import Records, camera_of
-from takevla.learn.dream.reward import Reward, preset
+from takevla.learn.dream.reward import preset
+from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
 from takevla.learn.dream.scenes import STEP_S, DreamScene
-from takevla.learn.dream.simulate import measure, roll_out
+from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
 Float = NDArray[np.float32]
@@ -142,11 +143,13 @@ def dream(
     seed: int,
     maps_dir: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    engine: Executor | None = None,
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
     Also writes `curves.json` (one row per update), `audit.json`, `before_after.json` (reward and failure rate
-    of the plan that drives), and `fans.json` (what was tried in a few scenes before and after).  Goes on from
+    of the plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine` does
+    the roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
     `out/state.pt` if a former call was cut off.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
@@ -172,20 +175,24 @@ def dream(
             preset(config.reward, config.terms), Records(dataset, config.reacting, seed, maps_dir),
             least_s=config.horizon_s, seed=seed,
         )  # fmt: skip
-    dreamer = Dreamer(scenes, base, anchor.features, config, seed, closed)
     state = out / STATE_FILE
-    if state.exists():
-        dreamer.load(state)
-    while dreamer.update < config.updates:
-        dreamer.step()
-        progress(dreamer.update, config.updates)
-        if dreamer.update % STATE_EVERY == 0:
-            dreamer.save(state)
-    _write_json(out / "curves.json", dreamer.curves)
-    _write_json(out / "before_after.json", dreamer.before_after())
-    _write_json(out / "fans.json", dreamer.fans())
-    save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
-    state.unlink(missing_ok=True)
+    with (engine or InProcess()).crew(
+        RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+    ) as crew:
+        dreamer = Dreamer(scenes, base, anchor.features, config, seed, crew, closed)
+        if state.exists():
+            dreamer.load(state)
+        while dreamer.update < config.updates:
+            dreamer.step()
+            progress(dreamer.update, config.updates)
+            if dreamer.update % STATE_EVERY == 0 and processes().leads:
+                dreamer.save(state)
+        _write_json(out / "curves.json", dreamer.curves)
+        _write_json(out / "before_after.json", dreamer.before_after())
+        _write_json(out / "fans.json", dreamer.fans())
+    if processes().leads:
+        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
+        state.unlink(missing_ok=True)
     return report
 
 
@@ -224,6 +231,8 @@ def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
 
 
 def _write_json(path: Path, content: object) -> None:
+    if not processes().leads:
+        return
     beside = path.with_suffix(".tmp")
     beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, path)
@@ -239,6 +248,7 @@ class Dreamer:
         anchor: torch.Tensor,
         config: DreamConfig,
         seed: int,
+        crew: Crew[PlanRows, tuple[Float, Float]],
         closed: ClosedDreams | None = None,
     ) -> None:
         """`base` is of the start frames (of none for `closed`), `anchor` (N, F) of ordinary ones."""
@@ -247,8 +257,7 @@ class Dreamer:
         self.base = base
         self.anchor = anchor
         self.config = config
-        self.reward: Reward = preset(config.reward, config.terms)
-        self.steps = round(config.horizon_s / STEP_S)
+        self.crew = crew
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.head = ResidualHead(base.features.shape[1])
@@ -265,16 +274,8 @@ class Dreamer:
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
         """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
         route, waypoints = residual.bend(self.base.route_ego[:, None], self.base.waypoints_ego[:, None], z)
-        total = np.empty(z.shape[:2], np.float32)
-        failed = np.empty(z.shape[:2], np.float32)
-        for row, scene in enumerate(self.scenes):
-            measures = measure(scene, roll_out(scene, route[row].numpy(), waypoints[row].numpy(), self.steps))
-            if self.base.true_words is not None:
-                words = np.full(z.shape[1], self.base.true_words[row], np.float32)
-                measures = replace(measures, words=words)
-            total[row], _ = self.reward(measures)
-            failed[row] = ~measures.safe
-        return total, failed
+        words = self.base.true_words
+        return rewards_of(self.crew, route.numpy(), waypoints.numpy(), words)
 
     def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(S, 2, MODES) latents of the expert's plan and the frozen one; their log-probabilities (S, 2)."""
@@ -385,9 +386,16 @@ class Dreamer:
         }
 
     def fans(self) -> list[dict[str, Any]]:
-        """The scenes that `fans.shown_scenes` picks: surroundings, and fans before and after."""
+        """The scenes that `fans.shown_scenes` picks: surroundings, and fans before and after.
+
+        A closed dream is no fan of one plan: it shows none.
+        """
+        if self.closed is not None:
+            return []
+        reward = preset(self.config.reward, self.config.terms)
+        steps = round(self.config.horizon_s / STEP_S)
         with torch.no_grad():
-            heads = {"before": self._scene_start, "after": _detached(self.head(self.base.features))}
+            heads = {"before": self.start(self.base.features), "after": self.head(self.base.features)}
             drawn = {}
             for name, one in heads.items():
                 generator = torch.Generator().manual_seed(self.update)  # the same noise for both
@@ -397,12 +405,12 @@ class Dreamer:
         shown = []
         for row in fans.shown_scenes(self.scenes, before, after):
             scene = self.scenes[row]
-            content = fans.surroundings(scene, self.steps)
+            content = fans.surroundings(scene, steps)
             for name, z in drawn.items():
                 route, waypoints = residual.bend(
                     self.base.route_ego[row, None], self.base.waypoints_ego[row, None], z[row]
                 )
-                content[name] = fans.fan(scene, route.numpy(), waypoints.numpy(), self.reward, self.steps)
+                content[name] = fans.fan(scene, route.numpy(), waypoints.numpy(), reward, steps)
             shown.append(content)
         return shown
 

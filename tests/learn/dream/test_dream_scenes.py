@@ -12,6 +12,7 @@ from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
 from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
 from takevla.learn.dream.fans import shown_scenes
 from takevla.learn.dream.reward import PRESETS, preset
+from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import (
     CELL_M,
     DRIVABLE,
@@ -21,6 +22,7 @@ from takevla.learn.dream.scenes import (
     DreamScene,
 )
 from takevla.learn.dream.simulate import Trajectories, measure, roll_out
+from takevla.scale import InProcess
 from takevla.scene.plan import Plan
 
 STEPS = 40
@@ -171,7 +173,9 @@ def _dreamer(scenes: list[DreamScene], **settings: object) -> Dreamer:
         features,
     )
     anchor = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
-    return Dreamer(scenes, base, anchor, DreamConfig(**settings), seed=0)  # type: ignore[arg-type]
+    config = DreamConfig(**settings)  # type: ignore[arg-type]
+    with InProcess().crew(RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)) as crew:
+        return Dreamer(scenes, base, anchor, config, seed=0, crew=crew)
 
 
 def test_dreaming_learns_to_brake_before_a_standing_car():

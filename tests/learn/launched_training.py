@@ -1,0 +1,49 @@
+"""A program for the processes of `accelerate launch --use_fsdp`.
+
+Shares jobs among them, trains the tiny model sharded for four steps (OUT/sharded), and with whole weights to
+the end (OUT/whole).  Usage: launched_training.py DATA OUT
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import save_file
+from tiny_vla import tiny_model, tiny_tokenizer
+
+from takevla.dataset.reader import Dataset
+from takevla.learn.samples import frame_samples
+from takevla.learn.shares import SHARDING_VARIABLE
+from takevla.learn.trainer import TrainConfig, Trainer
+from takevla.scale import Launched, processes
+
+CONFIG = TrainConfig(
+    batch_size=8, learning_rate=3e-3, warmup_steps=2, parts=2, save_every=2, log_every=2, trackers=()
+)
+
+
+def halve(job: int, report: object) -> tuple[float, int]:
+    return job / 2, processes().rank
+
+
+def train(data: Path, out: Path, stop_after: int | None) -> None:
+    dataset = Dataset(data)
+    samples = frame_samples(dataset, np.arange(len(dataset)), tiny_tokenizer(), 16)
+    model = tiny_model()
+    Trainer(model, samples, np.arange(48), CONFIG, out).run(stop_after=stop_after, show=False)
+    if processes().leads:
+        save_file(
+            {name: value.contiguous() for name, value in model.named_parameters()},
+            out / "weights.safetensors",
+        )
+
+
+if __name__ == "__main__":
+    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    among = processes()
+    with Launched(among).crew(halve) as crew:
+        assert crew.run(range(5), [""] * 5) == [(job / 2, job % among.size) for job in range(5)]
+    train(data, out / "sharded", 4)
+    os.environ.pop(SHARDING_VARIABLE)
+    train(data, out / "whole", None)
