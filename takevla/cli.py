@@ -12,9 +12,10 @@ from takevla.commands.command import OUT, Command
 from takevla.commands.driving import DRIVING
 from takevla.commands.loop import LOOP
 from takevla.commands.stages import STAGES
+from takevla.commands.study import STUDY
 
 ERR = Console(stderr=True)
-COMMANDS: dict[str, Command] = LOOP | STAGES | DRIVING
+COMMANDS: dict[str, Command] = LOOP | STAGES | DRIVING | STUDY
 
 
 def main(argv: list[str] | None = None) -> int:

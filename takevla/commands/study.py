@@ -1,0 +1,54 @@
+"""A study of several arms: `arms`, `results`, `strips`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from takevla.commands.command import OUT, Arguments, Command
+
+
+def _arms_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--arms", type=list[str], default=[], help="arms to run (default: all of --recipes)")
+    parser.add_argument("--seeds", type=list[int], default=[0, 1, 2], help="training seeds")
+    parser.add_argument("--suite", type=str, default="dev88", help="suite that every cell is evaluated on")
+    parser.add_argument("--routes", type=int, default=0, help="so many of its routes, evenly spread; 0: all")
+    parser.add_argument("--recipes", type=Path, default=Path("recipes/arms"), help="folder of the arms")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/arms"), help="folder of the runs; resumed there"
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the cells' figures")
+    parser.add_argument("--workers", type=int, default=2, help="local processes; they change only the time")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="begin no stage after so long; 0: to the end"
+    )
+    parser.add_argument("--status", action="store_true", help="only say which cells are finished")
+
+
+def _arms(arguments: Arguments) -> None:
+    from rich.table import Table
+
+    from takevla.study.arms import arm_names
+    from takevla.study.run import Study, run_study, table
+
+    study = Study(
+        tuple(arguments.arms or arm_names(arguments.recipes)), tuple(arguments.seeds), arguments.suite,
+        arguments.routes, arguments.recipes, arguments.work, arguments.results, arguments.workers,
+        arguments.minutes,
+    )  # fmt: skip
+    if not arguments.status:
+        done, total = run_study(study, OUT)
+        OUT.print(f"{done} of {total} cells finished")
+        return
+    shown = Table("arm", *(f"seed {seed}" for seed in study.seeds), show_edge=False)
+    for arm, finished in table(study):
+        shown.add_row(arm, *("finished" if one else "-" for one in finished))
+    OUT.print(shown)
+
+
+STUDY: dict[str, Command] = {
+    "arms": Command(
+        "run a table of arms and seeds in pieces, what they share done once", _arms_arguments, _arms
+    ),
+}
