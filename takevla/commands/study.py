@@ -26,14 +26,28 @@ def _arms_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--status", action="store_true", help="only say which cells are finished")
 
 
+def _known_arms(folder: Path) -> list[str]:
+    """All arms of a folder but those whose recipe this version refuses, which are named."""
+    from takevla.study.arms import arm_names, load_arm
+
+    known = []
+    for name in arm_names(folder):
+        try:
+            load_arm(folder, name)
+        except ValueError as refusal:
+            OUT.print(f"left out: {refusal}", highlight=False, markup=False, soft_wrap=True)
+            continue
+        known.append(name)
+    return known
+
+
 def _arms(arguments: Arguments) -> None:
     from rich.table import Table
 
-    from takevla.study.arms import arm_names
     from takevla.study.run import Study, run_study, table
 
     study = Study(
-        tuple(arguments.arms or arm_names(arguments.recipes)), tuple(arguments.seeds), arguments.suite,
+        tuple(arguments.arms or _known_arms(arguments.recipes)), tuple(arguments.seeds), arguments.suite,
         arguments.routes, arguments.recipes, arguments.work, arguments.results, arguments.workers,
         arguments.minutes,
     )  # fmt: skip
@@ -47,8 +61,30 @@ def _arms(arguments: Arguments) -> None:
     OUT.print(shown)
 
 
+def _results_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with `arms/` in it")
+    parser.add_argument("--out", type=Path, default=Path("docs/results.md"), help="the page to write")
+    parser.add_argument(
+        "--check", action="store_true", help="only compare with what is there; exit 2 if not equal"
+    )
+
+
+def _results(arguments: Arguments) -> None:
+    from takevla.study.page import check_results, write_results
+
+    if arguments.check:
+        check_results(arguments.results, arguments.out)
+        OUT.print(f"{arguments.out} agrees with {arguments.results / 'arms'}")
+        return
+    for path in write_results(arguments.results, arguments.out):
+        OUT.print(str(path), highlight=False, soft_wrap=True)
+
+
 STUDY: dict[str, Command] = {
     "arms": Command(
         "run a table of arms and seeds in pieces, what they share done once", _arms_arguments, _arms
+    ),
+    "results": Command(
+        "the summary, the page and the figures of all arms, from their cells", _results_arguments, _results
     ),
 }

@@ -12,14 +12,9 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from takevla.recipe import Recipe, RouteChoice
+from takevla.study.cell import arm_order
 
 COMMON = "common.yaml"
-BASE = "base"  # the arm that all others are compared with
-FULL = "takevla"  # the arm that is the whole method
-ORDER = (  # of the tables; arms of other names come after these, by name
-    BASE, "expert_frames", "dagger", "dagger_dpo", "dagger_dpo_2", "dagger_dpo_3", "language_plain",
-    "language_enhanced", FULL, "takevla_2", "takevla_3", "no_pre_takeover", "takevla_closed",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,11 +27,6 @@ class Arm:
     def cell(self, seed: int, suite: str, routes: int, workers: int) -> Recipe:
         """The recipe of this arm with a seed, evaluated on so many routes of a suite (0: all)."""
         return replace(self.recipe, seed=seed, evaluate=RouteChoice(suite, routes), workers=workers)
-
-
-def arm_order(name: str) -> tuple[int, str]:
-    """Sorting key of arms in tables."""
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 def arm_names(folder: Path) -> list[str]:

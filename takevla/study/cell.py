@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from takevla.bench.words import WORDS_FILE
-from takevla.recipe import Recipe
 from takevla.report.compare import events
 
 TICKS_PER_S = 20.0
@@ -26,7 +25,18 @@ FIGURES = (
     "efficiency", "comfort", "comfort_si", "ttc_mean_s", "ttc_coverage", "routes_total", "routes_scored",
     "ability", "sim_s", "ttc_bin_s",
 )  # fmt: skip
+BASE = "base"  # the arm that all others are compared with
+FULL = "takevla"  # the arm that is the whole method
+ORDER = (  # of the tables; arms of other names come after these, by name
+    BASE, "expert_frames", "dagger", "dagger_dpo", "dagger_dpo_2", "dagger_dpo_3", "language_plain",
+    "language_enhanced", FULL, "takevla_2", "takevla_3", "no_pre_takeover", "takevla_closed",
+)  # fmt: skip
 Cell = Mapping[str, Any]
+
+
+def arm_order(name: str) -> tuple[int, str]:
+    """Sorting key of arms in tables."""
+    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 @dataclass(frozen=True)
@@ -50,7 +60,7 @@ class StageFacts:
 
 
 def make_cell(
-    arm: str, seed: int, suite: str, recipe: Recipe, facts: Sequence[StageFacts], evaluation: Path
+    arm: str, title: str, seed: int, suite: str, facts: Sequence[StageFacts], evaluation: Path
 ) -> dict[str, Any]:
     """The figures of a cell from the folder of its last evaluation."""
     metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
@@ -58,7 +68,7 @@ def make_cell(
     words = evaluation / WORDS_FILE
     return {
         "arm": arm,
-        "title": recipe.name,
+        "title": title,
         "seed": seed,
         "suite": suite,
         "command": f"takevla arms --arms '[{arm}]' --seeds '[{seed}]' --suite {suite.split('-')[0]}",

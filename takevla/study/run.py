@@ -74,7 +74,7 @@ def run_study(study: Study, console: Console) -> tuple[int, int]:
                 _once(study.work, run, stage, console, f"{arm.name}, seed {seed}", recipe)
             facts = [_facts(study.work, stage) for stage in todo]
             evaluation = study.work / "store" / todo[-1].key
-            write_json(path, make_cell(arm.name, seed, suite_label(study), recipe, facts, evaluation))
+            write_json(path, make_cell(arm.name, recipe.name, seed, suite_label(study), facts, evaluation))
             console.print(f"{path}: written", highlight=False, soft_wrap=True)
         done += 1
     return done, len(cells)

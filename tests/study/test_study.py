@@ -17,6 +17,7 @@ from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.recipe import Recipe
 from takevla.rounds import stages
 from takevla.study.arms import arm_names, load_arm
+from takevla.study.cell import ORDER
 from takevla.study.run import Study, cell_path, run_study
 from takevla.takeover.commentary import corpus
 
@@ -26,7 +27,9 @@ base: {base}
 rehearsal: {{suite: train, routes: 1}}
 starts_per_route: 0
 collect: {{suite: train, routes: 2}}
-sft: {{draws: 64, train: {{batch_size: 8, warmup_steps: 1, parts: 1, save_every: 4, log_every: 4, trackers: []}}}}
+sft:
+  draws: 64
+  train: {{batch_size: 8, warmup_steps: 1, parts: 1, save_every: 4, log_every: 4, trackers: []}}
 dream: {{updates: 0}}
 """
 
@@ -57,8 +60,7 @@ def test_a_later_round_begins_where_the_former_ended_and_a_seed_shares_nothing()
 
 
 def test_every_arm_of_the_issue_has_its_recipe():
-    assert {"base", "expert_frames", "dagger", "dagger_dpo", "language_plain", "language_enhanced", "takevla",
-            "no_pre_takeover", "takevla_closed", "takevla_3", "dagger_dpo_3"} <= set(arm_names(RECIPES))  # fmt: skip
+    assert set(arm_names(RECIPES)) == set(ORDER)
     with pytest.raises(ValueError, match="no arm 'other'"):
         load_arm(RECIPES, "other")
 
@@ -101,9 +103,10 @@ def test_the_control_learns_as_many_frames_and_draws_of_the_expert_as_the_arm_of
         for arm in ("dagger", "expert_frames")
     }
     audits = {
-        arm: {row["bucket"]: row for row in json.loads((runs / arm / "0/rounds/1/sft/mixture.json").read_text())["buckets"]}
+        arm: {row["bucket"]: row for row in json.loads(path.read_text())["buckets"]}
         for arm in notes
-    }  # fmt: skip
+        for path in [runs / arm / "0/rounds/1/sft/mixture.json"]
+    }
     assert notes["expert_frames"]["frames"]["extra_expert"] == notes["dagger"]["frames"]["takeover"] > 0
     assert "takeover" not in notes["expert_frames"]["frames"]
     taken, extra = audits["dagger"]["takeover"], audits["expert_frames"]["extra_expert"]
