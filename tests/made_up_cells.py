@@ -26,10 +26,16 @@ def made_up_words(skill: float, generator: np.random.Generator) -> dict[str, Any
         for _ in range(int(generator.integers(0, 3)))
     ]
     return {
-        "instants": count, "spoken": count, "action_right": right, "cause_right": right, "both_right": right - 5,
-        "bound": count // 2, "bound_both_right": right // 3, "takeovers": int(generator.poisson(2 * (1 - skill))),
+        "instants": count,
+        "spoken": count,
+        "action_right": right,
+        "cause_right": right,
+        "both_right": right - 5,
+        "bound": count // 2,
+        "bound_both_right": right // 3,
+        "takeovers": int(generator.poisson(2 * (1 - skill))),
         "hazards": hazards,
-    }  # fmt: skip
+    }
 
 
 def write_cell(results: Path, suite: str, arm: str, seed: int, skill: float) -> Path:

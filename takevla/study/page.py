@@ -217,16 +217,23 @@ def _regressions(base: Cells, full: Cells) -> list[str]:
         "",
         "### Routes that got worse",
         "",
-        f"Of {len(changes)} routes, {mended} succeed in more seeds than before, {len(worse)} lost driving score",
-        f"or success{most}.",
+        f"Of {len(changes)} routes, {mended} succeed in more seeds than before,",
+        f"{len(worse)} lost driving score or success{most}.",
         "",
     ]
     head = ["route", "town", "type", "driving score", "successes", "before", "after"]
     rows = [
-        [one.route_id, one.town, one.scenario_type, f"{one.before:.1f} → {one.after:.1f}",
-         f"{one.successes_before} → {one.successes_after} of {one.seeds}", one.events_before, one.events_after]
+        [
+            one.route_id,
+            one.town,
+            one.scenario_type,
+            f"{one.before:.1f} → {one.after:.1f}",
+            f"{one.successes_before} → {one.successes_after} of {one.seeds}",
+            one.events_before,
+            one.events_after,
+        ]
         for one in worse[:MOST_REGRESSIONS]
-    ]  # fmt: skip
+    ]
     return lines + (_table(head, rows) if rows else [])
 
 
@@ -262,8 +269,9 @@ def _cost(cells: Mapping[str, Cells], arms: Sequence[str]) -> list[str]:
         "",
         f"Revisions: {', '.join(f'`{one}`' for one in revisions)}.",
         "",
-        f"`takevla arms --arms '[ARM]' --seeds '[SEED]' --suite {suite.split('-')[0]} --work NEW --results NEW`",
-        "runs a cell from nothing.",
+        "A cell from nothing:",
+        "",
+        f"    takevla arms --arms '[ARM]' --seeds '[SEED]' --suite {suite.split('-')[0]} --work A --results B",
     ]
 
 
