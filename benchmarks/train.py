@@ -3,8 +3,8 @@
     python benchmarks/train.py [--steps N] [--rounds N] [--threads N] [--json FILE]
 
 Both train the same model on the same samples in the same batches with the same losses and optimizer, in
-bfloat16 autocast and in float32, turn by turn within one run; the ratio is what to compare.  The share is that
-of the peak of a plain bfloat16 or float32 matrix product on the same threads, measured beside them.
+bfloat16 autocast and in float32, turn by turn within one run; the ratio is what to compare.  The share is
+that of the peak of a plain bfloat16 or float32 matrix product on the same threads, measured beside them.
 """
 
 from __future__ import annotations
@@ -80,11 +80,23 @@ def plain_rate(model: TakeVLA, samples: Samples, config: TrainConfig, steps: int
     pad = model.config.pad_token_id
     with tempfile.TemporaryDirectory() as folder:
         settings = transformers.TrainingArguments(
-            output_dir=folder, per_device_train_batch_size=BATCH, max_steps=steps, use_cpu=True,
-            learning_rate=config.learning_rate, weight_decay=config.weight_decay, max_grad_norm=config.gradient_clip,
-            adam_beta1=config.betas[0], adam_beta2=config.betas[1], optim="adamw_torch_fused", save_strategy="no",
-            logging_strategy="no", report_to=[], remove_unused_columns=False, disable_tqdm=True, seed=SEED,
-        )  # fmt: skip
+            output_dir=folder,
+            per_device_train_batch_size=BATCH,
+            max_steps=steps,
+            use_cpu=True,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.gradient_clip,
+            adam_beta1=config.betas[0],
+            adam_beta2=config.betas[1],
+            optim="adamw_torch_fused",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            seed=SEED,
+        )
         loop = _Plain(
             config, model=model, args=settings, train_dataset=_Numbers(),
             data_collator=lambda numbers: {"batch": make_batch(samples, np.array(numbers), pad)},

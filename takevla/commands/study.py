@@ -80,9 +80,29 @@ def _results(arguments: Arguments) -> None:
         OUT.print(str(path), highlight=False, soft_wrap=True)
 
 
+def _strips_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--before", type=Path, required=True, help="folder of the evaluation of the base")
+    parser.add_argument("--after", type=Path, required=True, help="folder of that of the post-trained model")
+    parser.add_argument("--out", type=Path, default=Path("docs/strips"), help="folder of the pictures")
+    parser.add_argument("--mended", type=int, default=6, help="routes that only the later one drives well")
+    parser.add_argument("--worse", type=int, default=2, help="routes that only the former one drives well")
+
+
+def _strips(arguments: Arguments) -> None:
+    from takevla.report.strips import write_strips
+
+    for path in write_strips(
+        arguments.before, arguments.after, arguments.out, arguments.mended, arguments.worse
+    ):
+        OUT.print(str(path), highlight=False, soft_wrap=True)
+
+
 STUDY: dict[str, Command] = {
     "arms": Command(
         "run a table of arms and seeds in pieces, what they share done once", _arms_arguments, _arms
+    ),
+    "strips": Command(
+        "image strips of routes that were mended and that got worse", _strips_arguments, _strips
     ),
     "results": Command(
         "the summary, the page and the figures of all arms, from their cells", _results_arguments, _results

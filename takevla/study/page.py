@@ -271,7 +271,8 @@ def _cost(cells: Mapping[str, Cells], arms: Sequence[str]) -> list[str]:
         "",
         "A cell from nothing:",
         "",
-        f"    takevla arms --arms '[ARM]' --seeds '[SEED]' --suite {suite.split('-')[0]} --work A --results B",
+        "    takevla arms --arms '[ARM]' --seeds '[SEED]' "
+        f"--suite {suite.split('-')[0]} --work A --results B",
     ]
 
 
