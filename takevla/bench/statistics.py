@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +30,13 @@ class Interval:
         return self.low > 0.0 or self.high < 0.0
 
 
+@lru_cache(maxsize=32)
 def route_counts(routes: int, resamples: int = RESAMPLES, seed: int = SEED) -> Values:
     """How often each route is drawn in each resample: (resamples, routes), every row sums to `routes`."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, routes])))
-    return generator.multinomial(routes, np.full(routes, 1.0 / routes), size=resamples).astype(np.float64)
+    counts = generator.multinomial(routes, np.full(routes, 1.0 / routes), size=resamples).astype(np.float64)
+    counts.setflags(write=False)  # whoever asks next gets the same array
+    return counts
 
 
 def resampled_means(values: ArrayLike, counts: Values | None = None) -> Values:
