@@ -14,9 +14,10 @@ from takevla.commands.ecosystem import ECOSYSTEM
 from takevla.commands.imports import IMPORTS
 from takevla.commands.loop import LOOP
 from takevla.commands.stages import STAGES
+from takevla.commands.study import STUDY
 
 ERR = Console(stderr=True)
-COMMANDS: dict[str, Command] = LOOP | STAGES | DRIVING | ECOSYSTEM | IMPORTS
+COMMANDS: dict[str, Command] = LOOP | STAGES | DRIVING | ECOSYSTEM | IMPORTS | STUDY
 
 
 def main(argv: list[str] | None = None) -> int:

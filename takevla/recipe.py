@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from takevla.learn.dream.dreaming import DreamConfig
@@ -43,10 +44,13 @@ class Recipe:
         workers: processes for driving and dreaming; they change nothing but the time it takes.
         executor: where they run: "local" on this machine, "ray" on a Ray cluster (extra `ray`).
         address: of the Ray cluster; empty starts one on this machine.
-        rounds: turns of the loop: drive, take over, fine-tune, dream.
+        rounds: turns of the loop: drive, take over, fine-tune, dream; 0, in a study, is the base itself.
         rehearsal: routes that the expert drives, for the pre-training share of the mixture.
         starts_per_route: standing starts along each rehearsal route, added to that share; 0 leaves them out.
+        rehearsal_data: datasets of expert driving that take the place of both.
         collect: routes that the model drives with the expert in shadow.
+        taught_by: `takeovers`, or `expert`, the control: fine-tuning sees as many frames of the expert
+            driving the same routes by himself instead of them.
         takeover: triggers, monitor and windows.
         sft: supervised fine-tuning.
         dream: reinforcement in rebuilt scenes; `dream.updates` 0 leaves it out.
@@ -62,15 +66,19 @@ class Recipe:
     rounds: int = 1
     rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 44))
     starts_per_route: int = 3
+    rehearsal_data: tuple[Path, ...] = ()
     collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
+    taught_by: Literal["takeovers", "expert"] = "takeovers"
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
     sft: SftConfig = field(default_factory=SftConfig)
     dream: DreamConfig = field(default_factory=DreamConfig)
     evaluate: RouteChoice = field(default_factory=lambda: RouteChoice("mini44"))
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds: {self.rounds}; a run has at least one round")
+        if self.rounds < 0:
+            raise ValueError(f"rounds: {self.rounds} is negative; a run has at least one round")
+        if self.taught_by == "expert" and self.dream.updates:
+            raise ValueError("taught_by: without takeovers there are no dreams; set dream.updates to 0")
         if self.workers < 1:
             raise ValueError(f"workers: {self.workers}; at least one process drives")
 

@@ -5,6 +5,7 @@
     run/rehearsal/                     dataset: the expert drives, for the pre-training share of the mixture
     run/starts/                        dataset: the expert sets off from standing starts, for the same
     run/rounds/<n>/takeovers/          dataset: the model drives, the expert takes over
+    run/rounds/<n>/expert/             dataset: the expert drives instead, where that is the arm
     run/rounds/<n>/sft/, dream/        learning, each with model/
     run/final_eval/                    evaluation of the post-trained model
     run/report.html
@@ -15,12 +16,13 @@ where it stopped: every stage resumes by itself.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ import torch
 from rich.console import Console
 
 from takevla.bench.drivers import load_driver
-from takevla.bench.provenance import run_facts
+from takevla.bench.provenance import run_facts, tree_digest
 from takevla.bench.runner import evaluate
 from takevla.bench.starts import standing_starts
 from takevla.bench.suites import Suite, load_suite, refuse_for_training
@@ -41,6 +43,7 @@ from takevla.dataset.collect import (
     collect_takeovers,
 )
 from takevla.dataset.reader import Dataset
+from takevla.dataset.schema import MANIFEST
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit, UntrueDreamsError
 from takevla.learn.dream.dreaming import DreamConfig, dream, true_scenes
@@ -64,11 +67,23 @@ NO_BURSTS = Bursts(every_s=(60.0, 61.0), brake_every_s=(60.0, 61.0))  # none wit
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a run: a folder below the run directory, and the work that fills it."""
+    """One step of a run: a folder below the run directory, and the work that fills it.
+
+    `key` is the hash of all that decides what comes of it, the keys of the stages that it reads among them:
+    two stages of one key would be the same files.
+    """
 
     title: str
     folder: str
     work: Callable[[Path], None]
+    key: str
+
+
+def stage_key(kind: str, *made_of: Any) -> str:
+    """Hash of a kind of stage and what decides its outcome (dataclasses, plain values, other keys)."""
+    plain = [asdict(one) if is_dataclass(one) and not isinstance(one, type) else one for one in made_of]
+    text = json.dumps([kind, plain], sort_keys=True, default=str)
+    return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def chosen(choice: RouteChoice) -> Suite:
@@ -91,52 +106,78 @@ def base_folder(recipe: Recipe) -> Path:
 
 
 def stages(recipe: Recipe, run: Path) -> list[Stage]:
-    """Every stage of a recipe, in order.  What a stage reads, a former one has written."""
-    base = base_folder(recipe)
-    result = [
-        Stage("evaluate the base model", "base_eval", partial(_evaluate, recipe, base)),
-        Stage("the expert drives for the pre-training buckets", "rehearsal", partial(_rehearse, recipe)),
-    ]
-    rehearsals = [run / "rehearsal"]
-    if recipe.starts_per_route:
-        result.append(Stage("the expert sets off, for the same", "starts", partial(_set_off, recipe)))
-        rehearsals.append(run / "starts")
-    model = base
+    """Every stage of a recipe, in order.  What a stage reads, a former one has written.
+
+    Without rounds that is the evaluation of the base alone.
+    """
+    model, seed = base_folder(recipe), recipe.seed
+    model_key = tree_digest(model) if model.is_dir() else str(model)
+    result = [_evaluation(recipe, model, model_key, "evaluate the base model", "base_eval")]
+    if recipe.rounds == 0:
+        return result
+    rehearsals = [Path(path) for path in recipe.rehearsal_data]
+    learnt_keys = [tree_digest(path / MANIFEST) for path in rehearsals]
+    if not rehearsals:
+        result += _rehearsal_stages(recipe)
+        rehearsals = [run / stage.folder for stage in result[1:]]
+        learnt_keys = [stage.key for stage in result[1:]]
+    takeovers: list[Path] = []
+    extra: list[Path] = []
     for number in range(1, recipe.rounds + 1):
         here = f"rounds/{number}"
-        takeovers = [run / f"rounds/{k}/takeovers" for k in range(1, number + 1)]
-        result += [
-            Stage(
-                f"round {number}: drive and take over",
-                f"{here}/takeovers",
-                partial(_collect, recipe, model, number),
-            ),
-            Stage(
-                f"round {number}: supervised fine-tuning",
-                f"{here}/sft",
-                partial(_tune, recipe, model, rehearsals, takeovers),
-            ),
-        ]
+        drive_work = partial(_collect, recipe, model, number)
+        key = stage_key("takeovers", recipe.collect, recipe.takeover, seed + number, model_key)
+        result.append(Stage(f"round {number}: drive and take over", f"{here}/takeovers", drive_work, key))
+        takeovers.append(run / here / "takeovers")
+        learnt_keys.append(key)
+        if recipe.taught_by == "expert":
+            key = stage_key("expert", recipe.collect, seed + number)
+            work = partial(_demonstrate_instead, recipe, number)
+            result.append(Stage(f"round {number}: the expert drives instead", f"{here}/expert", work, key))
+            extra.append(run / here / "expert")
+            learnt_keys.append(key)
+        tune = partial(_tune, recipe, model, rehearsals, list(takeovers), list(extra))
+        model_key = stage_key("sft", recipe.sft, recipe.taught_by, seed, model_key, learnt_keys)
+        result.append(Stage(f"round {number}: supervised fine-tuning", f"{here}/sft", tune, model_key))
         model = run / here / "sft" / "model"
         if recipe.dream.updates:
-            result.append(
-                Stage(
-                    f"round {number}: dream",
-                    f"{here}/dream",
-                    partial(_dream, recipe, model, takeovers[-1], number),
-                )
-            )
+            work = partial(_dream, recipe, model, takeovers[-1], number)
+            model_key = stage_key("dream", recipe.dream, seed + number, model_key, result[-2].key)
+            result.append(Stage(f"round {number}: dream", f"{here}/dream", work, model_key))
             model = run / here / "dream" / "model"
-    result.append(Stage("evaluate the post-trained model", "final_eval", partial(_evaluate, recipe, model)))
+    result.append(_evaluation(recipe, model, model_key, "evaluate the post-trained model", "final_eval"))
     return result
+
+
+def _evaluation(recipe: Recipe, model: Path, model_key: str, title: str, folder: str) -> Stage:
+    key = stage_key("evaluation", recipe.evaluate, recipe.seed, model_key)
+    return Stage(title, folder, partial(_evaluate, recipe, model), key)
+
+
+def _rehearsal_stages(recipe: Recipe) -> list[Stage]:
+    choice, seed = recipe.rehearsal, recipe.seed
+    found = [
+        Stage(
+            "the expert drives for the pre-training buckets",
+            "rehearsal",
+            partial(_rehearse, recipe),
+            stage_key("expert", choice, seed),
+        )
+    ]
+    if recipe.starts_per_route:
+        key = stage_key("starts", choice, recipe.starts_per_route, seed)
+        found.append(Stage("the expert sets off, for the same", "starts", partial(_set_off, recipe), key))
+    return found
 
 
 def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Path:
     """Run or continue a recipe in the folder `run`; returns the path of the report.
 
     Raises:
-        ValueError: `run` holds a run of another recipe.
+        ValueError: `run` holds a run of another recipe, or the recipe has no round.
     """
+    if recipe.rounds == 0:
+        raise ValueError("rounds: 0 rounds are no run; `takevla evaluate` drives the base alone")
     _claim(recipe, run)
     began = time.monotonic()
     todo = stages(recipe, run)
@@ -147,15 +188,7 @@ def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Pat
             console.print(f"{label}: done before")
             continue
         console.print(label)
-        started = time.monotonic()
-        folder.mkdir(parents=True, exist_ok=True)
-        stage.work(folder)
-        if not (folder / RUN_FILE).is_file():
-            wall_s = time.monotonic() - started
-            _write_json(
-                folder / RUN_FILE,
-                run_facts(f"{command}: {stage.title}", recipe.seed, recipe.to_json(), wall_s),
-            )
+        run_stage(stage, folder, recipe, command)
     walls = [json.loads((run / stage.folder / RUN_FILE).read_text())["wall_s"] or 0.0 for stage in todo]
     _write_json(run / RUN_FILE, run_facts(command, recipe.seed, recipe.to_json(), sum(walls)))
     report = write_report(run, run / "report.html")
@@ -163,6 +196,17 @@ def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Pat
     minutes = (time.monotonic() - began) / 60.0
     console.print(f"{minutes:.1f} minutes now, {sum(walls) / 60.0:.1f} in all stages. Report: {report}")
     return report
+
+
+def run_stage(stage: Stage, folder: Path, recipe: Recipe, command: str) -> None:
+    """Run or continue a stage; its `run.json` says that it has ended."""
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    stage.work(folder)
+    if not (folder / RUN_FILE).is_file():
+        wall_s = time.monotonic() - started
+        facts = run_facts(f"{command}: {stage.title}", recipe.seed, recipe.to_json(), wall_s)
+        _write_json(folder / RUN_FILE, facts)
 
 
 def _claim(recipe: Recipe, run: Path) -> None:
@@ -194,16 +238,16 @@ def _write_json(path: Path, content: object) -> None:
 def drive_suite(
     driver: str, suite: Suite, out: Path, *, seed: int, workers: int, cluster: RayCluster | None = None
 ) -> None:
-    """Evaluate a driver on a suite, going on with what is there."""
+    """Evaluate a driver on a suite with the expert in shadow, going on with what is there."""
     evaluate(
         driver, suite.tasks, out, seeds=suite.seeds, density=suite.density, seed=seed, workers=workers,
-        cluster=cluster, resume=True, suite=suite.name,
+        cluster=cluster, resume=True, suite=suite.name, shadow=True,
     )  # fmt: skip
 
 
 def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
-    suite = chosen(recipe.evaluate)
-    drive_suite(str(model), suite, folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster)
+    suite, driver = chosen(recipe.evaluate), str(model.resolve())
+    drive_suite(driver, suite, folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster)
 
 
 def demonstrate(
@@ -309,9 +353,20 @@ def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
     )  # fmt: skip
 
 
-def _tune(recipe: Recipe, model: Path, rehearsals: list[Path], takeovers: list[Path], folder: Path) -> None:
+def _demonstrate_instead(recipe: Recipe, number: int, folder: Path) -> None:
+    demonstrate([chosen(recipe.collect)], folder, seed=recipe.seed + number, workers=recipe.workers)
+
+
+def _tune(
+    recipe: Recipe,
+    model: Path,
+    rehearsals: list[Path],
+    takeovers: list[Path],
+    extra: list[Path],
+    folder: Path,
+) -> None:
     settings = replace(recipe.sft, train=replace(recipe.sft.train, seed=recipe.seed))
-    sft(settings, model, rehearsals, takeovers, folder)
+    sft(settings, model, rehearsals, takeovers, folder, extra_expert=extra)
 
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:

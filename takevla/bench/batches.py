@@ -21,6 +21,7 @@ class BatchResult:
     outcomes: tuple[RouteOutcome | None, ...]
     reasons: tuple[str, ...]  # "" where there is an outcome
     wall_s: float
+    words: tuple[Mapping[str, Any] | None, ...] = ()  # with the expert in shadow, see `bench.words`
 
 
 def _file(folder: Path, index: int) -> Path:
@@ -57,9 +58,8 @@ def begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
 def write_batch(folder: Path, index: int, result: BatchResult) -> None:
     """Commit one batch."""
     rows = [None if one is None else asdict(one) for one in result.outcomes]
-    write_json(
-        _file(folder, index), {"outcomes": rows, "reasons": list(result.reasons), "wall_s": result.wall_s}
-    )
+    content = {"outcomes": rows, "reasons": list(result.reasons), "wall_s": result.wall_s}
+    write_json(_file(folder, index), content | {"words": list(result.words)})
 
 
 def read_batch(folder: Path, index: int) -> BatchResult | None:
@@ -69,7 +69,7 @@ def read_batch(folder: Path, index: int) -> BatchResult | None:
         return None
     content = json.loads(path.read_text())
     outcomes = tuple(None if row is None else _outcome(row) for row in content["outcomes"])
-    return BatchResult(outcomes, tuple(content["reasons"]), content["wall_s"])
+    return BatchResult(outcomes, tuple(content["reasons"]), content["wall_s"], tuple(content["words"]))
 
 
 def _outcome(row: Mapping[str, Any]) -> RouteOutcome:

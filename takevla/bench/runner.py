@@ -26,10 +26,13 @@ from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
 from takevla.bench.provenance import run_facts, tree_digest, versions
 from takevla.bench.scores import BENCH2DRIVE, penalty_table
-from takevla.driver.closed_loop import Seat, drive
+from takevla.bench.words import WORDS_FILE, words_report
+from takevla.driver.closed_loop import Listener, Seat, drive
 from takevla.driver.driver import Driver
+from takevla.driver.expert import Expert
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego
+from takevla.takeover.precaution import ShadowListener, route_words
 from takevla.world.camera import Camera
 from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
 from takevla.world.maps.atlas import load_town
@@ -58,6 +61,7 @@ class _Job:
     density: float
     maps_dir: Path | None
     penalties: str  # name of a table
+    shadow: bool
 
 
 @lru_cache(maxsize=1)
@@ -99,6 +103,7 @@ def run_batch(job: _Job, report: scale.Report) -> BatchResult:
     driver = _driver(job.driver, job.digest, job.commentary)
     reasons = [""] * len(job.tasks)
     seats: list[Seat] = []
+    shadow: ShadowListener | None = None
     for index, (task, seed) in enumerate(zip(job.tasks, job.seeds, strict=True)):
         try:
             world = EmbeddedWorld(load_town(task.town, job.maps_dir), task, seed, job.density)
@@ -108,7 +113,11 @@ def run_batch(job: _Job, report: scale.Report) -> BatchResult:
         seats.append(Seat(index, world))
     if seats:
         camera = _camera() if driver.needs_image else None
-        drive(seats, driver, camera, [_Progress(report, seats)])
+        shadow = ShadowListener(Expert(driver.period_us), seats) if job.shadow else None
+        listeners: list[Listener] = [_Progress(report, seats)]
+        if shadow is not None:
+            listeners.append(shadow)
+        drive(seats, driver, camera, listeners)
     wall_s = time.monotonic() - start
     records = {seat.index: seat.world.record() for seat in seats if isinstance(seat.world, EmbeddedWorld)}
     ticks = max(sum(record.ticks for record in records.values()), 1)
@@ -119,7 +128,10 @@ def run_batch(job: _Job, report: scale.Report) -> BatchResult:
         outcomes[seat.index] = judge(
             record, seat.world.route, seat.world.road_map, wall_s * share, penalty_table(job.penalties)
         )
-    return BatchResult(tuple(outcomes), tuple(reasons), wall_s)
+    words: list[dict[str, Any] | None] = [None] * len(job.tasks)
+    for index, noted in (shadow.drives if shadow is not None else {}).items():
+        words[index] = route_words(noted, records[index].ttc_s)
+    return BatchResult(tuple(outcomes), tuple(reasons), wall_s, tuple(words))
 
 
 def world_seed(seed: int, route_seed: int) -> int:
@@ -165,6 +177,7 @@ def evaluate(
     commentary: bool = True,
     suite: str = "",
     penalties: str = BENCH2DRIVE.name,
+    shadow: bool = False,
     show: bool = True,
 ) -> Evaluation:
     """Drive `tasks` with a driver and write `results.json`, `merged.json`, `metrics.json` and `run.json` to
@@ -184,6 +197,8 @@ def evaluate(
         commentary: whether a VLA speaks before it plans.
         suite: its name, for the files.
         penalties: name of the penalty table by which routes are scored (`scores.PENALTY_TABLES`).
+        shadow: let the expert watch, and write what he would have said and done as `words.json`; the drives
+            stay the same.
         show: a progress bar with the time left.
 
     Routes that cannot be driven (off the map, unknown town) and those whose worker died again and again are
@@ -219,6 +234,7 @@ def evaluate(
         "commentary": commentary,
         "batch_size": BATCH_SIZE,
         "penalties": table.name,
+        "shadow": shadow,
     }
     begin(folder, settings | {"version": versions()["takevla"]}, resume)
 
@@ -236,6 +252,7 @@ def evaluate(
             density,
             maps_dir,
             table.name,
+            shadow,
         )
         for index in todo
     ]
@@ -251,6 +268,7 @@ def evaluate(
         results = crew.run(jobs, labels, keeper)
 
     outcomes: list[RouteOutcome] = []
+    words: dict[str, Any] = {}
     unscored: dict[str, str] = {}
     reused_s = sum(one.wall_s for one in done.values() if one is not None)
     fresh = dict(zip(todo, results, strict=True))
@@ -265,10 +283,15 @@ def evaluate(
                     unscored[task.id] = result.reasons[place]
                 else:
                     outcomes.append(outcome)
+                    if shadow:
+                        words[task.id] = result.words[place]
     wall_s = time.monotonic() - start + reused_s / workers
     found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
     write_json(out / "results.json", leaderboard(outcomes, len(tasks)))
     write_json(out / "merged.json", merged(outcomes, len(tasks)))
     write_json(out / "metrics.json", found)
+    if shadow:
+        km = {one.route_id: one.route_length_m * one.score_route / 1e5 for one in outcomes}
+        write_json(out / WORDS_FILE, words_report(words, km))
     write_json(out / "run.json", run_facts("evaluate", seed, settings | {"workers": workers}, wall_s))
     return Evaluation(out, found, unscored)

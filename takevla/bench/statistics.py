@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +30,13 @@ class Interval:
         return self.low > 0.0 or self.high < 0.0
 
 
+@lru_cache(maxsize=32)
 def route_counts(routes: int, resamples: int = RESAMPLES, seed: int = SEED) -> Values:
     """How often each route is drawn in each resample: (resamples, routes), every row sums to `routes`."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, routes])))
-    return generator.multinomial(routes, np.full(routes, 1.0 / routes), size=resamples).astype(np.float64)
+    counts = generator.multinomial(routes, np.full(routes, 1.0 / routes), size=resamples).astype(np.float64)
+    counts.setflags(write=False)  # whoever asks next gets the same array
+    return counts
 
 
 def resampled_means(values: ArrayLike, counts: Values | None = None) -> Values:
@@ -82,15 +86,44 @@ def seeded_interval(values: ArrayLike) -> Interval | None:
         raise ValueError(f"values must be (seeds, routes), not {table.shape}")
     if len(table) == 1:
         return interval(table[0])
-    kept = np.isfinite(table).any(axis=0)
-    table = table[:, kept]
-    if not table.size:
-        return None
     present = np.isfinite(table)
-    routes = route_counts(table.shape[1])
-    seeds = route_counts(table.shape[0], seed=SEED + 1)
-    total = np.einsum("bs,sn,bn->b", seeds, np.where(present, table, 0.0), routes, optimize=True)
-    number = np.einsum("bs,sn,bn->b", seeds, present.astype(np.float64), routes, optimize=True)
+    return seeded_ratio(np.where(present, table, 0.0), present)
+
+
+def seeded_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Interval | None:
+    """Interval of sum(numerators) / sum(denominators), both (S seeds, N routes), resampled as
+    `seeded_interval` does; None where the denominators are all 0.
+    """
+    table, number = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
+    kept = (number > 0.0).any(axis=0)
+    table, number = table[:, kept], number[:, kept]
+    if not number.size:
+        return None
+    resampled = _ratios(table, number)
+    return Interval(float(table.sum() / number.sum()), *percentiles(resampled), table.shape[1])
+
+
+def seeded_ratio_difference(
+    before: tuple[ArrayLike, ArrayLike], after: tuple[ArrayLike, ArrayLike]
+) -> Interval | None:
+    """Interval of the difference of two such ratios, after - before, (numerators, denominators) each.
+
+    Row and column of all four are the same seed and route; both ratios are taken from the same resamples.
+    """
+    tables = [np.asarray(one, np.float64) for one in (*before, *after)]
+    if not tables[1].sum() > 0.0 or not tables[3].sum() > 0.0:
+        return None
+    mean = float(tables[2].sum() / tables[3].sum() - tables[0].sum() / tables[1].sum())
+    resampled = _ratios(tables[2], tables[3]) - _ratios(tables[0], tables[1])
+    return Interval(mean, *percentiles(resampled), tables[0].shape[1])
+
+
+def _ratios(numerators: Values, denominators: Values) -> Values:
+    """The ratio of sums in each resample (B,), of tables (S, N)."""
+    seeds, routes = numerators.shape
+    drawn_routes = route_counts(routes)
+    drawn_seeds = route_counts(seeds, seed=SEED + 1)
+    total = np.einsum("bs,sn,bn->b", drawn_seeds, numerators, drawn_routes, optimize=True)
+    number = np.einsum("bs,sn,bn->b", drawn_seeds, denominators, drawn_routes, optimize=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        resampled = total / number
-    return Interval(float(table[present].mean()), *percentiles(resampled), table.shape[1])
+        return np.asarray(total / number, np.float64)

@@ -25,6 +25,11 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--penalties", type=str, default="bench2drive", help="or leaderboard-2.0, leaderboard-2.1"
     )
+    parser.add_argument(
+        "--shadow",
+        action="store_true",
+        help="let the expert watch: are the words right, how early is a hazard met",
+    )
     parser.add_argument("--resume", type=bool, default=True, help="go on with the results that are there")
     add_bench2drive(parser)
     add_common(parser)
@@ -39,16 +44,19 @@ def _evaluate(arguments: Arguments) -> None:
             f"--world {arguments.world}: must be embedded, or carla together with --bench2drive CHECKOUT"
         )
     from takevla.bench.runner import evaluate
-    from takevla.report.terminal import metrics_table
+    from takevla.bench.words import WORDS_FILE
+    from takevla.report.terminal import metrics_table, words_table
 
     name, tasks, seeds, density = _routes(arguments)
     driver = _driver_name(arguments.driver)
     done = evaluate(
         driver, tasks, arguments.out, seeds=seeds, density=density, seed=arguments.seed,
         resume=arguments.resume, maps_dir=arguments.maps, suite=name, penalties=arguments.penalties,
-        **placement(arguments),
+        shadow=arguments.shadow, **placement(arguments),
     )  # fmt: skip
     OUT.print(metrics_table(done.metrics, f"{Path(driver).name} on {name}"))
+    if arguments.shadow:
+        OUT.print(words_table(arguments.out / WORDS_FILE))
     without = done.metrics["scenarios_not_started"]
     if without:
         OUT.print(f"{len(without)} of {len(tasks)} routes ran without their scenario:")

@@ -8,6 +8,7 @@ and action.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ from takevla.scale import processes
 
 ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
+EXTRA_EXPERT = "extra_expert"
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,13 @@ def sft(
     takeovers: Path | Sequence[Path],
     out: Path,
     show: bool = True,
+    extra_expert: Path | Sequence[Path] = (),
 ) -> Path:
     """Fine-tune the checkpoint `start` and return the folder of the new one.
+
+    With `extra_expert`, datasets of the expert driving by himself, the takeovers only say how much is
+    learnt: as many frames as they would give, before and during, are drawn of those instead, for their
+    whole share of the mixture.  That is the control of a gain: the same frames and steps, no takeovers.
 
     Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json`, `model/` and,
     with LoRA, `adapters/`.
@@ -80,7 +87,9 @@ def sft(
     prepare(model, config.trainable)
     words, side = model.config.max_words, model.config.tile_side
     parts: list[Samples] = []
-    members: dict[str, list[NDArray[np.int64]]] = {PRE_TAKEOVER: [], TAKEOVER: []}
+    members: dict[str, list[NDArray[np.int64]]] = (
+        {EXTRA_EXPERT: []} if extra_expert else {PRE_TAKEOVER: [], TAKEOVER: []}
+    )
     weights: dict[str, float] = {}
 
     def add(kind: str, samples: Samples) -> None:
@@ -89,9 +98,7 @@ def sft(
         members[kind].append(np.arange(first, first + len(samples)))
 
     for dataset in _open(pretraining):
-        frames = _frames(dataset, "pretrain")
-        frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
-        frames = frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
+        frames = _rehearsal_frames(dataset)
         first = sum(len(part) for part in parts)
         parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
         strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
@@ -99,17 +106,23 @@ def sft(
             rows, bucket = np.flatnonzero(strata.name == name), f"{PRETRAINING}: {name}"
             members.setdefault(bucket, []).append(first + rows)
             weights[bucket] = weights.get(bucket, 0.0) + float(strata.weight[rows].sum())
+    taken: Counter[str] = Counter()  # frames that the takeovers give, by kind
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in _open(takeovers):
         before = _frames(dataset, "pre_takeover")
         if not config.pre_takeover_acts:
             before = before[dataset.column(urgent)[before] != ""]  # nothing to teach where nothing is said
-        add(
-            PRE_TAKEOVER,
-            frame_samples(dataset, before, tokenizer, words, urgent, config.pre_takeover_acts, side),
-        )
         during = _frames(dataset, "takeover")
-        add(TAKEOVER, frame_samples(dataset, during, tokenizer, words, tile_side=side))
+        taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
+        if not extra_expert:
+            how = (urgent, config.pre_takeover_acts, side)
+            add(PRE_TAKEOVER, frame_samples(dataset, before, tokenizer, words, *how))
+            add(TAKEOVER, frame_samples(dataset, during, tokenizer, words, tile_side=side))
+    if extra_expert:
+        ratios = {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
+        wanted = sum(taken[kind] for kind, ratio in ratios.items() if ratio > 0.0)
+        for dataset, frames in _extra_frames(_open(extra_expert), wanted, config.train.seed):
+            add(EXTRA_EXPERT, frame_samples(dataset, frames, tokenizer, words, tile_side=side))
     samples = join_samples(parts)
     draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, weights, out)
     trainer = Trainer(model, samples, draws, config.train, out)
@@ -125,6 +138,7 @@ def sft(
             "recipe": asdict(config),
             "start": start.name,
             "frames": {kind: int(sum(len(row) for row in rows)) for kind, rows in members.items()},
+            "frames_of_takeovers": dict(taken),
             "trained_weights": int(sum(value.numel() for value in trainer.trained.values())),
         },
     )
@@ -141,8 +155,11 @@ def _draws(
     total = sum(weights.values())
     asked = {
         **{bucket: config.pretraining_ratio * weight / total for bucket, weight in weights.items()},
-        PRE_TAKEOVER: config.pre_takeover_ratio,
-        TAKEOVER: config.takeover_ratio,
+        **(
+            {EXTRA_EXPERT: config.pre_takeover_ratio + config.takeover_ratio}
+            if EXTRA_EXPERT in members
+            else {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
+        ),
     }
     ratios = {kind: ratio for kind, ratio in asked.items() if ratio > 0.0}
     mixture = Mixture(members, ratios, config.train.seed, max_repeats=config.max_repeats)
@@ -157,6 +174,32 @@ def _draws(
     if processes().leads:
         mixture.audit(epochs).write(out / "mixture.json")
     return np.concatenate(order)[: config.draws]
+
+
+def _extra_frames(
+    datasets: Sequence[Dataset], wanted: int, seed: int
+) -> list[tuple[Dataset, NDArray[np.int64]]]:
+    """Exactly `wanted` usable expert frames of all these datasets, drawn without replacement."""
+    usable = [_rehearsal_frames(dataset) for dataset in datasets]
+    found = sum(len(frames) for frames in usable)
+    if found < wanted:
+        raise ValueError(
+            f"extra expert frames: {found} where the takeovers give {wanted}; collect on more routes"
+        )
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, wanted])))
+    kept = np.sort(generator.choice(found, wanted, replace=False))
+    starts = np.cumsum([0, *(len(frames) for frames in usable)])
+    return [
+        (dataset, frames[kept[(kept >= start) & (kept < start + len(frames))] - start])
+        for dataset, frames, start in zip(datasets, usable, starts[:-1], strict=True)
+    ]
+
+
+def _rehearsal_frames(dataset: Dataset) -> NDArray[np.int64]:
+    """Expert frames without a push of the wheel, of routes that were driven well."""
+    frames = _frames(dataset, "pretrain")
+    frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
+    return frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
 
 
 def _open(paths: Path | Sequence[Path]) -> list[Dataset]:

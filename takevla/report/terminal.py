@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -109,6 +110,19 @@ def metrics_table(found: Mapping[str, Any], title: str) -> Table:
     table.add_row("Simulated time", f"{found['sim_s']:.0f} s")
     if found["wall_s"] is not None:
         table.add_row("Wall time", f"{found['wall_s']:.0f} s")
+    return table
+
+
+def words_table(path: Path) -> Table:
+    """The figures of a `words.json`."""
+    report = json.loads(path.read_text(encoding="utf-8"))
+    table = Table("expert in shadow", "value", "95 % interval", "", show_edge=False)
+    for name, row in report["figures"].items():
+        if row["mean"] is not None:
+            low, high = row["interval_95"]
+            value = f"{row['mean']:.2f} {row['unit']}"
+            table.add_row(name.replace("_", " "), value, f"{low:.2f} to {high:.2f}", row["meaning"])
+    table.caption = f"{report['hazards']} hazards on {len(report['routes'])} routes"
     return table
 
 

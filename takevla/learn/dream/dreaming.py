@@ -148,8 +148,8 @@ def dream(
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
     Also writes `curves.json` (one row per update), `audit.json`, `before_after.json` (reward and failure rate
-    of the plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine` does
-    the roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
+    of the plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine`
+    does the roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
     `out/state.pt` if a former call was cut off.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.

@@ -1,0 +1,189 @@
+"""Fine-tuning samples/s of this package's trainer against a plain Hugging Face Trainer loop.
+
+    python benchmarks/train.py [--steps N] [--rounds N] [--threads N] [--json FILE]
+
+Both train the same model on the same samples in the same batches with the same losses and optimizer, in
+bfloat16 autocast and in float32, turn by turn within one run; the ratio is what to compare.  The share is
+that of the peak of a plain bfloat16 or float32 matrix product on the same threads, measured beside them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from takevla.bench.provenance import git_revision, machine
+from takevla.driver.vla.inputs import tiny_config
+from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
+from takevla.learn.samples import Labels, Samples, make_batch
+from takevla.learn.trainer import TrainConfig, Trainer, batch_losses
+from takevla.takeover.commentary import corpus
+from takevla.world.camera.rig import HEIGHT_PX, WIDTH_PX
+
+SENTENCE = "slow to 4m/s passing left for the blocking car 20m ahead"
+BATCH, SAMPLES = 32, 256
+MATRIX = 1024  # side of the matrices of the peak
+SEED = 0
+
+
+def made_up_samples(words: tuple[int, ...]) -> Samples:
+    """Samples of the real shapes, pictures of noise."""
+    rng = np.random.default_rng(SEED)
+    images = rng.integers(0, 255, (SAMPLES, HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
+    labels = Labels(
+        speed_mps=rng.uniform(0, 10, SAMPLES).astype(np.float32),
+        target_points_ego=rng.normal(0, 10, (SAMPLES, 2, 2)).astype(np.float32),
+        option=rng.integers(1, 7, SAMPLES),
+        next_option=rng.integers(1, 7, SAMPLES),
+        route_ego=rng.normal(0, 1, (SAMPLES, 20, 2)).astype(np.float32),
+        waypoints_ego=rng.normal(0, 1, (SAMPLES, 10, 2)).astype(np.float32),
+        words=(words,) * SAMPLES,
+        says=np.ones(SAMPLES, bool),
+        acts=np.ones(SAMPLES, bool),
+    )
+    return Samples(labels, lambda number: images[number])
+
+
+class _Plain(transformers.Trainer):
+    """What a user would write: a Trainer whose loss is the model's."""
+
+    def __init__(self, config: TrainConfig, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._config, self._generator = config, torch.Generator().manual_seed(SEED)
+
+    def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+        return batch_losses(model, inputs["batch"], self._config, self._generator).total
+
+
+class _Numbers(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    def __len__(self) -> int:
+        return SAMPLES
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+def plain_rate(model: TakeVLA, samples: Samples, config: TrainConfig, steps: int, threads: int) -> float:
+    """Samples/s of the Hugging Face loop."""
+    torch.set_num_threads(threads)
+    pad = model.config.pad_token_id
+    with tempfile.TemporaryDirectory() as folder:
+        settings = transformers.TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=BATCH,
+            max_steps=steps,
+            use_cpu=True,
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.gradient_clip,
+            adam_beta1=config.betas[0],
+            adam_beta2=config.betas[1],
+            optim="adamw_torch_fused",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            seed=SEED,
+        )
+        loop = _Plain(
+            config, model=model, args=settings, train_dataset=_Numbers(),
+            data_collator=lambda numbers: {"batch": make_batch(samples, np.array(numbers), pad)},
+        )  # fmt: skip
+        start = time.perf_counter()
+        loop.train()
+        return steps * BATCH / (time.perf_counter() - start)
+
+
+def own_rate(model: TakeVLA, samples: Samples, config: TrainConfig, steps: int) -> float:
+    """Samples/s of this package's trainer."""
+    draws = np.random.default_rng(SEED).integers(0, SAMPLES, steps * BATCH)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(model, samples, draws, config, Path(folder))
+        start = time.perf_counter()
+        trainer.run(show=False)
+        return steps * BATCH / (time.perf_counter() - start)
+
+
+def peak_flops(kind: torch.dtype, threads: int) -> float:
+    """Floating-point operations/s of a plain matrix product."""
+    torch.set_num_threads(threads)
+    one = torch.randn(MATRIX, MATRIX, dtype=kind)
+    spans = []
+    for _ in range(8):
+        start = time.perf_counter()
+        one @ one
+        spans.append(time.perf_counter() - start)
+    return 2.0 * MATRIX**3 / min(spans)
+
+
+def sample_flops(model: TakeVLA, samples: Samples, config: TrainConfig) -> float:
+    """Operations of one sample's forward and backward pass, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = make_batch(samples, np.arange(2), model.config.pad_token_id)
+    with FlopCounterMode(display=False) as counter:
+        batch_losses(model, batch, config, torch.Generator().manual_seed(SEED)).total.backward()
+    model.zero_grad(set_to_none=True)
+    return counter.get_total_flops() / 2.0
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=20, help="of the optimizer in each turn")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each loop")
+    parser.add_argument("--threads", type=int, default=2, help="cores that each loop may use")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    arguments = parser.parse_args()
+    tokenizer = build_tokenizer(corpus())
+    torch.manual_seed(SEED)
+    start_model = TakeVLA(tiny_config(tokenizer))
+    samples = made_up_samples(tuple(encode_commentary(tokenizer, SENTENCE, 16)))
+    figures: dict[str, Any] = {
+        "machine": machine(), "git_revision": git_revision(), "threads": arguments.threads, "seed": SEED,
+        "steps": arguments.steps, "rounds": arguments.rounds, "batch": BATCH,
+    }  # fmt: skip
+    best: dict[str, list[float]] = {"own": [], "plain": []}
+    for name, half, kind in (("bfloat16", True, torch.bfloat16), ("float32", False, torch.float32)):
+        config = TrainConfig(
+            batch_size=BATCH, half_precision=half, parts=arguments.threads, trackers=(), seed=SEED
+        )
+        flops = sample_flops(copy.deepcopy(start_model).train(), samples, config)
+        peak = peak_flops(kind, arguments.threads)
+        own, plain = [], []
+        for _ in range(arguments.rounds):
+            own.append(own_rate(copy.deepcopy(start_model), samples, config, arguments.steps))
+            model = copy.deepcopy(start_model)
+            plain.append(plain_rate(model, samples, config, arguments.steps, arguments.threads))
+        best["own"].append(statistics.median(own))
+        best["plain"].append(statistics.median(plain))
+        figures[name] = {
+            "samples_per_s": round(best["own"][-1], 2),
+            "hugging_face_samples_per_s": round(best["plain"][-1], 2),
+            "ratio": round(statistics.median(a / b for a, b in zip(own, plain, strict=True)), 3),
+            "matmul_peak_gflops": round(peak / 1e9, 1),
+            "sample_gflop": round(flops / 1e9, 3),
+            "share_of_peak": round(best["own"][-1] * flops / peak, 3),
+            "hugging_face_share_of_peak": round(best["plain"][-1] * flops / peak, 3),
+        }
+    figures["ratio_of_best_precisions"] = round(max(best["own"]) / max(best["plain"]), 3)
+    print(json.dumps(figures, indent=1))
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""The page of results agrees with the cells, and its figures with plain arithmetic on them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_up_cells import write_cell
+
+from takevla.study.cell import read_cells
+from takevla.study.page import check_results, write_results
+from takevla.study.summary import MEASURES, find, shifts
+
+ROOT = Path(__file__).parents[2]
+SKILLS = {"base": 0.45, "dagger": 0.55, "takevla": 0.85}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    for arm, skill in SKILLS.items():
+        for seed in range(3):
+            write_cell(folder / "results", "val220", arm, seed, skill)
+    write_results(folder / "results", folder / "docs" / "results.md")
+    return folder
+
+
+def test_the_repository_page_agrees_with_its_cells():
+    check_results(ROOT / "results", ROOT / "docs" / "results.md")
+
+
+def test_an_edited_number_is_found(made):
+    page, summary = made / "docs" / "results.md", made / "results" / "summary.json"
+    check_results(made / "results", page)
+    for path in (page, summary):
+        kept = path.read_text()
+        digit = next(k for k, letter in enumerate(kept) if letter == "4" and kept[k - 1] == ".")
+        path.write_text(kept[:digit] + "5" + kept[digit + 1 :])
+        with pytest.raises(ValueError, match="does not agree"):
+            check_results(made / "results", page)
+        path.write_text(kept)
+    cell = made / "results" / "arms" / "val220" / "takevla" / "0.json"
+    kept = cell.read_text()
+    content = json.loads(kept)
+    content["routes"]["driving_score"][0] = 1.0 + content["routes"]["driving_score"][0] / 2.0
+    cell.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="does not agree"):
+        check_results(made / "results", page)
+    cell.write_text(kept)
+
+
+def test_summary_means_are_means_over_seeds_and_routes_and_differences_are_paired(made):
+    summary = json.loads((made / "results" / "summary.json").read_text())
+    assert list(summary) == list(SKILLS)
+    cells = read_cells(made / "results" / "arms" / "val220")
+    scores = {
+        arm: np.array([cells[arm][seed]["routes"]["driving_score"] for seed in range(3)]) for arm in SKILLS
+    }
+    for arm in SKILLS:
+        found = summary[arm]["driving_score"]
+        assert found["mean"] == pytest.approx(scores[arm].mean(), abs=1e-3)
+        assert found["seeds"] == [0, 1, 2]
+        assert found["interval_95"][0] < found["mean"] < found["interval_95"][1]
+    gain = summary["takevla"]["driving_score"]["difference"]
+    assert gain["mean"] == pytest.approx((scores["takevla"] - scores["base"]).mean(), abs=1e-3)
+    assert gain["interval_95"][0] > 0.0
+    assert summary["base"]["driving_score"]["difference"] is None
+
+
+def test_a_route_without_an_outcome_counts_nothing_over_the_routes_asked(made):
+    cells = read_cells(made / "results" / "arms" / "val220")
+    whole = dict(cells["takevla"][0])
+    routes = {name: column[1:] for name, column in whole["routes"].items()}
+    lost = whole["routes"]["route_id"][0]
+    cut = {0: whole | {"routes": routes, "routes_unscored": {lost: "off the map"}}}
+    asked, scored = (
+        find(cut, {}, MEASURES[name]).value for name in ("driving_score", "driving_score_scored")
+    )
+    assert asked.mean * (len(routes["route_id"]) + 1) == pytest.approx(scored.mean * len(routes["route_id"]))
+
+
+def test_the_share_of_close_frames_is_that_of_all_frames(made):
+    cells = read_cells(made / "results" / "arms" / "val220")["base"]
+    close = sum(sum(one["routes"]["frames_close"]) for one in cells.values())
+    frames = sum(sum(one["routes"]["frames"]) for one in cells.values())
+    assert find(cells, {}, MEASURES["close_frames"]).value.mean == pytest.approx(100.0 * close / frames)
+
+
+def test_regressions_are_named_greatest_loss_first(made):
+    cells = read_cells(made / "results" / "arms" / "val220")
+    found = shifts(cells["takevla"], cells["base"])
+    losses = [one.after - one.before for one in found]
+    assert losses == sorted(losses)
+    page = (made / "docs" / "results.md").read_text()
+    worst = found[0]
+    assert f"| {worst.route_id} | {worst.town} | {worst.scenario_type} |" in page
