@@ -223,7 +223,8 @@ def _blank(kind: Any, count: int) -> Any:
         return np.zeros((count, kind.list_size), np.float32)
     if str(kind).startswith("list"):
         return [[] for _ in range(count)]
-    return ["" if str(kind) == "string" else b"" if str(kind) == "binary" else 0] * count
+    empty: dict[str, Any] = {"string": "", "binary": b"", "bool": False}
+    return [empty.get(str(kind), 0)] * count
 
 
 def _read(path: Path) -> Measurement:
