@@ -295,7 +295,7 @@ def collect(
     with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
         collect_takeovers(
             suite.tasks, policy, model.name, out, seed, refuse_for_training, workers, config, takeover, bar,
-            cluster,
+            cluster=cluster,
         )  # fmt: skip
 
 

@@ -95,7 +95,8 @@ class _Export:
         """All files."""
         columns = self._columns()
         rows = []
-        data_file, bytes_in_file, tables = 0, 0, []
+        data_file, bytes_in_file = 0, 0
+        tables: list[pa.Table] = []
         for number, (start, end) in enumerate(self._spans):
             pictures = [self._dataset.image_bytes(index) for index in range(start, end)]
             size = sum(len(picture) for picture in pictures)
@@ -198,7 +199,7 @@ class _Export:
 
     def _stats(self, columns: Mapping[str, NDArray[Any]], start: int, end: int) -> Stats:
         """Statistics of each feature over frames `start` to `end`; pictures in [0, 1], by channel."""
-        stats = {}
+        stats: dict[str, Any] = {}
         for name, values in columns.items():
             part = values[start:end].astype(np.float64).reshape(end - start, -1)
             stats[name] = _summary(part, end - start)
@@ -216,7 +217,7 @@ class _Export:
         counts = (("route", ROUTE_POINTS), ("waypoint", SPEED_WAYPOINTS))
         action = [f"{part}_{k + 1}_{axis}" for part, count in counts for k in range(count) for axis in "xy"]
         picture = (self._height, self._width, 3)
-        features = {
+        features: dict[str, dict[str, Any]] = {
             IMAGE: {"dtype": "image", "shape": picture, "names": ["height", "width", "channels"]},
             STATE: {"dtype": "float32", "shape": [len(STATE_NAMES)], "names": list(STATE_NAMES)},
             ACTION: {"dtype": "float32", "shape": [len(action)], "names": action},

@@ -125,7 +125,7 @@ def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part
         own + [BUCKET_PREFIX + name for name in buckets.get(f"{run.name}/{files[index].name[:4]}", ())]
         for index, own in enumerate(ours)
     ]
-    row = {
+    row: dict[str, Any] = {
         "episode": episode, "part": part, "route": run.name, "town": town, "scenario": run.parent.name,
         "keypoints_world": [], "seed": 0, "driver": "expert", "frames": count,
         "duration_us": len(measured) * WAYPOINT_PERIOD_US, "success": True, "status": "Completed",

@@ -152,13 +152,8 @@ def _sight(dataset: Dataset, frames: NDArray[np.int64], tile_side: int) -> NDArr
     """What there is to be seen in these frames; unknown where the dataset was written without it."""
     if not tile_side or "seen_ego" not in dataset.frames.column_names:
         return unknown_rows(len(frames))
-    known = {field.name for field in fields(Rig)}
-    rig = Rig(**{key: _tupled(value) for key, value in dataset.meta["rig"].items() if key in known})
+    rig = Rig.of(dataset.meta["rig"])
     return sight_rows(dataset.frames.column("seen_ego").take(frames), rig, tile_side)
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _points(flat: NDArray[np.float32], points: int) -> NDArray[np.float32]:

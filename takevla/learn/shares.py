@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import os
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -64,12 +65,13 @@ class Shares:
         dist.all_reduce(mean)
         return Losses(*(mean / dist.get_world_size()))
 
-    def _quiet(self, more_to_come: bool) -> DistributedDataParallel | nullcontext[None]:
+    def _quiet(self, more_to_come: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged once, after the last part."""
         if isinstance(self._called, FSDPModule):
             self._called.set_requires_gradient_sync(not more_to_come)
         elif more_to_come:
-            return self._called.no_sync()  # type: ignore[union-attr,operator,no-any-return]
+            silent: AbstractContextManager[None] = cast(DistributedDataParallel, self._called).no_sync()
+            return silent
         return nullcontext()
 
     def train(self, mode: bool) -> None:
@@ -93,7 +95,8 @@ def _sharded(model: TakeVLA, size: int) -> nn.Module:
         if isinstance(part, nn.ModuleList):
             for layer in part:
                 fully_shard(layer, mesh=mesh)
-    return fully_shard(model, mesh=mesh)
+    sharded: Any = fully_shard(model, mesh=mesh)
+    return cast(nn.Module, sharded)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

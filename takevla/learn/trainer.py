@@ -115,7 +115,7 @@ class Trainer:
         among = processes()
         self.leads = among.leads
         self.replicas: Gradients = (
-            Replicas(model, config.parts) if among.size == 1 else Shares(model, config.parts, among)
+            Replicas(model, config.parts) if among.size == 1 else Shares(model, config.parts, among)  # type: ignore[assignment]
         )
         self.trained = {
             name: value for name, value in self.replicas.moved.named_parameters() if value.requires_grad
@@ -245,7 +245,8 @@ _FREE = frozenset({"save_every", "log_every", "trackers"})  # settings that do n
 
 def batch_losses(model: nn.Module, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Losses:
     """Losses of one batch after augmentation; `model` is a `TakeVLA`, perhaps wrapped for processes."""
-    shape: TakeVLAConfig = getattr(model, "module", model).config
+    driving: Any = getattr(model, "module", model)
+    shape: TakeVLAConfig = driving.config
     changed = augment(batch, config.augmentation, generator)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.half_precision):
         output = model(

@@ -9,7 +9,6 @@ from typing import Any, Protocol, TypeVar
 
 J = TypeVar("J")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 J_contra = TypeVar("J_contra", contravariant=True)
 T = TypeVar("T")
 
@@ -54,12 +53,12 @@ class Silent(Listener):
         """Ignore."""
 
 
-class Crew(Protocol[J_contra, R_co]):
+class Crew(Protocol[J_contra, R]):
     """Workers that hold one function and stay until their context ends."""
 
     def run(
         self, jobs: Sequence[J_contra], names: Sequence[str], listener: Listener | None = None
-    ) -> list[R_co | JobFailure]:
+    ) -> list[R | JobFailure]:
         """One result or `JobFailure` per job, in the order of `jobs`.
 
         An exception that the function raises stops all work and is raised here, as itself when it is a

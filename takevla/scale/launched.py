@@ -29,7 +29,7 @@ def processes() -> Processes:
     """The processes of this launch, joined by gloo; one alone where nothing launched several."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Processes()
-    from accelerate import PartialState
+    from accelerate import PartialState  # type: ignore[import-untyped]
 
     state = PartialState(cpu=True)
     return Processes(state.process_index, state.num_processes)

@@ -43,7 +43,7 @@ class RayActors:
     def crew(self, function: Function[J, R]) -> Iterator[Crew[J, R]]:
         """See `Executor.crew`."""
         _connect(self.workers, self.address)
-        crew = _Actors(ray.put(function), self.workers, self.attempts)
+        crew: _Actors[J, R] = _Actors(ray.put(function), self.workers, self.attempts)
         try:
             yield crew
         finally:

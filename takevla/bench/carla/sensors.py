@@ -34,7 +34,7 @@ def checkpoint_rig(folder: Path) -> Rig:
         return Rig()
     try:
         content = json.loads(path.read_text())
-        return Rig(**{key: tuple(one) if isinstance(one, list) else one for key, one in content.items()})
+        return Rig.of(content)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a camera rig ({error}); copy `rig` of the dataset's meta.json"

@@ -102,7 +102,8 @@ def read(
 
 def _decoder(backbone: PreTrainedModel) -> Any:
     """The language model, without head and image tower; the same under PEFT's wrapper."""
-    bare: Any = backbone.get_base_model() if hasattr(backbone, "get_base_model") else backbone
+    wrapper: Any = backbone
+    bare: Any = wrapper.get_base_model() if hasattr(wrapper, "get_base_model") else wrapper
     return bare.get_decoder()
 
 

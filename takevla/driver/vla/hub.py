@@ -71,7 +71,7 @@ def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
         raise ValueError(f"dtype {settings.dtype!r}: not one of {', '.join(DTYPES)}")
     try:
         backbone_config = AutoConfig.from_pretrained(source)
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
     except OSError as error:
         raise FileNotFoundError(f"{source}: no such checkpoint here or on the hub") from error
     config = vlm_config(source, backbone_config, tokenizer, settings)
@@ -124,7 +124,8 @@ def chat_text(tokenizer: PreTrainedTokenizerFast, placeholder: str, request: str
     """One user turn of a picture and `request`, and the beginning of the answer."""
     content = [{"type": "image"}, {"type": "text", "text": request}]
     further = {} if tokenizer.chat_template else {"chat_template": CHATML, "picture": placeholder}
-    text = tokenizer.apply_chat_template(
+    template: Any = tokenizer.apply_chat_template
+    text = template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True, **further
     )
     return str(text)
@@ -181,7 +182,7 @@ def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
     except (RuntimeError, UnpicklingError) as error:
         raise ValueError(f"{file}: not a file of weights alone") from error
     try:
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_source)
     except OSError as error:
         raise FileNotFoundError(f"{tokenizer_source}: no such tokenizer here or on the hub") from error
     model = simlingo_model(state.get("state_dict", state), tokenizer)

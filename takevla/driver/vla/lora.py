@@ -50,7 +50,8 @@ def prepare(model: TakeVLA, trainable: Trainable) -> None:
             moves = not adapted
         weight.requires_grad_(moves)
     if trainable.gradient_checkpointing:
-        model.backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        enable: Any = model.backbone.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
     if not adapted:
         return
     whole = trainable.vision and not trainable.whole_vision

@@ -85,9 +85,9 @@ class TakeVLA(PreTrainedModel):
     _supports_sdpa = True
     supports_gradient_checkpointing = True
     # centimetres need more than the 8 bits of bfloat16
-    _keep_in_fp32_modules_strict = frozenset(
-        ("target_encoder", "speed_encoder", "option_embedding", "queries", "route_head", "speed_head")
-    )  # fmt: skip
+    _keep_in_fp32_modules_strict = [  # noqa: RUF012
+        "target_encoder", "speed_encoder", "option_embedding", "queries", "route_head", "speed_head",
+    ]  # fmt: skip
 
     def __init__(self, config: TakeVLAConfig) -> None:
         super().__init__(config)

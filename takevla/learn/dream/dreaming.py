@@ -130,8 +130,8 @@ def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> Bas
         parts.append((plan.route_ego, plan.waypoints_ego, residual.residual_features(plan.action_features)))
     action, cause = dataset.column("expert_action")[rows], dataset.column("expert_cause")[rows]
     said = [names(words, int(a), int(c)) for words, a, c in zip(spoken, action, cause, strict=True)]
-    tensors = (torch.cat(column).clone() for column in zip(*parts, strict=True))
-    return BaseReading(*tensors, np.array(said, np.float32))
+    route, waypoints, features = (torch.cat(column).clone() for column in zip(*parts, strict=True))
+    return BaseReading(route, waypoints, features, np.array(said, np.float32))
 
 
 def dream(

@@ -112,7 +112,7 @@ def arrives(world: Scene, recorded: Scene, limits: AuditLimits) -> bool:
     """Whether a replayed world's ego and actors are where the record has them."""
     ego, then = world.ego, recorded.ego
     away = float(np.linalg.norm(ego.position_world[:2] - then.position_world[:2]))
-    turned = abs(float(np.degrees(wrap_angle(ego.heading_rad - then.heading_rad))))
+    turned = abs(float(np.degrees(wrap_angle(ego.heading_rad - then.heading_rad))))  # type: ignore[no-untyped-call]
     if world.time_us != recorded.time_us or away > limits.replay_error_m or turned > limits.replay_error_deg:
         return False
     if not np.array_equal(world.actors.id, recorded.actors.id):

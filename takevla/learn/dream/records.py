@@ -6,7 +6,7 @@ the dataset when they are wanted, so that no more than one update's records are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from takevla.scene.route import Route
 from takevla.scene.scene import Scene
 from takevla.scene.trace import target_points
 from takevla.world.camera import Camera
+from takevla.world.camera.rig import Rig
 from takevla.world.maps.atlas import load_town
 
 
@@ -85,8 +86,7 @@ class Records:
 
 def camera_of(dataset: Dataset) -> Camera:
     """A camera with the rig that the dataset was recorded with."""
-    rig = dataset.meta["rig"]
-    return Camera(**{name: tuple(value) if isinstance(value, list) else value for name, value in rig.items()})
+    return Camera(**asdict(Rig.of(dataset.meta["rig"])))
 
 
 def start_index(route: Route, position_world: NDArray[np.floating]) -> int:

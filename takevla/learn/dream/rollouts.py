@@ -88,7 +88,7 @@ def rewards_of(
         )
         for part in parts
     ]
-    found = []
+    found: list[tuple[Float, Float]] = []
     for result in crew.run(jobs, [f"dreams from scene {k} on" for k in firsts]):
         if isinstance(result, JobFailure):
             raise RuntimeError(f"{result}; run it again")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +51,14 @@ class Rig:
             raise ValueError(
                 f"camera width {self.width}: must be a multiple of the {len(self.lens_yaws_deg)} lenses"
             )
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Rig:
+        """The rig that a dataset or checkpoint remembers; other entries of `settings` are left alone."""
+        known = {field.name for field in fields(cls)} & set(settings)
+        values = {name: settings[name] for name in known}
+        frozen: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**frozen)
 
     @property
     def lens_width(self) -> int:

@@ -80,7 +80,7 @@ def get_entry_point() -> str:
     return "TakeVlaAgent"
 
 
-class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc]
+class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
     """Drives a checkpoint: a plan every `Driver.period_us`, the controller every tick."""
 
     def setup(self, path_to_conf_file: str) -> None:
