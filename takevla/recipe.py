@@ -76,7 +76,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.rounds < 0:
-            raise ValueError(f"rounds: {self.rounds} is negative; a run has at least one round")
+            raise ValueError(f"rounds: {self.rounds} is negative; give the number of turns of the loop")
         if self.taught_by == "expert" and self.dream.updates:
             raise ValueError("taught_by: without takeovers there are no dreams; set dream.updates to 0")
         if self.workers < 1:

@@ -35,7 +35,7 @@ def test_impossible_numbers_are_refused_by_name():
     with pytest.raises(ValueError, match=r"dream\.group"):
         DreamConfig(group=1)
     with pytest.raises(ValueError, match="rounds"):
-        Recipe(rounds=0)
+        Recipe(rounds=-1)
     with pytest.raises(ValueError, match="routes"):
         RouteChoice(routes=-1)
 

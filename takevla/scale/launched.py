@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,10 @@ def processes() -> Processes:
         return Processes()
     from accelerate import PartialState  # type: ignore[import-untyped]
 
+    joined = not PartialState._shared_state
     state = PartialState(cpu=True)
+    if joined:
+        atexit.register(state.destroy_process_group)  # gloo aborts a process that leaves with it open
     return Processes(state.process_index, state.num_processes)
 
 

@@ -77,7 +77,7 @@ def test_an_image_token_sees_its_own_part_of_the_picture():
     torch.manual_seed(0)
     model = TakeVLA(tiny_config(tiny_tokenizer(), size=TinySize(stem_width=8, stage_widths=(8, 8, 16))))
     tiles = torch.rand(3, 3, 128, 128, requires_grad=True)
-    tokens = image_features(model.backbone, {"pixel_values": tiles})
+    tokens = image_features(model.backbone, {"pixel_values": tiles}).tokens
     side = model.config.tile_side
     assert (side, len(tokens)) == (SIDE, 3 * SIDE * SIDE)
     for tile, row, column in ((0, 0, 3), (1, 3, 0), (2, 0, 3)):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from world.maps.made_up_opendrive import t_junction
+from made_up_opendrive import t_junction
 
 from takevla.scene.actors import ActorKind, Cue, Role
 from takevla.scene.lane_query import lane_pose

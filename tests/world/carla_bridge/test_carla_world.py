@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from world.maps.made_up_opendrive import t_junction
+from made_up_opendrive import t_junction
 
 carla = pytest.importorskip("carla")
 
