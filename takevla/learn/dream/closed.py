@@ -10,7 +10,7 @@ The return is the reward of the whole driven trajectory: the same measures and t
 real events only.  Every plan of an episode gets the episode's advantage within its group.
 
 Cost: `scenes` x `group` x plans per episode (12 with the defaults) camera frames and passes of the VLA for an
-update; see `docs/dreaming.md` for what was measured.  The frames of one pass are all that is in memory.
+update.  The frames of one pass are all that is in memory.
 """
 
 from __future__ import annotations
