@@ -49,9 +49,9 @@ class SftConfig:
     """
 
     draws: int = 6_400
-    pretraining_ratio: float = 0.6
-    pre_takeover_ratio: float = 0.15
-    takeover_ratio: float = 0.25
+    pretraining_ratio: float = 0.8
+    pre_takeover_ratio: float = 0.1
+    takeover_ratio: float = 0.1
     bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
     standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
