@@ -47,6 +47,13 @@ def add(job: int, report: scale.Report, term: int) -> tuple[int, int]:
     return job + term, os.getpid()
 
 
+@pytest.fixture(autouse=True)
+def workers_find_this_file(monkeypatch):
+    """A cluster's workers import the functions above by the name of this module."""
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
 class Log(scale.Listener):
     def __init__(self) -> None:
         self.shares: list[tuple[int, float]] = []

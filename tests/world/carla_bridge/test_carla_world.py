@@ -16,6 +16,7 @@ from takevla.scene.scene import Controls  # noqa: E402
 from takevla.world.camera.rig import Rig  # noqa: E402
 from takevla.world.carla.client import synchronous  # noqa: E402
 from takevla.world.carla.world import CarlaWorld  # noqa: E402
+from takevla.world.criteria import Event  # noqa: E402
 from takevla.world.maps.atlas import load_town  # noqa: E402
 from takevla.world.maps.route_xml import RouteTask  # noqa: E402
 
