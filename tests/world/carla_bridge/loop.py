@@ -46,7 +46,7 @@ def run_loop(
         "episodes": len(dataset.episodes),
         "frames": len(dataset),
         "takeovers": len(dataset.takeovers),
-        "audit": json.loads(audit.to_json()),
+        "audit": audit.to_json(),
         "before": evaluate(client, model, tasks, maps, seed),
         "after": evaluate(client, out / "dream" / "model", tasks, maps, seed),
         "wall_s": {
