@@ -21,38 +21,20 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from made_up import made_up_samples
 
 from takevla.bench.provenance import git_revision, machine
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
-from takevla.learn.samples import Labels, Samples, make_batch
+from takevla.learn.samples import Samples, make_batch
 from takevla.learn.trainer import TrainConfig, Trainer, batch_losses
 from takevla.takeover.commentary import corpus
-from takevla.world.camera.rig import HEIGHT_PX, WIDTH_PX
 
 SENTENCE = "slow to 4m/s passing left for the blocking car 20m ahead"
 BATCH, SAMPLES = 32, 256
 MATRIX = 1024  # side of the matrices of the peak
 SEED = 0
-
-
-def made_up_samples(words: tuple[int, ...]) -> Samples:
-    """Samples of the real shapes, pictures of noise."""
-    rng = np.random.default_rng(SEED)
-    images = rng.integers(0, 255, (SAMPLES, HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
-    labels = Labels(
-        speed_mps=rng.uniform(0, 10, SAMPLES).astype(np.float32),
-        target_points_ego=rng.normal(0, 10, (SAMPLES, 2, 2)).astype(np.float32),
-        option=rng.integers(1, 7, SAMPLES),
-        next_option=rng.integers(1, 7, SAMPLES),
-        route_ego=rng.normal(0, 1, (SAMPLES, 20, 2)).astype(np.float32),
-        waypoints_ego=rng.normal(0, 1, (SAMPLES, 10, 2)).astype(np.float32),
-        words=(words,) * SAMPLES,
-        says=np.ones(SAMPLES, bool),
-        acts=np.ones(SAMPLES, bool),
-    )
-    return Samples(labels, lambda number: images[number])
 
 
 class _Plain(transformers.Trainer):
@@ -150,7 +132,7 @@ def main() -> None:
     tokenizer = build_tokenizer(corpus())
     torch.manual_seed(SEED)
     start_model = TakeVLA(tiny_config(tokenizer))
-    samples = made_up_samples(tuple(encode_commentary(tokenizer, SENTENCE, 16)))
+    samples = made_up_samples(SAMPLES, tuple(encode_commentary(tokenizer, SENTENCE, 16)))
     figures: dict[str, Any] = {
         "machine": machine(), "git_revision": git_revision(), "threads": arguments.threads, "seed": SEED,
         "steps": arguments.steps, "rounds": arguments.rounds, "batch": BATCH,

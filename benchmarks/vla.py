@@ -20,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from made_up import made_up_samples
 
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
-from takevla.learn.samples import Labels, Samples
-from takevla.learn.sight import unknown_rows
 from takevla.learn.trainer import TrainConfig, Trainer
 from takevla.scene.plan import Observation
 from takevla.takeover.commentary import corpus
@@ -43,24 +42,6 @@ def _seconds(work: Callable[[], object], repeats: int) -> float:
         work()
         spans.append(time.perf_counter() - start)
     return statistics.median(spans)
-
-
-def _samples(count: int, words: tuple[int, ...]) -> Samples:
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 255, (count, 128, 256, 3), dtype=np.uint8)
-    labels = Labels(
-        speed_mps=rng.uniform(0, 10, count).astype(np.float32),
-        target_points_ego=rng.normal(0, 10, (count, 2, 2)).astype(np.float32),
-        option=rng.integers(1, 7, count),
-        next_option=rng.integers(1, 7, count),
-        route_ego=rng.normal(0, 1, (count, 20, 2)).astype(np.float32),
-        waypoints_ego=rng.normal(0, 1, (count, 10, 2)).astype(np.float32),
-        words=(words,) * count,
-        says=np.ones(count, bool),
-        acts=np.ones(count, bool),
-        sight=unknown_rows(count),
-    )
-    return Samples(labels, lambda number: images[number])
 
 
 def main() -> None:
@@ -106,7 +87,7 @@ def main() -> None:
         config = TrainConfig(
             batch_size=rows, half_precision=half, parts=arguments.threads, trackers=(), log_every=400
         )
-        samples = _samples(rows, words)
+        samples = made_up_samples(rows, words)
         with tempfile.TemporaryDirectory() as folder:
             trainer = Trainer(model, samples, np.tile(np.arange(rows), 400), config, Path(folder))
             model.train()
