@@ -52,13 +52,14 @@ PATH_X, PATH_Y, PATH_HEADING, PATH_SPEED, PATH_COS, PATH_SIN, PATH_ROWS = range(
 SPACING_M = 0.5  # of the resampled route
 EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
 SURE_M = 1.0  # this near its route the ego's foot on it moves on from tick to tick; farther off it may jump
-SHARP_COS = math.cos(0.25)  # as it may on a route that turns by more within one step
+SHARP_COS = math.cos(0.25)  # as it may about a place where the route turns by more within one step
+AROUND_M = 4.0  # so far about such a place, and as much more as a foot `SURE_M` aside is from it when it jumps
 LOOK_M = 15  # the controller looks up to 10.5 m ahead
 
 # Rows of the work array.
 _X, _Y, _H, _V, _C, _S, _U, _WANTED, _LAST, _SPEED_SUM, _ERROR, _AX, _AY, _BX, _BY = range(15)
-_SEGMENT, _LOST, _AWAY, _NEAREST = range(15, 19)
-_STEERS = 19
+_SEGMENT, _LOST = range(15, 17)
+_STEERS = 17
 _ROWS = _STEERS + STEER_WINDOW
 
 f: Any = np.float32
@@ -100,15 +101,7 @@ def prolong(route, road, out):  # type: ignore[no-untyped-def]
     if out.shape[0] == known + 1:
         return
     px, py = route[known - 1, 0], route[known - 1, 1]
-    best, at, lateral = f(1e18), 0, f(0.0)
-    for i in range(road.shape[0] - 1):
-        dx, dy = road[i + 1, 0] - road[i, 0], road[i + 1, 1] - road[i, 1]
-        length2 = max(dx * dx + dy * dy, f(1e-12))
-        ex, ey = px - road[i, 0], py - road[i, 1]
-        share = min(max((ex * dx + ey * dy) / length2, f(0.0)), f(1.0))
-        away = (ex - share * dx) ** 2 + (ey - share * dy) ** 2
-        if away < best:
-            best, at, lateral = away, i, (dx * ey - dy * ex) / math.sqrt(length2)
+    at, share, lateral = _foot(px, py, road)
     for k in range(known + 1, out.shape[0]):
         past = k - known
         i = min(at + past, road.shape[0] - 1)
@@ -116,50 +109,72 @@ def prolong(route, road, out):  # type: ignore[no-untyped-def]
         length = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
         dx, dy = dx / length, dy / length
         beyond = f(max(at + past - i, 0))
-        left = lateral * max(f(0.0), f(1.0) - f(past) / f(EASE_M))
+        left = lateral * max(f(0.0), f(1.0) - (f(past) - share) * f(1 / EASE_M))
         out[k, 0] = road[i, 0] + beyond * dx - left * dy
         out[k, 1] = road[i, 1] + beyond * dy + left * dx
+
+
+@njit(inline="always")
+def _foot(x, y, road):  # type: ignore[no-untyped-def]
+    """Segment of `road` (N, 2) nearest to a point, the foot's share of it, and how far left of it it lies."""
+    away = np.empty(road.shape[0] - 1, np.float32)
+    for i in range(road.shape[0] - 1):
+        dx, dy = road[i + 1, 0] - road[i, 0], road[i + 1, 1] - road[i, 1]
+        ex, ey = x - road[i, 0], y - road[i, 1]
+        share = min(max((ex * dx + ey * dy) / max(dx * dx + dy * dy, f(1e-12)), f(0.0)), f(1.0))
+        ex, ey = ex - share * dx, ey - share * dy
+        away[i] = ex * ex + ey * ey
+    at = 0
+    for i in range(1, away.shape[0]):
+        if away[i] < away[at]:
+            at = i
+    dx, dy = road[at + 1, 0] - road[at, 0], road[at + 1, 1] - road[at, 1]
+    ex, ey = x - road[at, 0], y - road[at, 1]
+    length2 = max(dx * dx + dy * dy, f(1e-12))
+    share = min(max((ex * dx + ey * dy) / length2, f(0.0)), f(1.0))
+    return at, share, (dx * ey - dy * ex) / math.sqrt(length2)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def route_tables(routes, road, reach):  # type: ignore[no-untyped-def]
     """Each of the G routes (G, R, 2), prolonged to `reach` points, every `SPACING_M`: (B, N, 2, LANES).
 
-    Also (B, LANES) float32, 1 where a route turns sharply.  N covers the longest.  Spare lanes repeat the
-    last plan.
+    Also (B, 2, LANES), the arc lengths between which lie all sharp turns of a route and what is about
+    them, upside down without any.  N covers the longest.  Spare lanes repeat the last plan.
     """
     plans, points = routes.shape[0], max(reach, routes.shape[1]) + 1
     lines = np.empty((plans, points, 2), np.float32)
+    lengths = np.empty((plans, points - 1), np.float32)
     longest = f(0.0)
     for row in range(plans):
         prolong(routes[row], road, lines[row])
-        length = f(0.0)
         for i in range(points - 1):
             ex, ey = lines[row, i + 1, 0] - lines[row, i, 0], lines[row, i + 1, 1] - lines[row, i, 1]
-            length += math.sqrt(ex * ex + ey * ey)
-        longest = max(longest, length)
+            lengths[row, i] = math.sqrt(ex * ex + ey * ey)
+        longest = max(longest, lengths[row].sum())
     blocks, count = (plans + LANES - 1) // LANES, math.ceil(longest * _PER_SPACING) + 2
     out = np.empty((blocks, count, 2, LANES), np.float32)
-    sharp = np.zeros((blocks, LANES), np.float32)
+    sharp = np.empty((blocks, 2, LANES), np.float32)
     for row in range(blocks * LANES):
-        b, g, line = row // LANES, row % LANES, lines[min(row, plans - 1)]
-        i, before, length = 0, f(0.0), f(0.0)
-        dx, dy = f(1.0), f(0.0)
-        for n in range(count):
-            s = f(n) * _SPACING
-            while before + length <= s and i < points - 1:
-                before += length
-                ex, ey = line[i + 1, 0] - line[i, 0], line[i + 1, 1] - line[i, 1]
-                length = math.sqrt(ex * ex + ey * ey)
-                if length > f(1e-6):
-                    ex, ey = ex / length, ey / length
-                    if i > 0 and ex * dx + ey * dy < f(SHARP_COS):
-                        sharp[b, g] = f(1.0)
-                    dx, dy = ex, ey
-                i += 1
-            start = max(i - 1, 0)
-            out[b, n, 0, g] = line[start, 0] + dx * (s - before)
-            out[b, n, 1, g] = line[start, 1] + dy * (s - before)
+        b, g, line, length = row // LANES, row % LANES, lines[min(row, plans - 1)], lengths[min(row, plans - 1)]
+        sharp[b, 0, g], sharp[b, 1, g] = f(1e9), f(-1e9)
+        dx, dy, end, n = f(1.0), f(0.0), f(0.0), 0
+        for i in range(points - 1):
+            start, end = end, end + length[i]
+            if length[i] > f(1e-6):
+                per_length = f(1.0) / length[i]
+                ex, ey = (line[i + 1, 0] - line[i, 0]) * per_length, (line[i + 1, 1] - line[i, 1]) * per_length
+                turn = ex * dx + ey * dy
+                if i > 0 and turn < f(SHARP_COS):
+                    about = f(AROUND_M) + f(SURE_M) * math.sqrt((f(1.0) - turn) / max(f(1.0) + turn, f(1e-6)))
+                    sharp[b, 0, g] = min(sharp[b, 0, g], start - about)
+                    sharp[b, 1, g] = max(sharp[b, 1, g], start + about)
+                dx, dy = ex, ey
+            while n < count and (f(n) * _SPACING < end or i == points - 2):
+                past = f(n) * _SPACING - start
+                out[b, n, 0, g] = line[i, 0] + dx * past
+                out[b, n, 1, g] = line[i, 1] + dy * past
+                n += 1
     return out, sharp
 
 
@@ -181,9 +196,9 @@ def _look_up(w, tables, b, ahead):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _project(w, sharp, b):  # type: ignore[no-untyped-def]
-    """One Newton step of the arc length `_U` towards the ego's foot on its route; gives back who is lost.
+    """One Newton step of the arc length `_U` towards the ego's foot on its route; gives back whether any is lost.
 
-    Near a smooth route the foot moves as far as the ego does, and a step a tick keeps it.  Off a sharp
+    Near a smooth stretch the foot moves as far as the ego does, and a step a tick keeps it.  About a sharp
     turn, or far aside, another part of the route may be the nearer one: such lanes are noted in `_LOST`.
     """
     any_lost = f(0.0)
@@ -192,9 +207,11 @@ def _project(w, sharp, b):  # type: ignore[no-untyped-def]
         dy = (w[_BY * LANES + g] - w[_AY * LANES + g]) * _PER_SPACING
         ex, ey = w[_X * LANES + g] - w[_AX * LANES + g], w[_Y * LANES + g] - w[_AY * LANES + g]
         length2 = max(dx * dx + dy * dy, f(1e-6))
-        w[_U * LANES + g] = max(w[_SEGMENT * LANES + g] * _SPACING + (ex * dx + ey * dy) / length2, f(0.0))
+        u = max(w[_SEGMENT * LANES + g] * _SPACING + (ex * dx + ey * dy) / length2, f(0.0))
+        w[_U * LANES + g] = u
         aside = dx * ey - dy * ex
-        lost = f(1.0) if aside * aside > f(SURE_M**2) * length2 else sharp[b, g]
+        far = (aside * aside > f(SURE_M**2) * length2) | ((u > sharp[b, 0, g]) & (u < sharp[b, 1, g]))
+        lost = f(1.0) if far else f(0.0)
         w[_LOST * LANES + g] = lost
         any_lost = max(any_lost, lost)
     return any_lost
@@ -202,24 +219,29 @@ def _project(w, sharp, b):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _find(w, tables, b):  # type: ignore[no-untyped-def]
-    """The arc length `_U` of the lost lanes: the foot on whichever part of the route is nearest."""
-    for g in range(LANES):
-        w[_AWAY * LANES + g] = f(1e18)
-        w[_NEAREST * LANES + g] = f(0.0)
-    for n in range(tables.shape[1]):
-        for g in range(LANES):
-            ex, ey = w[_X * LANES + g] - tables[b, n, 0, g], w[_Y * LANES + g] - tables[b, n, 1, g]
-            away = ex * ex + ey * ey
-            nearer = away < w[_AWAY * LANES + g]
-            w[_AWAY * LANES + g] = away if nearer else w[_AWAY * LANES + g]
-            w[_NEAREST * LANES + g] = f(n) if nearer else w[_NEAREST * LANES + g]
+    """The arc length `_U` of the lost lanes: the foot on whichever part of the route is nearest.
+
+    Points of the route follow one another by `SPACING_M` at most, so that from one that is farther than the
+    nearest so far as many can be left out as that is farther.
+    """
+    last = tables.shape[1] - 1
     for g in range(LANES):
         if w[_LOST * LANES + g] == f(0.0):
             continue
-        nearest, best = int(w[_NEAREST * LANES + g]), f(1e18)
-        for k in range(max(nearest - 1, 0), min(nearest + 1, tables.shape[1] - 1)):
+        x, y = w[_X * LANES + g], w[_Y * LANES + g]
+        nearest = min(int(w[_U * LANES + g] * _PER_SPACING), last)
+        ex, ey = x - tables[b, nearest, 0, g], y - tables[b, nearest, 1, g]
+        best, n = math.sqrt(ex * ex + ey * ey), 0
+        while n <= last:
+            ex, ey = x - tables[b, n, 0, g], y - tables[b, n, 1, g]
+            away = math.sqrt(ex * ex + ey * ey)
+            if away < best:
+                best, nearest = away, n
+            n += 1 + int((away - best) * _PER_SPACING)
+        best = f(1e18)
+        for k in range(max(nearest - 1, 0), min(nearest + 1, last)):
             dx, dy = tables[b, k + 1, 0, g] - tables[b, k, 0, g], tables[b, k + 1, 1, g] - tables[b, k, 1, g]
-            ex, ey = w[_X * LANES + g] - tables[b, k, 0, g], w[_Y * LANES + g] - tables[b, k, 1, g]
+            ex, ey = x - tables[b, k, 0, g], y - tables[b, k, 1, g]
             share = min(max((ex * dx + ey * dy) / max(dx * dx + dy * dy, f(1e-6)), f(0.0)), f(1.0))
             away = (ex - share * dx) ** 2 + (ey - share * dy) ** 2
             if away < best:
