@@ -89,50 +89,65 @@ def arc_tangent(y, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
+def reach_points(speed_mps, waypoints, seconds):  # type: ignore[no-untyped-def]
+    """Points 1 m apart that routes need for a dream of `seconds`, look-ahead included; waypoints (G, K, 2)."""
+    last, farthest = waypoints.shape[1] - 1, f(0.0)
+    for row in range(waypoints.shape[0]):
+        dx = waypoints[row, last, 0] - waypoints[row, last - 2, 0]
+        dy = waypoints[row, last, 1] - waypoints[row, last - 2, 1]
+        farthest = max(farthest, dx * dx + dy * dy)
+    return math.ceil(max(speed_mps, math.sqrt(farthest) * f(0.5 / WAYPOINT_S)) * seconds) + LOOK_M
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
 def prolong(route, road, out):  # type: ignore[no-untyped-def]
     """Fill `out` (K, 2): one step before `route` (R, 2), the route, then along `road`, easing on to it.
 
     Behind the road's end: straight on.  Returns nothing; all float32.
     """
-    known = route.shape[0]
-    out[0, 0] = f(2.0) * route[0, 0] - route[1, 0]
-    out[0, 1] = f(2.0) * route[0, 1] - route[1, 1]
-    out[1 : known + 1] = route
-    if out.shape[0] == known + 1:
-        return
-    px, py = route[known - 1, 0], route[known - 1, 1]
-    at, share, lateral = _foot(px, py, road)
-    for k in range(known + 1, out.shape[0]):
-        past = k - known
-        i = min(at + past, road.shape[0] - 1)
-        dx, dy = road[i, 0] - road[i - 1, 0], road[i, 1] - road[i - 1, 1]
-        length = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
-        dx, dy = dx / length, dy / length
-        beyond = f(max(at + past - i, 0))
-        left = lateral * max(f(0.0), f(1.0) - (f(past) - share) * f(1 / EASE_M))
-        out[k, 0] = road[i, 0] + beyond * dx - left * dy
-        out[k, 1] = road[i, 1] + beyond * dy + left * dx
+    steps = _steps(road)
+    _prolong(route, road, steps, np.empty(steps.shape[1], np.float32), out)
 
 
 @njit(inline="always")
-def _foot(x, y, road):  # type: ignore[no-untyped-def]
-    """Segment of `road` (N, 2) nearest to a point, the foot's share of it, and how far left of it it lies."""
-    away = np.empty(road.shape[0] - 1, np.float32)
+def _steps(road):  # type: ignore[no-untyped-def]
+    """(3, N - 1) direction x, y and length of the road's steps."""
+    steps = np.empty((3, road.shape[0] - 1), np.float32)
     for i in range(road.shape[0] - 1):
         dx, dy = road[i + 1, 0] - road[i, 0], road[i + 1, 1] - road[i, 1]
+        length = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
+        steps[0, i], steps[1, i], steps[2, i] = dx / length, dy / length, length
+    return steps
+
+
+@njit(inline="always")
+def _prolong(route, road, steps, away, out):  # type: ignore[no-untyped-def]
+    known = route.shape[0]
+    out[0, 0] = f(2.0) * route[0, 0] - route[1, 0]
+    out[0, 1] = f(2.0) * route[0, 1] - route[1, 1]
+    for i in range(known):
+        out[i + 1, 0], out[i + 1, 1] = route[i, 0], route[i, 1]
+    x, y = route[known - 1, 0], route[known - 1, 1]
+    for i in range(steps.shape[1]):
         ex, ey = x - road[i, 0], y - road[i, 1]
-        share = min(max((ex * dx + ey * dy) / max(dx * dx + dy * dy, f(1e-12)), f(0.0)), f(1.0))
-        ex, ey = ex - share * dx, ey - share * dy
+        along = min(max(ex * steps[0, i] + ey * steps[1, i], f(0.0)), steps[2, i])
+        ex, ey = ex - along * steps[0, i], ey - along * steps[1, i]
         away[i] = ex * ex + ey * ey
-    at = 0
-    for i in range(1, away.shape[0]):
-        if away[i] < away[at]:
-            at = i
-    dx, dy = road[at + 1, 0] - road[at, 0], road[at + 1, 1] - road[at, 1]
+    at, best = 0, away[0]
+    for i in range(1, steps.shape[1]):
+        if away[i] < best:
+            at, best = i, away[i]
     ex, ey = x - road[at, 0], y - road[at, 1]
-    length2 = max(dx * dx + dy * dy, f(1e-12))
-    share = min(max((ex * dx + ey * dy) / length2, f(0.0)), f(1.0))
-    return at, share, (dx * ey - dy * ex) / math.sqrt(length2)
+    share = min(max(ex * steps[0, at] + ey * steps[1, at], f(0.0)), steps[2, at]) / steps[2, at]
+    lateral = steps[0, at] * ey - steps[1, at] * ex
+    last = road.shape[0] - 1
+    for k in range(known + 1, out.shape[0]):
+        past = k - known
+        i = min(at + past, last)
+        dx, dy, beyond = steps[0, i - 1], steps[1, i - 1], f(at + past - i)
+        left = lateral * max(f(0.0), f(1.0) - (f(past) - share) * f(1 / EASE_M))
+        out[k, 0] = road[i, 0] + beyond * dx - left * dy
+        out[k, 1] = road[i, 1] + beyond * dy + left * dx
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
@@ -145,37 +160,48 @@ def route_tables(routes, road, reach):  # type: ignore[no-untyped-def]
     plans, points = routes.shape[0], max(reach, routes.shape[1]) + 1
     lines = np.empty((plans, points, 2), np.float32)
     lengths = np.empty((plans, points - 1), np.float32)
+    steps = _steps(road)
+    away = np.empty(steps.shape[1], np.float32)
     longest = f(0.0)
     for row in range(plans):
-        prolong(routes[row], road, lines[row])
+        _prolong(routes[row], road, steps, away, lines[row])
+        length = f(0.0)
         for i in range(points - 1):
             ex, ey = lines[row, i + 1, 0] - lines[row, i, 0], lines[row, i + 1, 1] - lines[row, i, 1]
             lengths[row, i] = math.sqrt(ex * ex + ey * ey)
-        longest = max(longest, lengths[row].sum())
+            length += lengths[row, i]
+        longest = max(longest, length)
     blocks, count = (plans + LANES - 1) // LANES, math.ceil(longest * _PER_SPACING) + 2
     out = np.empty((blocks, count, 2, LANES), np.float32)
     sharp = np.empty((blocks, 2, LANES), np.float32)
     for row in range(blocks * LANES):
-        b, g, line, length = row // LANES, row % LANES, lines[min(row, plans - 1)], lengths[min(row, plans - 1)]
-        sharp[b, 0, g], sharp[b, 1, g] = f(1e9), f(-1e9)
-        dx, dy, end, n = f(1.0), f(0.0), f(0.0), 0
-        for i in range(points - 1):
-            start, end = end, end + length[i]
-            if length[i] > f(1e-6):
-                per_length = f(1.0) / length[i]
-                ex, ey = (line[i + 1, 0] - line[i, 0]) * per_length, (line[i + 1, 1] - line[i, 1]) * per_length
-                turn = ex * dx + ey * dy
-                if i > 0 and turn < f(SHARP_COS):
-                    about = f(AROUND_M) + f(SURE_M) * math.sqrt((f(1.0) - turn) / max(f(1.0) + turn, f(1e-6)))
-                    sharp[b, 0, g] = min(sharp[b, 0, g], start - about)
-                    sharp[b, 1, g] = max(sharp[b, 1, g], start + about)
-                dx, dy = ex, ey
-            while n < count and (f(n) * _SPACING < end or i == points - 2):
-                past = f(n) * _SPACING - start
-                out[b, n, 0, g] = line[i, 0] + dx * past
-                out[b, n, 1, g] = line[i, 1] + dy * past
-                n += 1
+        _resample(lines, lengths, min(row, plans - 1), row // LANES, row % LANES, out, sharp)
     return out, sharp
+
+
+@njit(inline="always")
+def _resample(lines, lengths, row, b, g, out, sharp):  # type: ignore[no-untyped-def]
+    """Fill one lane of `out` and `sharp`."""
+    last, count = lengths.shape[1] - 1, out.shape[1]
+    low, high = f(1e9), f(-1e9)
+    dx, dy, end, n = f(1.0), f(0.0), f(0.0), 0
+    for i in range(last + 1):
+        start, length = end, lengths[row, i]
+        end += length
+        x, y = lines[row, i, 0], lines[row, i, 1]
+        if length > f(1e-6):
+            ex, ey = (lines[row, i + 1, 0] - x) / length, (lines[row, i + 1, 1] - y) / length
+            turn = ex * dx + ey * dy
+            if i > 0 and turn < f(SHARP_COS):
+                about = f(AROUND_M) + f(SURE_M) * math.sqrt((f(1.0) - turn) / max(f(1.0) + turn, f(1e-6)))
+                low, high = min(low, start - about), max(high, start + about)
+            dx, dy = ex, ey
+        until = count if i == last else min(math.ceil(end * _PER_SPACING), count)
+        for k in range(n, until):
+            past = f(k) * _SPACING - start
+            out[b, k, 0, g], out[b, k, 1, g] = x + dx * past, y + dy * past
+        n = max(n, until)
+    sharp[b, 0, g], sharp[b, 1, g] = low, high
 
 
 @njit(inline="always")
@@ -213,7 +239,7 @@ def _project(w, sharp, b):  # type: ignore[no-untyped-def]
         far = (aside * aside > f(SURE_M**2) * length2) | ((u > sharp[b, 0, g]) & (u < sharp[b, 1, g]))
         lost = f(1.0) if far else f(0.0)
         w[_LOST * LANES + g] = lost
-        any_lost = max(any_lost, lost)
+        any_lost += lost
     return any_lost
 
 
@@ -253,15 +279,20 @@ def _find(w, tables, b):  # type: ignore[no-untyped-def]
 def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore[no-untyped-def]
     """Fill `path` (B, T, PATH_ROWS, LANES) from the origin at `speed` (m/s).
 
-    `tables` and `sharp` are those of `route_tables`; `waypoints` is (B, K, 2, LANES).  All float32.
+    `tables` and `sharp` are those of `route_tables`; `waypoints` is (G, K, 2).  All float32.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     missed = np.empty((SPEED_WINDOW, LANES), np.float32)
     steps = path.shape[1] - 1
-    last = waypoints.shape[1] - 1
+    plans, last = waypoints.shape[0], waypoints.shape[1] - 1
+    asked = np.empty((last + 1, 2, LANES), np.float32)
     for b in range(path.shape[0]):
         w[:] = f(0.0)
         missed[:] = f(0.0)
+        for g in range(LANES):
+            row = min(b * LANES + g, plans - 1)
+            for k in range(last + 1):
+                asked[k, 0, g], asked[k, 1, g] = waypoints[row, k, 0], waypoints[row, k, 1]
         for g in range(LANES):
             w[_V * LANES + g] = f(speed)
             w[_C * LANES + g] = f(1.0)
@@ -276,10 +307,10 @@ def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore
             part = f(start - i)
             j = min(i + 3, last)
             for g in range(LANES):
-                ax = waypoints[b, i, 0, g] + part * (waypoints[b, i + 1, 0, g] - waypoints[b, i, 0, g])
-                ay = waypoints[b, i, 1, g] + part * (waypoints[b, i + 1, 1, g] - waypoints[b, i, 1, g])
-                bx = waypoints[b, i + 2, 0, g] + part * (waypoints[b, j, 0, g] - waypoints[b, i + 2, 0, g])
-                by = waypoints[b, i + 2, 1, g] + part * (waypoints[b, j, 1, g] - waypoints[b, i + 2, 1, g])
+                ax = asked[i, 0, g] + part * (asked[i + 1, 0, g] - asked[i, 0, g])
+                ay = asked[i, 1, g] + part * (asked[i + 1, 1, g] - asked[i, 1, g])
+                bx = asked[i + 2, 0, g] + part * (asked[j, 0, g] - asked[i + 2, 0, g])
+                by = asked[i + 2, 1, g] + part * (asked[j, 1, g] - asked[i + 2, 1, g])
                 dx, dy = bx - ax, by - ay
                 w[_WANTED * LANES + g] = math.sqrt(dx * dx + dy * dy) * f(0.5 / WAYPOINT_S)
             _look_up(w, tables, b, False)
@@ -358,9 +389,3 @@ def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore
                 for row in range(PATH_ROWS):
                     for g in range(LANES):
                         path[b, step, row, g] = w[row * LANES + g]
-
-
-def reach_points(speed_mps: float, waypoints_ego: NDArray[np.floating], seconds: float) -> int:
-    """Points 1 m apart that a route needs for a dream of `seconds`, look-ahead included."""
-    farthest = np.sqrt(((waypoints_ego[:, -1] - waypoints_ego[:, -3]) ** 2).sum(-1).max()) / (2 * WAYPOINT_S)
-    return math.ceil(max(speed_mps, float(farthest)) * seconds) + LOOK_M
