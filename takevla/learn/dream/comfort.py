@@ -75,38 +75,39 @@ def _shares(path, smooth, slope, share):  # type: ignore[no-untyped-def]
     smoothed = np.zeros((samples + JERK_WINDOW) * _ROWS * LANES, np.float32)
     for b in range(path.shape[0]):
         for t in range(samples):
-            at = t * _ROWS * LANES
+            now = raw[t * _ROWS * LANES :]
             for g in range(LANES):
-                before, now = path[b, t, PATH_SPEED, g], path[b, t + 1, PATH_SPEED, g]
+                v, u = path[b, t + 1, PATH_SPEED, g], path[b, t, PATH_SPEED, g]
                 turn = (path[b, t + 1, PATH_HEADING, g] - path[b, t, PATH_HEADING, g]) * _PER_STEP
-                raw[at + _TURN * LANES + g] = turn
-                raw[at + _LON * LANES + g] = (now - before) * _PER_STEP
-                raw[at + _LAT * LANES + g] = f(0.5) * (now + before) * turn
+                now[_TURN * LANES + g] = turn
+                now[_LON * LANES + g] = (v - u) * _PER_STEP
+                now[_LAT * LANES + g] = f(0.5) * (v + u) * turn
         for t in range(samples):
-            at, first = t * _ROWS * LANES, _start(t, ACCELERATION_WINDOW, samples) * _ROWS * LANES
+            before, now = raw[_start(t, ACCELERATION_WINDOW, samples) * _ROWS * LANES :], smoothed[t * _ROWS * LANES :]
             for g in range(LANES):
                 along, across, turn = f(0.0), f(0.0), f(0.0)
                 for k in range(ACCELERATION_WINDOW):
-                    along += smooth[t, k] * raw[first + (k * _ROWS + _LON) * LANES + g]
-                    across += smooth[t, k] * raw[first + (k * _ROWS + _LAT) * LANES + g]
-                    turn += smooth[t, k] * raw[first + (k * _ROWS + _TURN) * LANES + g]
-                smoothed[at + _LON * LANES + g] = along
-                smoothed[at + _SIZE * LANES + g] = math.sqrt(along * along + across * across)
+                    along += smooth[t, k] * before[(k * _ROWS + _LON) * LANES + g]
+                    across += smooth[t, k] * before[(k * _ROWS + _LAT) * LANES + g]
+                    turn += smooth[t, k] * before[(k * _ROWS + _TURN) * LANES + g]
+                now[_LON * LANES + g] = along
+                now[_SIZE * LANES + g] = math.sqrt(along * along + across * across)
                 fine = (along > f(LON_ACCELERATION_MPS2[0])) & (along < f(LON_ACCELERATION_MPS2[1]))
                 fine &= (abs(across) < f(LAT_ACCELERATION_MPS2)) & (abs(turn) < f(YAW_RATE_RADPS))
-                smoothed[at + _FINE * LANES + g] = f(1.0) if fine else f(0.0)
+                now[_FINE * LANES + g] = f(1.0) if fine else f(0.0)
         for g in range(LANES):
             share[b, g] = f(0.0)
         for t in range(samples):
-            at, first = t * _ROWS * LANES, _start(t, JERK_WINDOW, samples) * _ROWS * LANES
+            first = _start(t, JERK_WINDOW, samples) * _ROWS * LANES
+            before, after, now = raw[first:], smoothed[first:], smoothed[t * _ROWS * LANES :]
             for g in range(LANES):
                 along, size, turn = f(0.0), f(0.0), f(0.0)
                 for k in range(JERK_WINDOW):
-                    along += slope[t, k] * smoothed[first + (k * _ROWS + _LON) * LANES + g]
-                    size += slope[t, k] * smoothed[first + (k * _ROWS + _SIZE) * LANES + g]
-                    turn += slope[t, k] * raw[first + (k * _ROWS + _TURN) * LANES + g]
+                    along += slope[t, k] * after[(k * _ROWS + _LON) * LANES + g]
+                    size += slope[t, k] * after[(k * _ROWS + _SIZE) * LANES + g]
+                    turn += slope[t, k] * before[(k * _ROWS + _TURN) * LANES + g]
                 fine = (abs(along) < f(LON_JERK_MPS3)) & (abs(size) < f(JERK_MPS3))
                 fine &= abs(turn) < f(YAW_ACCELERATION_RADPS2)
-                share[b, g] += smoothed[at + _FINE * LANES + g] if fine else f(0.0)
+                share[b, g] += now[_FINE * LANES + g] if fine else f(0.0)
         for g in range(LANES):
             share[b, g] /= f(samples)
