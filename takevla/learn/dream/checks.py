@@ -43,7 +43,9 @@ DIRECTION_STEPS = round(1.0 / STEP_S)  # window of the driving direction (NAVSIM
 OFF_CENTRE_M = 0.5  # lane keeping (EPDMS, benchmark facts 4)
 
 # Rows of the result, (RESULT_ROWS, B, LANES); times in s, infinite where it never came.
-COLLISION, COLLIDER, FAULT, FAULT_STATIC, OFFROAD, RULE, TTC, WRONG_WAY, OFF_CENTRE, PROGRESS, COMFORT = range(11)
+COLLISION, COLLIDER, FAULT, FAULT_STATIC, OFFROAD, RULE, TTC, WRONG_WAY, OFF_CENTRE, PROGRESS, COMFORT = (
+    range(11)
+)
 RESULT_ROWS = 11
 
 # Rows of the work array.
@@ -137,11 +139,11 @@ def check(  # type: ignore[no-untyped-def]
     path, ego, actors, valid, extent, static, slot, moved, apart, lines, closed, sign, raster, road, centre,
     spacing, result,
 ):  # fmt: skip
-    """Fill `result` (RESULT_ROWS, B, LANES), all but `COMFORT`, for trajectories `path` (B, T, PATH_ROWS, LANES).
+    """Fill `result` (RESULT_ROWS, B, LANES) but for `COMFORT`; `path` is (B, T, PATH_ROWS, LANES).
 
     `ego` (2,) and `extent` (A, 2) are half lengths and widths; `actors` (T, A, 5) x, y, cos, sin, speed;
-    `slot` (A,) the row of an actor in `moved` (B, R, T, 5, LANES), which holds those that may differ by lane,
-    or -1; `apart` (B, R, T) where they do; `road` (N, 2) the route, `centre` (M, 2) the course to keep to, every `spacing` m.
+    `slot` (A,) the row of an actor in `moved` (B, R, T, 5, LANES), of those that may differ by lane, or -1;
+    `apart` (B, R, T) where they do; `road` (N, 2) the route, `centre` (M, 2) the course to keep to, every `spacing` m.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     zone = np.zeros(LANES, np.int64)
@@ -161,7 +163,11 @@ def check(  # type: ignore[no-untyped-def]
         for g in range(LANES):
             result[COLLISION, b, g], result[FAULT, b, g], result[TTC, b, g] = _INF, _INF, _INF
             result[OFFROAD, b, g], result[RULE, b, g] = _INF, _INF
-            result[COLLIDER, b, g], result[FAULT_STATIC, b, g], result[PROGRESS, b, g] = f(-1.0), f(0.0), f(0.0)
+            result[COLLIDER, b, g], result[FAULT_STATIC, b, g], result[PROGRESS, b, g] = (
+                f(-1.0),
+                f(0.0),
+                f(0.0),
+            )
         w[:] = f(0.0)
         stood[:] = False
         for a in range(count):  # whoever touches at the start was not hit by the plan
@@ -227,8 +233,8 @@ def _place(w, path, b, t, behind):  # type: ignore[no-untyped-def]
 def _choose(w, b, k, o, xs, ys, there, near, rows, apart, alive, close):  # type: ignore[no-untyped-def]
     """Set `close` (A,) to 1 for the actors that may touch any lane `o` looks ahead, at instant `k`.
 
-    Those that replay are held against the box around all lanes.  `alive` goes to 0 with the first look that an
-    actor misses.  The box is of whole centimetres: least and greatest of integers fill vector lanes.
+    Those that replay are held against the box around all lanes.  `alive` goes to 0 with the first look that
+    an actor misses.  The box is of whole centimetres: least and greatest of integers fill vector lanes.
     """
     lead = f(o * TTC_SPACING_STEPS) * _STEP
     x0, x1, y0, y1 = 1 << 40, -(1 << 40), 1 << 40, -(1 << 40)

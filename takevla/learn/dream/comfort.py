@@ -83,7 +83,10 @@ def _shares(path, smooth, slope, share):  # type: ignore[no-untyped-def]
                 now[_LON * LANES + g] = (v - u) * _PER_STEP
                 now[_LAT * LANES + g] = f(0.5) * (v + u) * turn
         for t in range(samples):
-            before, now = raw[_start(t, ACCELERATION_WINDOW, samples) * _ROWS * LANES :], smoothed[t * _ROWS * LANES :]
+            before, now = (
+                raw[_start(t, ACCELERATION_WINDOW, samples) * _ROWS * LANES :],
+                smoothed[t * _ROWS * LANES :],
+            )
             for g in range(LANES):
                 along, across, turn = f(0.0), f(0.0), f(0.0)
                 for k in range(ACCELERATION_WINDOW):

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from takevla.driver.controller import (
     BRAKE_RATIO,
@@ -53,7 +52,9 @@ SPACING_M = 0.5  # of the resampled route
 EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
 SURE_M = 1.0  # this near its route the ego's foot on it moves on from tick to tick; farther off it may jump
 SHARP_COS = math.cos(0.25)  # as it may about a place where the route turns by more within one step
-AROUND_M = 4.0  # so far about such a place, and as much more as a foot `SURE_M` aside is from it when it jumps
+AROUND_M = (
+    4.0  # so far about such a place, and as much more as a foot `SURE_M` aside is from it when it jumps
+)
 LOOK_M = 15  # the controller looks up to 10.5 m ahead
 
 # Rows of the work array.
@@ -90,7 +91,7 @@ def arc_tangent(y, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def reach_points(speed_mps, waypoints, seconds):  # type: ignore[no-untyped-def]
-    """Points 1 m apart that routes need for a dream of `seconds`, look-ahead included; waypoints (G, K, 2)."""
+    """Points 1 m apart that routes need for a dream of `seconds`; `waypoints` (G, K, 2), `speed_mps` float32."""
     last, farthest = waypoints.shape[1] - 1, f(0.0)
     for row in range(waypoints.shape[0]):
         dx = waypoints[row, last, 0] - waypoints[row, last - 2, 0]
@@ -222,7 +223,7 @@ def _look_up(w, tables, b, ahead):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _project(w, sharp, b):  # type: ignore[no-untyped-def]
-    """One Newton step of the arc length `_U` towards the ego's foot on its route; gives back whether any is lost.
+    """One Newton step of the arc length `_U` towards the ego's foot on its route; how many are lost.
 
     Near a smooth stretch the foot moves as far as the ego does, and a step a tick keeps it.  About a sharp
     turn, or far aside, another part of the route may be the nearer one: such lanes are noted in `_LOST`.

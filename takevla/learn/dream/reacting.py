@@ -37,8 +37,8 @@ _KX, _KY, _KC, _KS, _AHEAD, _ROWS = range(6)
 def react(path, ego, extent, course, logged, late, actors, slot, moved, apart):  # type: ignore[no-untyped-def]
     """Fill `moved` (B, R, T, 5, LANES) x, y, cos, sin, speed of the R actors that react to each lane's ego.
 
-    `course` (R, N, 4), `logged` (R, T, 2) and `late` (R,) as in `scenes.SceneArrays`.  `apart` (B, R, T) becomes
-    true where any lane may differ from the record; elsewhere `moved` is left as it is.
+    `course` (R, N, 4), `logged` (R, T, 2) and `late` (R,) as in `scenes.SceneArrays`.  `apart` (B, R, T)
+    becomes true where any lane may differ from the record; elsewhere `moved` is left as it is.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     arc, speed = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
@@ -62,7 +62,23 @@ def react(path, ego, extent, course, logged, late, actors, slot, moved, apart): 
                         continue
                     for g in range(LANES):
                         arc[g], speed[g] = logged[r, t, 0], logged[r, t, 1]
-                _react(path, b, t, course, logged, late[r], actors, a, r, bumpers, side, wanted, arc, speed, moved)
+                _react(
+                    path,
+                    b,
+                    t,
+                    course,
+                    logged,
+                    late[r],
+                    actors,
+                    a,
+                    r,
+                    bumpers,
+                    side,
+                    wanted,
+                    arc,
+                    speed,
+                    moved,
+                )
                 if t + 1 == path.shape[1]:
                     continue
                 on_log = True
@@ -72,7 +88,7 @@ def react(path, ego, extent, course, logged, late, actors, slot, moved, apart): 
 
 @njit(inline="always")
 def _ahead(w, path, b, t, actors, a):  # type: ignore[no-untyped-def]
-    """Row `_AHEAD` becomes how far (m) each lane's ego is ahead of an actor's record; how many are in view."""
+    """Row `_AHEAD` becomes how far (m) each lane's ego is ahead of an actor's record; how many it sees."""
     x, y, c, s = actors[t, a, 0], actors[t, a, 1], actors[t, a, 2], actors[t, a, 3]
     seen = f(0.0)
     for g in range(LANES):
@@ -84,7 +100,7 @@ def _ahead(w, path, b, t, actors, a):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _hindered(w, path, b, t, course, logged, r, side):  # type: ignore[no-untyped-def]
-    """In how many lanes the ego takes the course ahead of an actor that is on its record beside all of them."""
+    """In how many lanes the ego takes the course ahead of an actor that is on its record in all."""
     arc, last = logged[r, t, 0], course.shape[1] - 1
     for g in range(LANES):
         k = max(min(int((arc + w[_AHEAD * LANES + g]) * _PER_SPACING + f(0.5)), last), 0)
@@ -106,7 +122,7 @@ def _hindered(w, path, b, t, course, logged, r, side):  # type: ignore[no-untype
 def _react(  # type: ignore[no-untyped-def]
     path, b, t, course, logged, late, actors, a, r, bumpers, side, wanted, arc, speed, moved
 ):
-    """Put an actor where `arc` says at instant `t`, lane by lane, and move `arc` and `speed` on to the next."""
+    """Put an actor where `arc` says at instant `t`, lane by lane; move `arc` and `speed` on to the next."""
     last = course.shape[1] - 1
     for g in range(LANES):
         behind = logged[r, t, 0] - arc[g]

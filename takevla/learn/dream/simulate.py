@@ -160,8 +160,8 @@ def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | N
         scene.memory["course"] = _expert_course(scene)
     result = np.empty((checks.RESULT_ROWS, len(path), LANES), np.float32)
     checks.check(
-        path, arrays.ego, arrays.actors, arrays.valid, arrays.extent, arrays.static, arrays.slot, moved, apart,
-        scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, scene.route,
+        path, arrays.ego, arrays.actors, arrays.valid, arrays.extent, arrays.static, arrays.slot, moved,
+        apart, scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, scene.route,
         scene.memory["course"], np.float32(SPACING_M), result,
     )  # fmt: skip
     comfort_share(path, result[checks.COMFORT])

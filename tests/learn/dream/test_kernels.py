@@ -56,7 +56,10 @@ def test_a_dreamed_plan_drives_as_the_worlds_controller_and_bicycle_drive_it(spe
 
 def worlds_roll_out(here, plan: Plan, steps: int):
     """The world's controller and bicycle in float64 on the plan's route, prolonged along the road."""
-    reach = max(reach_points(np.float32(here.ego_speed_mps), plan.waypoints_ego[None], 0.1 * steps), len(plan.route_ego))
+    reach = max(
+        reach_points(np.float32(here.ego_speed_mps), plan.waypoints_ego[None], 0.1 * steps),
+        len(plan.route_ego),
+    )
     line = np.empty((reach + 1, 2), np.float32)
     prolong(plan.route_ego, here.route, line)
     out = np.empty((steps + 1, 4))
