@@ -1,4 +1,4 @@
-"""The work of a dream as plain NumPy over a batch and shapely for shapes, to compare the kernels with.
+"""The work of a dream as lean NumPy over a batch, to compare the kernels with.
 
 The roll-out is vectorised over plans with a Python loop over ticks; contacts and time-to-collision are
 asked of shapely's vectorised predicates, progress and lane keeping of its linear referencing.
@@ -13,10 +13,11 @@ import shapely
 from numpy.typing import NDArray
 
 from takevla.driver import controller as law
+from takevla.learn.dream import comfort as limits
 from takevla.learn.dream.checks import TTC_OFFSETS, TTC_SPACING_STEPS
 from takevla.learn.dream.kinematics import prolong
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M, STEP_S, DreamScene
-from takevla.learn.dream.simulate import TICKS_PER_STEP, Trajectories, comfort_share
+from takevla.learn.dream.simulate import TICKS_PER_STEP
 from takevla.world import dynamics
 from takevla.world.criteria import TAIL_SHARE
 
@@ -32,7 +33,7 @@ def roll_out(scene: DreamScene, routes: Float64, waypoints: Float64, steps: int)
         prolong(route, scene.route, line)
     road = lines.astype(np.float64)
     segment = np.diff(road, axis=1)
-    length = np.linalg.norm(segment, axis=-1)
+    length = np.maximum(np.linalg.norm(segment, axis=-1), 1e-9)
     arc = np.concatenate([np.zeros((plans, 1)), length.cumsum(1)], axis=1)
     x, y, heading = np.zeros((3, plans))
     v = np.full(plans, scene.ego_speed_mps)
@@ -86,7 +87,7 @@ def roll_out(scene: DreamScene, routes: Float64, waypoints: Float64, steps: int)
     return out
 
 
-def _boxes(x: Any, y: Any, heading: Any, length: Any, width: Any) -> Any:
+def boxes(x: Any, y: Any, heading: Any, length: Any, width: Any) -> Any:
     """Polygons of boxes, any shape that broadcasts."""
     corners = np.array([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]])
     u, w = np.asarray(length)[..., None] * corners[:, 0], np.asarray(width)[..., None] * corners[:, 1]
@@ -100,7 +101,7 @@ def measure(scene: DreamScene, path: Float64) -> dict[str, NDArray[Any]]:
     plans, instants, _ = path.shape
     length, width = (float(value) for value in scene.ego_extent_m)
     pose, extent = scene.actor_pose.astype(np.float64), scene.actor_extent_m.astype(np.float64)
-    others = _boxes(pose[..., 0], pose[..., 1], pose[..., 2], extent[:, 0], extent[:, 1])
+    others = boxes(pose[..., 0], pose[..., 1], pose[..., 2], extent[:, 0], extent[:, 1])
     x, y, heading, v = np.moveaxis(path, -1, 0)
     collision, ttc = np.full((2, plans), np.inf)
     for t in range(instants - 1, 0, -1):
@@ -109,7 +110,7 @@ def measure(scene: DreamScene, path: Float64) -> dict[str, NDArray[Any]]:
             if k >= instants:
                 break
             far = offset * TTC_SPACING_STEPS * STEP_S * v[:, t]
-            ego = _boxes(
+            ego = boxes(
                 x[:, t] + far * np.cos(heading[:, t]), y[:, t] + far * np.sin(heading[:, t]), heading[:, t],
                 length, width,
             )  # fmt: skip
@@ -117,7 +118,7 @@ def measure(scene: DreamScene, path: Float64) -> dict[str, NDArray[Any]]:
             ttc[hit] = t * STEP_S
             if offset == 0:
                 collision[hit] = t * STEP_S
-    rings = shapely.get_coordinates(_boxes(x, y, heading, length, width)).reshape(plans, instants, 5, 2)
+    rings = shapely.get_coordinates(boxes(x, y, heading, length, width)).reshape(plans, instants, 5, 2)
     column = ((rings[..., 0] + RASTER_BEHIND_M) / CELL_M).astype(int)
     row = ((rings[..., 1] + RASTER_SIDE_M) / CELL_M).astype(int)
     off = (scene.raster[row, column] & DRIVABLE == 0).any(axis=-1)
@@ -136,10 +137,28 @@ def measure(scene: DreamScene, path: Float64) -> dict[str, NDArray[Any]]:
     }  # fmt: skip
 
 
+def comfort(path: Float64) -> Float64:
+    """(G,) share of steps inside all six comfort limits."""
+    samples = path.shape[1] - 1
+    smooth = limits.smoothing(samples, limits.ACCELERATION_WINDOW, 0).T
+    slope = limits.smoothing(samples, limits.JERK_WINDOW, 1).T
+    heading, speed = path[..., 2], path[..., 3]
+    rate = np.diff(heading, axis=1) / STEP_S
+    along = (np.diff(speed, axis=1) / STEP_S) @ smooth
+    across = (0.5 * (speed[:, 1:] + speed[:, :-1]) * rate) @ smooth
+    low, high = limits.LON_ACCELERATION_MPS2
+    fine = (along > low) & (along < high) & (np.abs(across) < limits.LAT_ACCELERATION_MPS2)
+    fine &= np.abs(along @ slope) < limits.LON_JERK_MPS3
+    fine &= np.abs(np.hypot(along, across) @ slope) < limits.JERK_MPS3
+    fine &= np.abs(rate @ smooth) < limits.YAW_RATE_RADPS
+    fine &= np.abs(rate @ slope) < limits.YAW_ACCELERATION_RADPS2
+    return np.asarray(fine.mean(axis=1))
+
+
 def full(scene: DreamScene, routes: Float64, waypoints: Float64, steps: int) -> dict[str, NDArray[Any]]:
-    """Roll out and measure, the comfort limits of the kernels' own NumPy included."""
+    """Roll out and measure."""
     path = roll_out(scene, routes, waypoints, steps)
     found = measure(scene, path)
     found["path"] = path
-    found["comfort"] = comfort_share(Trajectories.of(path))
+    found["comfort"] = comfort(path)
     return found

@@ -42,13 +42,18 @@ AHEAD_COS, BEHIND_COS = math.cos(math.radians(30)), math.cos(math.radians(150)) 
 DIRECTION_STEPS = round(1.0 / STEP_S)  # window of the driving direction (NAVSIM, benchmark facts 4)
 OFF_CENTRE_M = 0.5  # lane keeping (EPDMS, benchmark facts 4)
 
-# Rows of the result, (B, RESULT_ROWS, LANES); times in s, infinite where it never came.
-COLLISION, COLLIDER, FAULT, FAULT_STATIC, OFFROAD, RULE, TTC, WRONG_WAY, OFF_CENTRE, PROGRESS = range(10)
-RESULT_ROWS = 10
+# Rows of the result, (RESULT_ROWS, B, LANES); times in s, infinite where it never came.
+COLLISION, COLLIDER, FAULT, FAULT_STATIC, OFFROAD, RULE, TTC, WRONG_WAY, OFF_CENTRE, PROGRESS, COMFORT = (
+    range(11)
+)
+RESULT_ROWS = 11
 
-_HIT, _RUN, _RIGHT, _ARC, _AT = range(5)
-_PX, _PY = 5, 5 + TTC_OFFSETS
-_ROWS = 5 + 2 * TTC_OFFSETS
+# Rows of the work array.
+_X, _Y, _C, _S, _V, _VX, _VY, _TAIL_X, _TAIL_Y, _WAS_X, _WAS_Y = range(11)  # ego now, tail now and before
+_HIT, _RUN, _RIGHT, _ARC, _AT, _SEGMENT, _CX, _CY, _DX, _DY = range(11, 21)
+_OFF_CENTRE, _WRONG_WAY = 21, 22
+_CELLS, _POINTS = 23, 5  # numbers of the raster cells under the corners and the centre, -1: outside
+_ROWS = _CELLS + _POINTS
 _OFF, _MULTIPLE, _CROSSING = 1, 2, 4  # where the ego stands
 
 f: Any = np.float32
@@ -71,27 +76,35 @@ def _clearance(dx, dy, c, s, length, width, ac, as_, a_length, a_width):  # type
 
 
 @njit(inline="always")
-def _zone(raster, x, y, c, s, length, width):  # type: ignore[no-untyped-def]
+def _cells(w, shape, length, width):  # type: ignore[no-untyped-def]
+    """Fill the rows of raster cells: four corners, then the centre."""
+    rows, columns = f(shape[0]), f(shape[1])
+    for point in range(_POINTS):
+        along = f(0.0) if point == 4 else length if point < 2 else -length
+        left = f(0.0) if point == 4 else width if point % 2 == 0 else -width
+        for g in range(LANES):
+            c, s = w[_C * LANES + g], w[_S * LANES + g]
+            column = np.floor((w[_X * LANES + g] + c * along - s * left + f(RASTER_BEHIND_M)) * f(1 / CELL_M))
+            row = np.floor((w[_Y * LANES + g] + s * along + c * left + f(RASTER_SIDE_M)) * f(1 / CELL_M))
+            inside = (row >= f(0.0)) & (row < rows) & (column >= f(0.0)) & (column < columns)
+            w[(_CELLS + point) * LANES + g] = row * columns + column if inside else f(-1.0)
+
+
+@njit(inline="always")
+def _zone(w, g, cells):  # type: ignore[no-untyped-def]
     """Bits of `_OFF`, `_MULTIPLE`, `_CROSSING` under the four corners; outside the raster: none."""
-    rows, columns = raster.shape
-    bits, lane, seen = 0, 0, 0
+    some, every, seen = 0, 255, False
     for corner in range(4):
-        u = length if corner < 2 else -length
-        w = width if corner % 2 == 0 else -width
-        column = int((x + c * u - s * w + f(RASTER_BEHIND_M)) * f(1 / CELL_M))
-        row = int((y + s * u + c * w + f(RASTER_SIDE_M)) * f(1 / CELL_M))
-        if row < 0 or row >= rows or column < 0 or column >= columns:
-            continue
-        cell = raster[row, column]
-        if cell & DRIVABLE == 0:
-            bits |= _OFF
-        if cell & JUNCTION:
-            bits |= _CROSSING
-        here = cell >> LANE_SHIFT
-        if seen and here != lane:
-            bits |= _MULTIPLE
-        lane, seen = here, 1
-    return bits if bits & _CROSSING == 0 else bits & ~_MULTIPLE
+        number = int(w[(_CELLS + corner) * LANES + g])
+        if number >= 0:
+            cell = cells[number]
+            some, every, seen = some | cell, every & cell, True
+    if not seen:
+        return 0
+    bits = 0 if every & DRIVABLE else _OFF
+    if some & JUNCTION:
+        return bits | _CROSSING
+    return bits | _MULTIPLE if (some ^ every) >> LANE_SHIFT else bits
 
 
 @njit(inline="always")
@@ -117,39 +130,44 @@ def _crosses(ax, ay, bx, by, cx, cy, dx, dy):  # type: ignore[no-untyped-def]
     ab_d = (bx - ax) * (dy - ay) - (by - ay) * (dx - ax)
     cd_a = (dx - cx) * (ay - cy) - (dy - cy) * (ax - cx)
     cd_b = (dx - cx) * (by - cy) - (dy - cy) * (bx - cx)
-    moved = ax != bx or ay != by
-    return moved and ab_c * ab_d <= f(0.0) and cd_a * cd_b <= f(0.0)
+    moved = (ax != bx) | (ay != by)
+    return moved & (ab_c * ab_d <= f(0.0)) & (cd_a * cd_b <= f(0.0))
 
 
 @njit(cache=True, fastmath={"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy")
 def check(  # type: ignore[no-untyped-def]
-    path, ego, actors, valid, extent, static, slot, moved, lines, closed, sign, raster, road, centre,
+    path, ego, actors, valid, extent, static, slot, moved, apart, lines, closed, sign, raster, road, centre,
     spacing, result,
 ):  # fmt: skip
-    """Fill `result` (B, RESULT_ROWS, LANES) for trajectories `path` (B, T, PATH_ROWS, LANES).
+    """Fill `result` (RESULT_ROWS, B, LANES) but for `COMFORT`; `path` is (B, T, PATH_ROWS, LANES).
 
     `ego` (2,) and `extent` (A, 2) are half lengths and widths; `actors` (T, A, 5) x, y, cos, sin, speed;
-    `slot` (A,) the row of an actor in `moved` (B, R, T, 5, LANES), which holds those that differ by lane,
-    or -1; `road` (N, 2) the route, `centre` (M, 2) the course to keep to, every `spacing` m.
+    `slot` (A,) the row of an actor in `moved` (B, R, T, 5, LANES), of those that may differ by lane, or -1;
+    `apart` (B, R, T) where they do; `road` (N, 2) the route, `centre` (M, 2) the course to keep to, every `spacing` m.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     zone = np.zeros(LANES, np.int64)
+    cells = raster.ravel()
     instants, count = path.shape[1], actors.shape[1]
     length, width = ego[0], ego[1]
-    reach = math.sqrt(length * length + width * width)
+    behind = f(TAIL_SHARE) * length
+    near = np.sqrt(extent[:, 0] ** 2 + extent[:, 1] ** 2) + math.sqrt(length * length + width * width)
     met = np.zeros((count, LANES), np.bool_)
     stood = np.zeros((lines.shape[0], LANES), np.bool_)
     wrong = np.zeros((instants, LANES), np.float32)
-    low, high = np.zeros((2, TTC_OFFSETS), np.float32), np.zeros((2, TTC_OFFSETS), np.float32)
-    lasting = centre.shape[0] - 2
+    xs, ys = actors[:, :, 0].copy(), actors[:, :, 1].copy()
+    there = np.where(valid, f(1.0), f(0.0))
+    rows = np.flatnonzero(slot >= 0)
+    alive, close = np.zeros(count, np.float32), np.zeros(count, np.float32)
     for b in range(path.shape[0]):
-        for row in range(RESULT_ROWS):
-            for g in range(LANES):
-                result[b, row, g] = f(0.0)
         for g in range(LANES):
-            result[b, COLLISION, g], result[b, FAULT, g], result[b, TTC, g] = _INF, _INF, _INF
-            result[b, OFFROAD, g], result[b, RULE, g] = _INF, _INF
-            result[b, COLLIDER, g] = f(-1.0)
+            result[COLLISION, b, g], result[FAULT, b, g], result[TTC, b, g] = _INF, _INF, _INF
+            result[OFFROAD, b, g], result[RULE, b, g] = _INF, _INF
+            result[COLLIDER, b, g], result[FAULT_STATIC, b, g], result[PROGRESS, b, g] = (
+                f(-1.0),
+                f(0.0),
+                f(0.0),
+            )
         w[:] = f(0.0)
         stood[:] = False
         for a in range(count):  # whoever touches at the start was not hit by the plan
@@ -161,78 +179,121 @@ def check(  # type: ignore[no-untyped-def]
             )  # fmt: skip
             met[a, :] = touching
         _stand(path, b, 0, length, lines, sign, stood)
+        _place(w, path, b, 0, behind)
         for t in range(1, instants):
-            now = f(t) * _STEP
+            _place(w, path, b, t, behind)
+            _cells(w, raster.shape, length, width)
             for g in range(LANES):
-                x, y = path[b, t, PATH_X, g], path[b, t, PATH_Y, g]
-                c, s = path[b, t, PATH_COS, g], path[b, t, PATH_SIN, g]
-                zone[g] = _zone(raster, x, y, c, s, length, width)
-                if zone[g] & _OFF and result[b, OFFROAD, g] == _INF:
-                    result[b, OFFROAD, g] = now
-                column = int((x + f(RASTER_BEHIND_M)) * f(1 / CELL_M))
-                row = int((y + f(RASTER_SIDE_M)) * f(1 / CELL_M))
-                inside = 0 <= row < raster.shape[0] and 0 <= column < raster.shape[1]
-                against = inside and raster[row, column] & (ONCOMING | JUNCTION) == ONCOMING
-                wrong[t, g] = path[b, t, PATH_SPEED, g] * _STEP if against else f(0.0)
-            _keep_lane(w, path, b, t, centre, spacing, lasting, wrong, result)
+                zone[g] = _zone(w, g, cells)
+                if zone[g] & _OFF and result[OFFROAD, b, g] == _INF:
+                    result[OFFROAD, b, g] = f(t) * _STEP
+                number = int(w[(_CELLS + 4) * LANES + g])
+                against = number >= 0 and cells[number] & (ONCOMING | JUNCTION) == ONCOMING
+                wrong[t, g] = w[_V * LANES + g] * _STEP if against else f(0.0)
+            _keep_lane(w, t, centre, spacing, wrong)
+            alive[:] = f(1.0)
             for o in range(TTC_OFFSETS):
-                lead = f(o * TTC_SPACING_STEPS) * _STEP
-                x0, x1, y0, y1 = _INF, -_INF, _INF, -_INF
-                for g in range(LANES):
-                    far = lead * path[b, t, PATH_SPEED, g]
-                    px = path[b, t, PATH_X, g] + far * path[b, t, PATH_COS, g]
-                    py = path[b, t, PATH_Y, g] + far * path[b, t, PATH_SIN, g]
-                    w[(_PX + o) * LANES + g] = px
-                    w[(_PY + o) * LANES + g] = py
-                    x0, x1, y0, y1 = min(x0, px), max(x1, px), min(y0, py), max(y1, py)
-                low[0, o], high[0, o], low[1, o], high[1, o] = x0, x1, y0, y1
-            for a in range(count):
-                al, aw = extent[a, 0], extent[a, 1]
-                near = reach + math.sqrt(al * al + aw * aw)
-                for o in range(TTC_OFFSETS):
-                    k = t + o * TTC_SPACING_STEPS
-                    if k >= instants or not valid[k, a]:
-                        break
+                k = t + o * TTC_SPACING_STEPS
+                if k >= instants:
+                    break
+                _choose(w, b, k, o, xs, ys, there, near, rows, apart, alive, close)
+                for a in range(count):
+                    if close[a] == f(0.0):
+                        continue
                     r = slot[a]
-                    any_hit = f(0.0)
-                    if r < 0:
-                        ax, ay, ac, as_ = actors[k, a, 0], actors[k, a, 1], actors[k, a, 2], actors[k, a, 3]
-                        if (
-                            ax < low[0, o] - near or ax > high[0, o] + near
-                            or ay < low[1, o] - near or ay > high[1, o] + near
-                        ):  # fmt: skip
-                            continue
-                        for g in range(LANES):
-                            apart = _clearance(
-                                ax - w[(_PX + o) * LANES + g], ay - w[(_PY + o) * LANES + g],
-                                path[b, t, PATH_COS, g], path[b, t, PATH_SIN, g], length, width,
-                                ac, as_, al, aw,
-                            )  # fmt: skip
-                            hit = f(1.0) if apart <= f(0.0) else f(0.0)
-                            w[_HIT * LANES + g] = hit
-                            any_hit = max(any_hit, hit)
+                    if r < 0 or not apart[b, r, k]:
+                        hits = _overlaps_one(w, o, actors, k, a, extent, length, width)
                     else:
-                        for g in range(LANES):
-                            apart = _clearance(
-                                moved[b, r, k, 0, g] - w[(_PX + o) * LANES + g],
-                                moved[b, r, k, 1, g] - w[(_PY + o) * LANES + g],
-                                path[b, t, PATH_COS, g], path[b, t, PATH_SIN, g], length, width,
-                                moved[b, r, k, 2, g], moved[b, r, k, 3, g], al, aw,
-                            )  # fmt: skip
-                            hit = f(1.0) if apart <= f(0.0) else f(0.0)
-                            w[_HIT * LANES + g] = hit
-                            any_hit = max(any_hit, hit)
-                    if any_hit > f(0.0):
-                        _judge(
-                            w, path, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
-                        )
-            _judge_lines(path, b, t, length, lines, closed, sign, stood, result)
+                        hits = _overlaps_each(w, o, moved, b, r, k, a, extent, length, width)
+                    if hits > f(0.0):
+                        _judge(w, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result)
+            _judge_lines(w, path, b, t, length, lines, closed, sign, stood, result)
+        for g in range(LANES):
+            result[OFF_CENTRE, b, g] = w[_OFF_CENTRE * LANES + g]
+            result[WRONG_WAY, b, g] = w[_WRONG_WAY * LANES + g]
         _progress(w, path, b, road, result)
 
 
 @njit(inline="always")
+def _place(w, path, b, t, behind):  # type: ignore[no-untyped-def]
+    """The rows of the ego at instant `t`; the tail, `behind` m back, moves on."""
+    for g in range(LANES):
+        x, y, v = path[b, t, PATH_X, g], path[b, t, PATH_Y, g], path[b, t, PATH_SPEED, g]
+        c, s = path[b, t, PATH_COS, g], path[b, t, PATH_SIN, g]
+        w[_X * LANES + g], w[_Y * LANES + g], w[_V * LANES + g] = x, y, v
+        w[_C * LANES + g], w[_S * LANES + g] = c, s
+        w[_VX * LANES + g], w[_VY * LANES + g] = v * c, v * s
+    for g in range(LANES):
+        w[_WAS_X * LANES + g], w[_WAS_Y * LANES + g] = w[_TAIL_X * LANES + g], w[_TAIL_Y * LANES + g]
+        w[_TAIL_X * LANES + g] = w[_X * LANES + g] - w[_C * LANES + g] * behind
+        w[_TAIL_Y * LANES + g] = w[_Y * LANES + g] - w[_S * LANES + g] * behind
+
+
+@njit(inline="always")
+def _choose(w, b, k, o, xs, ys, there, near, rows, apart, alive, close):  # type: ignore[no-untyped-def]
+    """Set `close` (A,) to 1 for the actors that may touch any lane `o` looks ahead, at instant `k`.
+
+    Those that replay are held against the box around all lanes.  `alive` goes to 0 with the first look that
+    an actor misses.  The box is of whole centimetres: least and greatest of integers fill vector lanes.
+    """
+    lead = f(o * TTC_SPACING_STEPS) * _STEP
+    x0, x1, y0, y1 = 1 << 40, -(1 << 40), 1 << 40, -(1 << 40)
+    for g in range(LANES):
+        x = int((w[_X * LANES + g] + lead * w[_VX * LANES + g]) * f(100.0))
+        y = int((w[_Y * LANES + g] + lead * w[_VY * LANES + g]) * f(100.0))
+        x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
+    left, right = f(x0 - 1) * f(0.01), f(x1 + 1) * f(0.01)
+    low, high = f(y0 - 1) * f(0.01), f(y1 + 1) * f(0.01)
+    for a in range(near.shape[0]):
+        x, y, reach = xs[k, a], ys[k, a], near[a]
+        inside = (x > left - reach) & (x < right + reach) & (y > low - reach) & (y < high + reach)
+        alive[a] *= there[k, a]
+        close[a] = alive[a] if inside else f(0.0)
+    for r in range(rows.shape[0]):
+        if apart[b, r, k]:
+            close[rows[r]] = alive[rows[r]]
+
+
+# Inlined helpers use each array on every way through them: else reference counts stay in the inner loops.
+@njit(inline="always")
+def _overlaps_one(w, o, actors, k, a, extent, length, width):  # type: ignore[no-untyped-def]
+    """Row `_HIT` becomes 1 where the ego, `o` looks ahead, overlaps actor `a` at instant `k`; how many do."""
+    lead, al, aw = f(o * TTC_SPACING_STEPS) * _STEP, extent[a, 0], extent[a, 1]
+    x, y, c, s = actors[k, a, 0], actors[k, a, 1], actors[k, a, 2], actors[k, a, 3]
+    hits = f(0.0)
+    for g in range(LANES):
+        away = _clearance(
+            x - (w[_X * LANES + g] + lead * w[_VX * LANES + g]),
+            y - (w[_Y * LANES + g] + lead * w[_VY * LANES + g]),
+            w[_C * LANES + g], w[_S * LANES + g], length, width, c, s, al, aw,
+        )  # fmt: skip
+        hit = f(1.0) if away <= f(0.0) else f(0.0)
+        w[_HIT * LANES + g] = hit
+        hits += hit
+    return hits
+
+
+@njit(inline="always")
+def _overlaps_each(w, o, moved, b, r, k, a, extent, length, width):  # type: ignore[no-untyped-def]
+    """The same for an actor that differs by lane, row `r` of `moved`."""
+    lead, al, aw = f(o * TTC_SPACING_STEPS) * _STEP, extent[a, 0], extent[a, 1]
+    hits = f(0.0)
+    for g in range(LANES):
+        away = _clearance(
+            moved[b, r, k, 0, g] - (w[_X * LANES + g] + lead * w[_VX * LANES + g]),
+            moved[b, r, k, 1, g] - (w[_Y * LANES + g] + lead * w[_VY * LANES + g]),
+            w[_C * LANES + g], w[_S * LANES + g], length, width,
+            moved[b, r, k, 2, g], moved[b, r, k, 3, g], al, aw,
+        )  # fmt: skip
+        hit = f(1.0) if away <= f(0.0) else f(0.0)
+        w[_HIT * LANES + g] = hit
+        hits += hit
+    return hits
+
+
+@njit(inline="always")
 def _judge(  # type: ignore[no-untyped-def]
-    w, path, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
+    w, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
 ):
     """Settle what the overlaps in row `_HIT` with actor `a` at instant `k` mean."""
     now = f(t) * _STEP
@@ -248,45 +309,52 @@ def _judge(  # type: ignore[no-untyped-def]
                 moved[b, r, k, 0, g], moved[b, r, k, 1, g], moved[b, r, k, 2, g], moved[b, r, k, 3, g],
                 moved[b, r, k, 4, g],
             )  # fmt: skip
-        c, s, v = path[b, t, PATH_COS, g], path[b, t, PATH_SIN, g], path[b, t, PATH_SPEED, g]
-        dx, dy = ax - path[b, t, PATH_X, g], ay - path[b, t, PATH_Y, g]
+        c, s, v = w[_C * LANES + g], w[_S * LANES + g], w[_V * LANES + g]
+        dx, dy = ax - w[_X * LANES + g], ay - w[_Y * LANES + g]
         away = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
         forward = dx * c + dy * s
-        if result[b, TTC, g] == _INF and v >= f(MOVING_MPS):
+        if result[TTC, b, g] == _INF and v >= f(MOVING_MPS):
             ahead = forward > f(AHEAD_COS) * away
             if ahead or (zone[g] != 0 and forward >= f(BEHIND_COS) * away):
-                result[b, TTC, g] = now
+                result[TTC, b, g] = now
         if o > 0:
             continue
         met[a, g] = True  # a replayed actor drives on after a contact; it counts once
-        if result[b, COLLISION, g] == _INF:
-            result[b, COLLISION, g] = now
-            result[b, COLLIDER, g] = f(a)
-        if result[b, FAULT, g] == _INF and _is_fault(
+        if result[COLLISION, b, g] == _INF:
+            result[COLLISION, b, g] = now
+            result[COLLIDER, b, g] = f(a)
+        if result[FAULT, b, g] == _INF and _is_fault(
             zone[g], dx, dy, c, s, v, ego[0], ego[1], ac, as_, av, extent[a, 0], extent[a, 1]
         ):
-            result[b, FAULT, g] = now
-            result[b, FAULT_STATIC, g] = f(1.0) if static[a] else f(0.0)
+            result[FAULT, b, g] = now
+            result[FAULT_STATIC, b, g] = f(1.0) if static[a] else f(0.0)
 
 
 @njit(inline="always")
-def _judge_lines(path, b, t, length, lines, closed, sign, stood, result):  # type: ignore[no-untyped-def]
+def _judge_lines(w, path, b, t, length, lines, closed, sign, stood, result):  # type: ignore[no-untyped-def]
     """First crossing of a closed line by the tail: what the world charges (`check_red_lights`).
 
     A front that rests beyond the paint has broken nothing yet.
     """
-    behind = f(TAIL_SHARE) * length
     _stand(path, b, t, length, lines, sign, stood)
     for i in range(lines.shape[0]):
+        if not closed[t, i]:
+            continue
+        x0, y0, x1, y1 = lines[i, 0], lines[i, 1], lines[i, 2], lines[i, 3]
+        any_hit = f(0.0)
         for g in range(LANES):
-            if not closed[t, i] or stood[i, g] or result[b, RULE, g] < _INF:
-                continue
-            x = path[b, t, PATH_X, g] - path[b, t, PATH_COS, g] * behind
-            y = path[b, t, PATH_Y, g] - path[b, t, PATH_SIN, g] * behind
-            px = path[b, t - 1, PATH_X, g] - path[b, t - 1, PATH_COS, g] * behind
-            py = path[b, t - 1, PATH_Y, g] - path[b, t - 1, PATH_SIN, g] * behind
-            if _crosses(px, py, x, y, lines[i, 0], lines[i, 1], lines[i, 2], lines[i, 3]):
-                result[b, RULE, g] = f(t) * _STEP
+            crossed = _crosses(
+                w[_WAS_X * LANES + g], w[_WAS_Y * LANES + g], w[_TAIL_X * LANES + g], w[_TAIL_Y * LANES + g],
+                x0, y0, x1, y1,
+            )  # fmt: skip
+            hit = f(1.0) if crossed else f(0.0)
+            w[_HIT * LANES + g] = hit
+            any_hit += hit
+        if any_hit == f(0.0):
+            continue
+        for g in range(LANES):
+            if w[_HIT * LANES + g] > f(0.0) and not stood[i, g] and result[RULE, b, g] == _INF:
+                result[RULE, b, g] = f(t) * _STEP
 
 
 @njit(inline="always")
@@ -305,23 +373,28 @@ def _stand(path, b, t, length, lines, sign, stood):  # type: ignore[no-untyped-d
 
 
 @njit(inline="always")
-def _keep_lane(w, path, b, t, centre, spacing, lasting, wrong, result):  # type: ignore[no-untyped-def]
+def _keep_lane(w, t, centre, spacing, wrong):  # type: ignore[no-untyped-def]
     """Longest run beside the course, and greatest progress against the traffic within one second."""
+    per_spacing, lasting = f(1.0) / spacing, f(centre.shape[0] - 2)
     for g in range(LANES):
-        k = min(max(int(w[_ARC * LANES + g] / spacing), 0), lasting)
-        dx, dy = centre[k + 1, 0] - centre[k, 0], centre[k + 1, 1] - centre[k, 1]
-        ex, ey = path[b, t, PATH_X, g] - centre[k, 0], path[b, t, PATH_Y, g] - centre[k, 1]
-        w[_ARC * LANES + g] = max((f(k) + (ex * dx + ey * dy) / (spacing * spacing)) * spacing, f(0.0))
-        w[_AT * LANES + g] = abs(dx * ey - dy * ex) / spacing
+        w[_SEGMENT * LANES + g] = np.floor(min(w[_ARC * LANES + g] * per_spacing, lasting))
     for g in range(LANES):
-        run = w[_RUN * LANES + g] + _STEP if w[_AT * LANES + g] > f(OFF_CENTRE_M) else f(0.0)
+        k = int(w[_SEGMENT * LANES + g])
+        w[_CX * LANES + g], w[_CY * LANES + g] = centre[k, 0], centre[k, 1]
+        w[_DX * LANES + g], w[_DY * LANES + g] = centre[k + 1, 0], centre[k + 1, 1]
+    for g in range(LANES):
+        cx, cy = w[_CX * LANES + g], w[_CY * LANES + g]
+        dx, dy = (w[_DX * LANES + g] - cx) * per_spacing, (w[_DY * LANES + g] - cy) * per_spacing
+        ex, ey = w[_X * LANES + g] - cx, w[_Y * LANES + g] - cy
+        w[_ARC * LANES + g] = max(w[_SEGMENT * LANES + g] * spacing + ex * dx + ey * dy, f(0.0))
+        run = w[_RUN * LANES + g] + _STEP if abs(dx * ey - dy * ex) > f(OFF_CENTRE_M) else f(0.0)
         w[_RUN * LANES + g] = run
-        result[b, OFF_CENTRE, g] = max(result[b, OFF_CENTRE, g], run)
+        w[_OFF_CENTRE * LANES + g] = max(w[_OFF_CENTRE * LANES + g], run)
     oldest = max(t - DIRECTION_STEPS, 0)
     for g in range(LANES):
         against = w[_RIGHT * LANES + g] + wrong[t, g] - wrong[oldest, g]
         w[_RIGHT * LANES + g] = against
-        result[b, WRONG_WAY, g] = max(result[b, WRONG_WAY, g], against)
+        w[_WRONG_WAY * LANES + g] = max(w[_WRONG_WAY * LANES + g], against)
 
 
 @njit(inline="always")
@@ -347,4 +420,4 @@ def _progress(w, path, b, road, result):  # type: ignore[no-untyped-def]
                 w[_HIT * LANES + g] = s + share * length if better else w[_HIT * LANES + g]
             s += length
         for g in range(LANES):
-            result[b, PROGRESS, g] = w[_HIT * LANES + g] - result[b, PROGRESS, g]
+            result[PROGRESS, b, g] = w[_HIT * LANES + g] - result[PROGRESS, b, g]

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from takevla.driver.controller import (
     BRAKE_RATIO,
@@ -52,13 +51,16 @@ PATH_X, PATH_Y, PATH_HEADING, PATH_SPEED, PATH_COS, PATH_SIN, PATH_ROWS = range(
 SPACING_M = 0.5  # of the resampled route
 EASE_M = 10.0  # behind a plan's end its lateral offset fades over this length
 SURE_M = 1.0  # this near its route the ego's foot on it moves on from tick to tick; farther off it may jump
-SHARP_COS = math.cos(0.25)  # as it may on a route that turns by more within one step
+SHARP_COS = math.cos(0.25)  # as it may about a place where the route turns by more within one step
+AROUND_M = (
+    4.0  # so far about such a place, and as much more as a foot `SURE_M` aside is from it when it jumps
+)
 LOOK_M = 15  # the controller looks up to 10.5 m ahead
 
 # Rows of the work array.
 _X, _Y, _H, _V, _C, _S, _U, _WANTED, _LAST, _SPEED_SUM, _ERROR, _AX, _AY, _BX, _BY = range(15)
-_SEGMENT, _LOST, _AWAY, _NEAREST = range(15, 19)
-_STEERS = 19
+_SEGMENT, _LOST = range(15, 17)
+_STEERS = 17
 _ROWS = _STEERS + STEER_WINDOW
 
 f: Any = np.float32
@@ -88,35 +90,63 @@ def arc_tangent(y, x):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
+def reach_points(speed_mps, waypoints, seconds):  # type: ignore[no-untyped-def]
+    """Points 1 m apart that routes need for a dream of `seconds`; `waypoints` (G, K, 2), `speed_mps` float32."""
+    last, farthest = waypoints.shape[1] - 1, f(0.0)
+    for row in range(waypoints.shape[0]):
+        dx = waypoints[row, last, 0] - waypoints[row, last - 2, 0]
+        dy = waypoints[row, last, 1] - waypoints[row, last - 2, 1]
+        farthest = max(farthest, dx * dx + dy * dy)
+    return math.ceil(max(speed_mps, math.sqrt(farthest) * f(0.5 / WAYPOINT_S)) * seconds) + LOOK_M
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
 def prolong(route, road, out):  # type: ignore[no-untyped-def]
     """Fill `out` (K, 2): one step before `route` (R, 2), the route, then along `road`, easing on to it.
 
     Behind the road's end: straight on.  Returns nothing; all float32.
     """
+    steps = _steps(road)
+    _prolong(route, road, steps, np.empty(steps.shape[1], np.float32), out)
+
+
+@njit(inline="always")
+def _steps(road):  # type: ignore[no-untyped-def]
+    """(3, N - 1) direction x, y and length of the road's steps."""
+    steps = np.empty((3, road.shape[0] - 1), np.float32)
+    for i in range(road.shape[0] - 1):
+        dx, dy = road[i + 1, 0] - road[i, 0], road[i + 1, 1] - road[i, 1]
+        length = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
+        steps[0, i], steps[1, i], steps[2, i] = dx / length, dy / length, length
+    return steps
+
+
+@njit(inline="always")
+def _prolong(route, road, steps, away, out):  # type: ignore[no-untyped-def]
     known = route.shape[0]
     out[0, 0] = f(2.0) * route[0, 0] - route[1, 0]
     out[0, 1] = f(2.0) * route[0, 1] - route[1, 1]
-    out[1 : known + 1] = route
-    if out.shape[0] == known + 1:
-        return
-    px, py = route[known - 1, 0], route[known - 1, 1]
-    best, at, lateral = f(1e18), 0, f(0.0)
-    for i in range(road.shape[0] - 1):
-        dx, dy = road[i + 1, 0] - road[i, 0], road[i + 1, 1] - road[i, 1]
-        length2 = max(dx * dx + dy * dy, f(1e-12))
-        ex, ey = px - road[i, 0], py - road[i, 1]
-        share = min(max((ex * dx + ey * dy) / length2, f(0.0)), f(1.0))
-        away = (ex - share * dx) ** 2 + (ey - share * dy) ** 2
-        if away < best:
-            best, at, lateral = away, i, (dx * ey - dy * ex) / math.sqrt(length2)
+    for i in range(known):
+        out[i + 1, 0], out[i + 1, 1] = route[i, 0], route[i, 1]
+    x, y = route[known - 1, 0], route[known - 1, 1]
+    for i in range(steps.shape[1]):
+        ex, ey = x - road[i, 0], y - road[i, 1]
+        along = min(max(ex * steps[0, i] + ey * steps[1, i], f(0.0)), steps[2, i])
+        ex, ey = ex - along * steps[0, i], ey - along * steps[1, i]
+        away[i] = ex * ex + ey * ey
+    at, best = 0, away[0]
+    for i in range(1, steps.shape[1]):
+        if away[i] < best:
+            at, best = i, away[i]
+    ex, ey = x - road[at, 0], y - road[at, 1]
+    share = min(max(ex * steps[0, at] + ey * steps[1, at], f(0.0)), steps[2, at]) / steps[2, at]
+    lateral = steps[0, at] * ey - steps[1, at] * ex
+    last = road.shape[0] - 1
     for k in range(known + 1, out.shape[0]):
         past = k - known
-        i = min(at + past, road.shape[0] - 1)
-        dx, dy = road[i, 0] - road[i - 1, 0], road[i, 1] - road[i - 1, 1]
-        length = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
-        dx, dy = dx / length, dy / length
-        beyond = f(max(at + past - i, 0))
-        left = lateral * max(f(0.0), f(1.0) - f(past) / f(EASE_M))
+        i = min(at + past, last)
+        dx, dy, beyond = steps[0, i - 1], steps[1, i - 1], f(at + past - i)
+        left = lateral * max(f(0.0), f(1.0) - (f(past) - share) * f(1 / EASE_M))
         out[k, 0] = road[i, 0] + beyond * dx - left * dy
         out[k, 1] = road[i, 1] + beyond * dy + left * dx
 
@@ -125,42 +155,54 @@ def prolong(route, road, out):  # type: ignore[no-untyped-def]
 def route_tables(routes, road, reach):  # type: ignore[no-untyped-def]
     """Each of the G routes (G, R, 2), prolonged to `reach` points, every `SPACING_M`: (B, N, 2, LANES).
 
-    Also (B, LANES) float32, 1 where a route turns sharply.  N covers the longest.  Spare lanes repeat the
-    last plan.
+    Also (B, 2, LANES), the arc lengths between which lie all sharp turns of a route and what is about
+    them, upside down without any.  N covers the longest.  Spare lanes repeat the last plan.
     """
     plans, points = routes.shape[0], max(reach, routes.shape[1]) + 1
     lines = np.empty((plans, points, 2), np.float32)
+    lengths = np.empty((plans, points - 1), np.float32)
+    steps = _steps(road)
+    away = np.empty(steps.shape[1], np.float32)
     longest = f(0.0)
     for row in range(plans):
-        prolong(routes[row], road, lines[row])
+        _prolong(routes[row], road, steps, away, lines[row])
         length = f(0.0)
         for i in range(points - 1):
             ex, ey = lines[row, i + 1, 0] - lines[row, i, 0], lines[row, i + 1, 1] - lines[row, i, 1]
-            length += math.sqrt(ex * ex + ey * ey)
+            lengths[row, i] = math.sqrt(ex * ex + ey * ey)
+            length += lengths[row, i]
         longest = max(longest, length)
     blocks, count = (plans + LANES - 1) // LANES, math.ceil(longest * _PER_SPACING) + 2
     out = np.empty((blocks, count, 2, LANES), np.float32)
-    sharp = np.zeros((blocks, LANES), np.float32)
+    sharp = np.empty((blocks, 2, LANES), np.float32)
     for row in range(blocks * LANES):
-        b, g, line = row // LANES, row % LANES, lines[min(row, plans - 1)]
-        i, before, length = 0, f(0.0), f(0.0)
-        dx, dy = f(1.0), f(0.0)
-        for n in range(count):
-            s = f(n) * _SPACING
-            while before + length <= s and i < points - 1:
-                before += length
-                ex, ey = line[i + 1, 0] - line[i, 0], line[i + 1, 1] - line[i, 1]
-                length = math.sqrt(ex * ex + ey * ey)
-                if length > f(1e-6):
-                    ex, ey = ex / length, ey / length
-                    if i > 0 and ex * dx + ey * dy < f(SHARP_COS):
-                        sharp[b, g] = f(1.0)
-                    dx, dy = ex, ey
-                i += 1
-            start = max(i - 1, 0)
-            out[b, n, 0, g] = line[start, 0] + dx * (s - before)
-            out[b, n, 1, g] = line[start, 1] + dy * (s - before)
+        _resample(lines, lengths, min(row, plans - 1), row // LANES, row % LANES, out, sharp)
     return out, sharp
+
+
+@njit(inline="always")
+def _resample(lines, lengths, row, b, g, out, sharp):  # type: ignore[no-untyped-def]
+    """Fill one lane of `out` and `sharp`."""
+    last, count = lengths.shape[1] - 1, out.shape[1]
+    low, high = f(1e9), f(-1e9)
+    dx, dy, end, n = f(1.0), f(0.0), f(0.0), 0
+    for i in range(last + 1):
+        start, length = end, lengths[row, i]
+        end += length
+        x, y = lines[row, i, 0], lines[row, i, 1]
+        if length > f(1e-6):
+            ex, ey = (lines[row, i + 1, 0] - x) / length, (lines[row, i + 1, 1] - y) / length
+            turn = ex * dx + ey * dy
+            if i > 0 and turn < f(SHARP_COS):
+                about = f(AROUND_M) + f(SURE_M) * math.sqrt((f(1.0) - turn) / max(f(1.0) + turn, f(1e-6)))
+                low, high = min(low, start - about), max(high, start + about)
+            dx, dy = ex, ey
+        until = count if i == last else min(math.ceil(end * _PER_SPACING), count)
+        for k in range(n, until):
+            past = f(k) * _SPACING - start
+            out[b, k, 0, g], out[b, k, 1, g] = x + dx * past, y + dy * past
+        n = max(n, until)
+    sharp[b, 0, g], sharp[b, 1, g] = low, high
 
 
 @njit(inline="always")
@@ -181,9 +223,9 @@ def _look_up(w, tables, b, ahead):  # type: ignore[no-untyped-def]
 
 @njit(inline="always")
 def _project(w, sharp, b):  # type: ignore[no-untyped-def]
-    """One Newton step of the arc length `_U` towards the ego's foot on its route; gives back who is lost.
+    """One Newton step of the arc length `_U` towards the ego's foot on its route; how many are lost.
 
-    Near a smooth route the foot moves as far as the ego does, and a step a tick keeps it.  Off a sharp
+    Near a smooth stretch the foot moves as far as the ego does, and a step a tick keeps it.  About a sharp
     turn, or far aside, another part of the route may be the nearer one: such lanes are noted in `_LOST`.
     """
     any_lost = f(0.0)
@@ -192,34 +234,41 @@ def _project(w, sharp, b):  # type: ignore[no-untyped-def]
         dy = (w[_BY * LANES + g] - w[_AY * LANES + g]) * _PER_SPACING
         ex, ey = w[_X * LANES + g] - w[_AX * LANES + g], w[_Y * LANES + g] - w[_AY * LANES + g]
         length2 = max(dx * dx + dy * dy, f(1e-6))
-        w[_U * LANES + g] = max(w[_SEGMENT * LANES + g] * _SPACING + (ex * dx + ey * dy) / length2, f(0.0))
+        u = max(w[_SEGMENT * LANES + g] * _SPACING + (ex * dx + ey * dy) / length2, f(0.0))
+        w[_U * LANES + g] = u
         aside = dx * ey - dy * ex
-        lost = f(1.0) if aside * aside > f(SURE_M**2) * length2 else sharp[b, g]
+        far = (aside * aside > f(SURE_M**2) * length2) | ((u > sharp[b, 0, g]) & (u < sharp[b, 1, g]))
+        lost = f(1.0) if far else f(0.0)
         w[_LOST * LANES + g] = lost
-        any_lost = max(any_lost, lost)
+        any_lost += lost
     return any_lost
 
 
 @njit(inline="always")
 def _find(w, tables, b):  # type: ignore[no-untyped-def]
-    """The arc length `_U` of the lost lanes: the foot on whichever part of the route is nearest."""
-    for g in range(LANES):
-        w[_AWAY * LANES + g] = f(1e18)
-        w[_NEAREST * LANES + g] = f(0.0)
-    for n in range(tables.shape[1]):
-        for g in range(LANES):
-            ex, ey = w[_X * LANES + g] - tables[b, n, 0, g], w[_Y * LANES + g] - tables[b, n, 1, g]
-            away = ex * ex + ey * ey
-            nearer = away < w[_AWAY * LANES + g]
-            w[_AWAY * LANES + g] = away if nearer else w[_AWAY * LANES + g]
-            w[_NEAREST * LANES + g] = f(n) if nearer else w[_NEAREST * LANES + g]
+    """The arc length `_U` of the lost lanes: the foot on whichever part of the route is nearest.
+
+    Points of the route follow one another by `SPACING_M` at most, so that from one that is farther than the
+    nearest so far as many can be left out as that is farther.
+    """
+    last = tables.shape[1] - 1
     for g in range(LANES):
         if w[_LOST * LANES + g] == f(0.0):
             continue
-        nearest, best = int(w[_NEAREST * LANES + g]), f(1e18)
-        for k in range(max(nearest - 1, 0), min(nearest + 1, tables.shape[1] - 1)):
+        x, y = w[_X * LANES + g], w[_Y * LANES + g]
+        nearest = min(int(w[_U * LANES + g] * _PER_SPACING), last)
+        ex, ey = x - tables[b, nearest, 0, g], y - tables[b, nearest, 1, g]
+        best, n = math.sqrt(ex * ex + ey * ey), 0
+        while n <= last:
+            ex, ey = x - tables[b, n, 0, g], y - tables[b, n, 1, g]
+            away = math.sqrt(ex * ex + ey * ey)
+            if away < best:
+                best, nearest = away, n
+            n += 1 + int((away - best) * _PER_SPACING)
+        best = f(1e18)
+        for k in range(max(nearest - 1, 0), min(nearest + 1, last)):
             dx, dy = tables[b, k + 1, 0, g] - tables[b, k, 0, g], tables[b, k + 1, 1, g] - tables[b, k, 1, g]
-            ex, ey = w[_X * LANES + g] - tables[b, k, 0, g], w[_Y * LANES + g] - tables[b, k, 1, g]
+            ex, ey = x - tables[b, k, 0, g], y - tables[b, k, 1, g]
             share = min(max((ex * dx + ey * dy) / max(dx * dx + dy * dy, f(1e-6)), f(0.0)), f(1.0))
             away = (ex - share * dx) ** 2 + (ey - share * dy) ** 2
             if away < best:
@@ -231,15 +280,20 @@ def _find(w, tables, b):  # type: ignore[no-untyped-def]
 def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore[no-untyped-def]
     """Fill `path` (B, T, PATH_ROWS, LANES) from the origin at `speed` (m/s).
 
-    `tables` and `sharp` are those of `route_tables`; `waypoints` is (B, K, 2, LANES).  All float32.
+    `tables` and `sharp` are those of `route_tables`; `waypoints` is (G, K, 2).  All float32.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     missed = np.empty((SPEED_WINDOW, LANES), np.float32)
     steps = path.shape[1] - 1
-    last = waypoints.shape[1] - 1
+    plans, last = waypoints.shape[0], waypoints.shape[1] - 1
+    asked = np.empty((last + 1, 2, LANES), np.float32)
     for b in range(path.shape[0]):
         w[:] = f(0.0)
         missed[:] = f(0.0)
+        for g in range(LANES):
+            row = min(b * LANES + g, plans - 1)
+            for k in range(last + 1):
+                asked[k, 0, g], asked[k, 1, g] = waypoints[row, k, 0], waypoints[row, k, 1]
         for g in range(LANES):
             w[_V * LANES + g] = f(speed)
             w[_C * LANES + g] = f(1.0)
@@ -254,10 +308,10 @@ def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore
             part = f(start - i)
             j = min(i + 3, last)
             for g in range(LANES):
-                ax = waypoints[b, i, 0, g] + part * (waypoints[b, i + 1, 0, g] - waypoints[b, i, 0, g])
-                ay = waypoints[b, i, 1, g] + part * (waypoints[b, i + 1, 1, g] - waypoints[b, i, 1, g])
-                bx = waypoints[b, i + 2, 0, g] + part * (waypoints[b, j, 0, g] - waypoints[b, i + 2, 0, g])
-                by = waypoints[b, i + 2, 1, g] + part * (waypoints[b, j, 1, g] - waypoints[b, i + 2, 1, g])
+                ax = asked[i, 0, g] + part * (asked[i + 1, 0, g] - asked[i, 0, g])
+                ay = asked[i, 1, g] + part * (asked[i + 1, 1, g] - asked[i, 1, g])
+                bx = asked[i + 2, 0, g] + part * (asked[j, 0, g] - asked[i + 2, 0, g])
+                by = asked[i + 2, 1, g] + part * (asked[j, 1, g] - asked[i + 2, 1, g])
                 dx, dy = bx - ax, by - ay
                 w[_WANTED * LANES + g] = math.sqrt(dx * dx + dy * dy) * f(0.5 / WAYPOINT_S)
             _look_up(w, tables, b, False)
@@ -336,9 +390,3 @@ def roll(tables, sharp, waypoints, speed, ticks_per_step, path):  # type: ignore
                 for row in range(PATH_ROWS):
                     for g in range(LANES):
                         path[b, step, row, g] = w[row * LANES + g]
-
-
-def reach_points(speed_mps: float, waypoints_ego: NDArray[np.floating], seconds: float) -> int:
-    """Points 1 m apart that a route needs for a dream of `seconds`, look-ahead included."""
-    farthest = np.sqrt(((waypoints_ego[:, -1] - waypoints_ego[:, -3]) ** 2).sum(-1).max()) / (2 * WAYPOINT_S)
-    return math.ceil(max(speed_mps, float(farthest)) * seconds) + LOOK_M

@@ -8,13 +8,13 @@ is linear in plans x steps x near actors.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from takevla.learn.dream import checks, kinematics
-from takevla.learn.dream.kinematics import LANES, PATH_HEADING, PATH_ROWS, PATH_SPEED, SPACING_M
+from takevla.learn.dream.comfort import comfort_share
+from takevla.learn.dream.kinematics import LANES, PATH_ROWS, SPACING_M
 from takevla.learn.dream.reacting import react
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.scene.scene import TICK_US
@@ -24,12 +24,6 @@ Points = NDArray[np.floating]
 
 TICKS_PER_STEP = round(STEP_S * 1e6 / TICK_US)
 DISCOUNT_PER_STEP = 0.97  # of the distance to the expert's trajectory; half weight after 2.3 s
-# Comfort: six limits and their smoothing (NAVSIM, benchmark facts 1.7 and 4).
-LON_ACCELERATION_MPS2 = (-4.05, 2.40)
-LAT_ACCELERATION_MPS2 = 4.89
-JERK_MPS3, LON_JERK_MPS3 = 8.37, 4.13
-YAW_RATE_RADPS, YAW_ACCELERATION_RADPS2 = 0.95, 1.93
-ACCELERATION_WINDOW, JERK_WINDOW = 8, 15  # samples of the Savitzky-Golay filters of order 2
 
 
 @dataclass(frozen=True)
@@ -77,6 +71,7 @@ class Measures:
     progress_m: Float  # (G,) along the route
     off_centre_s: Float  # (G,) longest time beside the expert's route
     wrong_way_m: Float  # (G,) greatest progress in oncoming lanes within 1 s
+    comfort_share: Float  # (G,) share of steps inside all comfort limits
     safe_progress_m: float  # greatest progress of the trajectories without fault
     expert: Measures | None  # of the expert's trajectory; None for the expert itself
     words: Float | None = None  # (G,) share of the spoken sentences whose action and cause are the expert's
@@ -93,11 +88,6 @@ class Measures:
         return float((self.expert or self).progress_m[0])
 
     @property
-    def comfort_share(self) -> Float:
-        """(G,) share of steps inside all comfort limits."""
-        return comfort_share(self.trajectories)
-
-    @property
     def expert_distance_m(self) -> Float:
         """(G,) discounted mean distance to the expert's trajectory."""
         expert = (self.expert or self).trajectories.poses[:1, 1:, :2]
@@ -112,12 +102,12 @@ def roll_out(scene: DreamScene, routes_ego: Points, waypoints_ego: Points, steps
     A dream may outlast its plan: behind the plan's last point the route goes on along the road, and the
     speed stays as the last waypoints ask.
     """
-    reach = kinematics.reach_points(scene.ego_speed_mps, waypoints_ego, steps * STEP_S)
-    routes = np.ascontiguousarray(routes_ego, np.float32)
+    routes, waypoints = (np.ascontiguousarray(points, np.float32) for points in (routes_ego, waypoints_ego))
+    speed = np.float32(scene.ego_speed_mps)
+    reach = kinematics.reach_points(speed, waypoints, steps * STEP_S)
     tables, sharp = kinematics.route_tables(routes, scene.route, reach)
     path = np.empty((len(tables), steps + 1, PATH_ROWS, LANES), np.float32)
-    waypoints = side_by_side(waypoints_ego)
-    kinematics.roll(tables, sharp, waypoints, np.float32(scene.ego_speed_mps), TICKS_PER_STEP, path)
+    kinematics.roll(tables, sharp, waypoints, speed, TICKS_PER_STEP, path)
     return Trajectories(path, len(routes_ego))
 
 
@@ -144,36 +134,38 @@ def expert_trajectory(scene: DreamScene, steps: int) -> Trajectories:
 
 def reactions(scene: DreamScene, trajectories: Trajectories) -> Float:
     """(B, R, T, 5, LANES) x, y, cos, sin, speed of the R actors that react, beside each trajectory."""
+    moved, apart = _reactions(scene, trajectories)
+    arrays = scene.arrays
+    record = np.moveaxis(arrays.actors[: moved.shape[2], arrays.slot >= 0], 0, 1)
+    return np.where(apart[..., None, None], moved, record[..., None])
+
+
+def _reactions(scene: DreamScene, trajectories: Trajectories) -> tuple[Float, NDArray[np.bool_]]:
+    """The same where any trajectory of a block differs from the record; and (B, R, T) where one does."""
     arrays, path = scene.arrays, trajectories.path
-    moved = np.empty((len(path), len(arrays.course), path.shape[1], 5, LANES), np.float32)
+    rows = (len(path), len(arrays.course), path.shape[1])
+    moved, apart = np.empty((*rows, 5, LANES), np.float32), np.empty(rows, np.bool_)
     if moved.size:
         react(
-            path,
-            arrays.ego,
-            arrays.extent,
-            arrays.course,
-            arrays.logged,
-            arrays.late,
-            arrays.actors,
-            arrays.slot,
-            moved,
-        )
-    return moved
+            path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.late, arrays.actors,
+            arrays.slot, moved, apart,
+        )  # fmt: skip
+    return moved, apart
 
 
 def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | None) -> Measures:
     arrays, path, plans = scene.arrays, trajectories.path, trajectories.plans
-    moved = reactions(scene, trajectories)
+    moved, apart = _reactions(scene, trajectories)
     if "course" not in scene.memory:
         scene.memory["course"] = _expert_course(scene)
-    result = np.empty((len(path), checks.RESULT_ROWS, LANES), np.float32)
+    result = np.empty((checks.RESULT_ROWS, len(path), LANES), np.float32)
     checks.check(
         path, arrays.ego, arrays.actors, arrays.valid, arrays.extent, arrays.static, arrays.slot, moved,
-        scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, scene.route,
+        apart, scene.stop_lines, scene.stop_closed, scene.stop_is_sign, scene.raster, scene.route,
         scene.memory["course"], np.float32(SPACING_M), result,
     )  # fmt: skip
-    rows = np.moveaxis(result, 1, 0).reshape(checks.RESULT_ROWS, -1)[:, :plans]
-    safe = np.isinf(rows[checks.FAULT]) & np.isinf(rows[checks.OFFROAD]) & np.isinf(rows[checks.RULE])
+    comfort_share(path, result[checks.COMFORT])
+    rows = result.reshape(checks.RESULT_ROWS, -1)[:, :plans]
     progress = rows[checks.PROGRESS]
     return Measures(
         trajectories=trajectories,
@@ -187,9 +179,14 @@ def _measure(scene: DreamScene, trajectories: Trajectories, expert: Measures | N
         progress_m=progress,
         off_centre_s=rows[checks.OFF_CENTRE],
         wrong_way_m=rows[checks.WRONG_WAY],
-        safe_progress_m=float(progress[safe].max(initial=0.0)),
+        comfort_share=rows[checks.COMFORT],
+        safe_progress_m=float(np.where(_safe(rows), progress, 0.0).max(initial=0.0)),
         expert=expert,
     )
+
+
+def _safe(rows: Float) -> NDArray[np.bool_]:
+    return np.isinf(np.minimum(np.minimum(rows[checks.FAULT], rows[checks.OFFROAD]), rows[checks.RULE]))
 
 
 def _expert_course(scene: DreamScene) -> Float:
@@ -198,39 +195,3 @@ def _expert_course(scene: DreamScene) -> Float:
     route = np.ascontiguousarray(scene.expert_plan.route_ego[None], np.float32)
     tables, _ = kinematics.route_tables(route, scene.route, length)
     return np.ascontiguousarray(tables[0, :, :, 0])
-
-
-@lru_cache(maxsize=32)
-def smoothing(samples: int, window: int, derivative: int) -> Float:
-    """(samples, samples) matrix of the Savitzky-Golay filter of order 2, `STEP_S` apart.
-
-    Near the ends the nearest whole window is fitted.
-    """
-    window = min(window, samples)
-    matrix = np.zeros((samples, samples))
-    for row in range(samples):
-        start = min(max(row - window // 2, 0), samples - window)
-        at = (np.arange(start, start + window) - row) * STEP_S
-        fit = np.linalg.pinv(np.vander(at, min(3, window), increasing=True))
-        if derivative < len(fit):
-            matrix[row, start : start + window] = fit[derivative]
-    return matrix.astype(np.float32)
-
-
-def comfort_share(trajectories: Trajectories) -> Float:
-    """(G,) share of steps inside all six comfort limits."""
-    path = trajectories.path
-    samples = path.shape[1] - 1
-    smooth = smoothing(samples, ACCELERATION_WINDOW, 0)
-    slope = smoothing(samples, JERK_WINDOW, 1)
-    speed, heading = path[:, :, PATH_SPEED], path[:, :, PATH_HEADING]
-    per_step = np.float32(1.0 / STEP_S)
-    rate = (heading[:, 1:] - heading[:, :-1]) * per_step
-    along = smooth @ ((speed[:, 1:] - speed[:, :-1]) * per_step)
-    across = smooth @ (np.float32(0.5) * (speed[:, 1:] + speed[:, :-1]) * rate)
-    jerk = slope @ np.stack([along, np.sqrt(along**2 + across**2), rate], axis=1).swapaxes(0, 1)
-    low, high = LON_ACCELERATION_MPS2
-    fine = (along > low) & (along < high) & (np.abs(across) < LAT_ACCELERATION_MPS2)
-    fine &= (np.abs(jerk[0]) < LON_JERK_MPS3) & (np.abs(jerk[1]) < JERK_MPS3)
-    fine &= (np.abs(smooth @ rate) < YAW_RATE_RADPS) & (np.abs(jerk[2]) < YAW_ACCELERATION_RADPS2)
-    return fine.mean(axis=1, dtype=np.float32).reshape(-1)[: trajectories.plans]

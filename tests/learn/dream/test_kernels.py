@@ -11,8 +11,8 @@ from shapely import affinity, box
 from test_dream_scenes import STEPS, scene, straight
 
 from takevla.learn.dream.checks import TTC_OFFSETS, TTC_SPACING_STEPS
-from takevla.learn.dream.kinematics import LANES, prolong, reach_points
-from takevla.learn.dream.reacting import react
+from takevla.learn.dream.comfort import smoothing
+from takevla.learn.dream.kinematics import prolong, reach_points
 from takevla.learn.dream.replay import drive_controls, drive_plans, replay_error
 from takevla.learn.dream.reward import (
     comfort,
@@ -24,7 +24,7 @@ from takevla.learn.dream.reward import (
     time_to_collision,
 )
 from takevla.learn.dream.scenes import ONCOMING, courses
-from takevla.learn.dream.simulate import Trajectories, measure, roll_out, smoothing
+from takevla.learn.dream.simulate import Trajectories, measure, reactions, roll_out
 from takevla.scene.plan import Plan
 
 
@@ -56,7 +56,10 @@ def test_a_dreamed_plan_drives_as_the_worlds_controller_and_bicycle_drive_it(spe
 
 def worlds_roll_out(here, plan: Plan, steps: int):
     """The world's controller and bicycle in float64 on the plan's route, prolonged along the road."""
-    reach = max(reach_points(here.ego_speed_mps, plan.waypoints_ego[None], 0.1 * steps), len(plan.route_ego))
+    reach = max(
+        reach_points(np.float32(here.ego_speed_mps), plan.waypoints_ego[None], 0.1 * steps),
+        len(plan.route_ego),
+    )
     line = np.empty((reach + 1, 2), np.float32)
     prolong(plan.route_ego, here.route, line)
     out = np.empty((steps + 1, 4))
@@ -220,22 +223,11 @@ def test_a_replaying_car_keeps_its_record_until_it_would_drive_through_an_ego_th
     assert np.isinf(measure(yields, standing).collision_s[0])
     # Ahead at its own speed the ego is in nobody's way, and a car that reacts from afar would fall back.
     here = scene(speed=8.0, car=(-8.0, 0.0, 8.0))
-    yields = replace(here, actor_yields=np.ones(1, np.bool_)).arrays
-    reacts = replace(here, actor_reacts=np.ones(1, np.bool_)).arrays
-    kept, left = (_moved(one, _along(8.0)) for one in (yields, reacts))
+    yields = replace(here, actor_yields=np.ones(1, np.bool_))
+    reacts = replace(here, actor_reacts=np.ones(1, np.bool_))
+    kept, left = (reactions(one, _along(8.0))[0, 0, :, 0, 0] for one in (yields, reacts))
     assert np.array_equal(kept, here.actor_pose[:, 0, 0])
     assert left[-1] < here.actor_pose[-1, 0, 0] - 1.0
-
-
-def _moved(arrays, trajectories):
-    """x of the one actor that reacts, (T,)."""
-    path = trajectories.path
-    moved = np.empty((len(path), 1, path.shape[1], 5, LANES), np.float32)
-    react(
-        path, arrays.ego, arrays.extent, arrays.course, arrays.logged, arrays.late, arrays.actors,
-        arrays.slot, moved,
-    )  # fmt: skip
-    return moved[0, 0, :, 0, 0]
 
 
 def test_a_course_goes_straight_on_behind_the_record():
