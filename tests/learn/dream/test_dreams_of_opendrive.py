@@ -8,13 +8,23 @@ from pathlib import Path
 import made_up_opendrive as made
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from short_drives import CONFIG, Drifter, allow
+from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
+from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import MODES
 from takevla.learn.dream.audit import expert_is_safe
+from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
 from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.records import Records
+from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M
+from takevla.scene.road_map import RoadMap
+from takevla.scene.scene import Scene
 from takevla.world.maps.route_xml import RouteTask
 
 TOWN = "Made"
@@ -53,3 +63,31 @@ def test_a_town_whose_file_is_not_given_is_asked_for_by_name(taken: Dataset, tmp
     for folder in (None, tmp_path):
         with pytest.raises((ValueError, FileNotFoundError), match=TOWN):
             rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=folder)
+
+
+class _Paints:
+    """A camera that keeps the scenes it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Scene] = []
+
+    def render(
+        self, road_map: RoadMap, scene: Scene, offset_y_m: float = 0.0, yaw_offset_rad: float = 0.0
+    ) -> NDArray[np.uint8]:
+        self.seen.append(scene)
+        return np.zeros((32, 96, 3), np.uint8)
+
+
+def test_a_closed_dream_replans_between_the_steps_of_its_record(taken: Dataset, maps: Path) -> None:
+    scenes = rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=maps).scenes[:1]
+    camera, driver = _Paints(), VlaDriver(tiny_model(), tiny_tokenizer())
+    dreams = ClosedDreams(
+        taken, scenes, driver, camera, ClosedConfig(replan_s=0.25, longest_s=2.0, group=2), preset("pdm"),
+        Records(taken, 1.0, 0, maps), least_s=2.0, seed=0,
+    )  # fmt: skip
+    decided = dreams.dream([0], 2, lambda features: torch.zeros(len(features), MODES))
+    assert decided.taken.shape == (1, 2 * 8)
+    begin = int(taken.column("time_us")[scenes[0].frame_row])
+    times = sorted({scene.time_us - begin for scene in camera.seen})
+    assert times == [250_000 * k for k in range(len(times))]
+    assert len(times) > 1
