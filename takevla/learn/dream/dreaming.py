@@ -171,7 +171,7 @@ def dream(
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base = read_frames(driver, dataset, rows)
-    anchor = read_frames(driver, dataset, _anchor_rows(dataset, config.anchors, seed))
+    anchor = read_frames(driver, dataset, anchor_rows(dataset, config.anchors, seed))
     closed = None
     if config.kind == "closed":
         closed = ClosedDreams(
@@ -227,7 +227,8 @@ def true_scenes(
     return kept, audit(scenes, left_out, unreplayed)
 
 
-def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
+def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
+    """At most `count` of the policy's own ordinary frames, by the seed."""
     rows = np.flatnonzero(
         (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
     )
