@@ -33,7 +33,7 @@ from takevla.learn.dream.decisions import Decisions
 from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.noise import NoiseConfig
-from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.reconstruct import Rebuilt, rebuild
 from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
@@ -45,6 +45,7 @@ from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 Float = NDArray[np.float32]
 READ_BATCH = 16  # frames per pass of the frozen model
 EPISODE_ROLE = "other"  # frames where nothing was amiss; they anchor the policy
+UNREPLAYED = "the record cannot be replayed"
 STATE_FILE = "state.pt"
 STATE_EVERY = 10  # updates between two saved states
 
@@ -205,26 +206,37 @@ def true_scenes(
     dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
 ) -> tuple[list[DreamScene], Audit]:
     """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
+    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir))
+
+
+def replayed_scenes(
+    dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
+) -> Rebuilt:
+    """The scenes whose record can be replayed, true or not; the others are counted."""
     rebuilt = rebuild(
         dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, reacting=config.reacting, seed=seed,
         maps_dir=maps_dir,
     )  # fmt: skip
-    limits, left_out = config.limits, Counter(rebuilt.left_out)
-    scenes = [scene for scene in rebuilt.scenes if limits.replays(scene)]
-    unreplayed = len(rebuilt.scenes) - len(scenes)
-    if unreplayed:
-        left_out["the record cannot be replayed"] = unreplayed
-    last = {scene.takeover: scene for scene in scenes}
+    scenes = [scene for scene in rebuilt.scenes if config.limits.replays(scene)]
+    left_out = Counter(rebuilt.left_out)
+    left_out[UNREPLAYED] += len(rebuilt.scenes) - len(scenes)
+    return Rebuilt(scenes, +left_out)
+
+
+def sifted(rebuilt: Rebuilt) -> tuple[list[DreamScene], Audit]:
+    """The true scenes among those whose record can be replayed, and the audit of all."""
+    left_out = Counter(rebuilt.left_out)
+    last = {scene.takeover: scene for scene in rebuilt.scenes}
     untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
     kept = []
-    for scene in scenes:
+    for scene in rebuilt.scenes:
         if not expert_is_safe(scene):
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
             left_out["the recorded failure does not show in the dream"] += 1
         else:
             kept.append(scene)
-    return kept, audit(scenes, left_out, unreplayed)
+    return kept, audit(rebuilt.scenes, left_out, left_out[UNREPLAYED])
 
 
 def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:

@@ -66,8 +66,8 @@ def freed(
         moved, length, width = pose[:, row].astype(np.float64), extent[row, 0], extent[row, 1]
         room = 0.5 * float(ego_extent[1] + width) + SIDE_ROOM_M
         begin = _lets_off(
-            moved, courses_[slot], logs[slot], free_to_go[:, row], acceleration[:, row], recorded, ahead, room,
-            0.5 * float(length),
+            moved, courses_[slot], logs[slot], free_to_go[:, row], acceleration[:, row], recorded, ahead,
+            room, 0.5 * float(length),
         )  # fmt: skip
         if begin < 0:
             continue

@@ -237,7 +237,8 @@ def dream_scene(
     free_to_go, acceleration, limit = lanes_of(record, road_map, ids)
     pose = freed(
         pose, extent, valid, moving, free_to_go, acceleration, limit, (_ego_poses(record), expert),
-        to_ego(route.points_world[at : at + WAY_AHEAD_M, :2], origin, heading), ego.extent_m[:2],
+        to_ego(route.points_world[at : at + WAY_AHEAD_M, :2], origin, heading).astype(np.float32),
+        ego.extent_m[:2],
     )  # fmt: skip
     reacts = moving & (chance.random(len(moving)) < reacting)
     lines, closed, sign = _stop_lines(road_map, set(route.lane[kept].tolist()), record, origin, heading)
