@@ -46,10 +46,11 @@ from takevla.dataset.reader import Dataset
 from takevla.dataset.schema import MANIFEST
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit, UntrueDreamsError
-from takevla.learn.dream.dreaming import DreamConfig, dream, true_scenes
+from takevla.learn.dream.dreaming import DreamConfig, dream, replayed_scenes, sifted
 from takevla.learn.dream.rank import rank_drivers
 from takevla.learn.dream.records import camera_of
 from takevla.learn.dream.reward import preset
+from takevla.learn.dream.verdict import world_verdict
 from takevla.learn.sft import sft
 from takevla.recipe import PLACEMENT, SHIPPED_BASE, Recipe, RouteChoice, first_difference
 from takevla.report.page import write_report
@@ -390,18 +391,27 @@ def audit_stage(
     *,
     seed: int,
     maps_dir: Path | None = None,
+    ask_world: bool = False,
     ranked: Sequence[str] = (),
     suite: str = "train",
     most: int = 100,
 ) -> tuple[Audit, dict[str, Any]]:
     """How true the dreams of a dataset are, and the content of `out/audit.json` that says so.
 
-    With `ranked`, names of drivers or checkpoint folders, also how dreams rank these against the embedded
-    world, on at most `most` takeovers; `suite` holds the routes that the dataset was collected on.
+    With `ask_world`, also whether the embedded world says the same about COLLISION and RULE takeovers.  With
+    `ranked`, names of drivers or checkpoint folders, also how dreams rank these against the embedded
+    world, on at most `most` takeovers.  `suite` holds the routes that the dataset was collected on.
     """
     dataset = Dataset(takeovers)
-    scenes, report = true_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
+    rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
+    scenes, report = sifted(rebuilt)
     content: dict[str, Any] = report.to_json()
+    if ask_world:
+        with Bar("Ask the world", [1.0]) as bar:
+            content |= world_verdict(
+                dataset, rebuilt.scenes, load_suite(suite).tasks, limits=config.limits, maps_dir=maps_dir,
+                progress=lambda done, total: bar.progress(0, done / total),
+            ).to_json()  # fmt: skip
     if ranked:
         drivers = {Path(name).name: load_driver(name) for name in ranked}
         with Bar("Rank drivers", [1.0]) as bar:

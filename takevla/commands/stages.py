@@ -152,6 +152,10 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
     parser.add_argument(
+        "--ask_world", action="store_true",
+        help="with --audit: drive the recorded plans on in the embedded world and compare",
+    )  # fmt: skip
+    parser.add_argument(
         "--rank_drivers", type=list[str], default=[],
         help="with --audit: drivers (expert, blind, shipped, checkpoint folders) that dreams must rank",
     )  # fmt: skip
@@ -170,7 +174,8 @@ def _dream(arguments: Arguments) -> None:
         named = [name if name in BUILT_IN else str(model_folder(name)) for name in arguments.rank_drivers]
         report, content = audit_stage(
             arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
-            maps_dir=arguments.maps, ranked=named, suite=arguments.rank_suite, most=arguments.rank_scenes,
+            maps_dir=arguments.maps, ask_world=arguments.ask_world, ranked=named,
+            suite=arguments.rank_suite, most=arguments.rank_scenes,
         )  # fmt: skip
         OUT.print(content)
         arguments.dream.limits.refuse(report)

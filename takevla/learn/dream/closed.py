@@ -34,8 +34,8 @@ from takevla.learn.dream.kinematics import LANES
 from takevla.learn.dream.records import Record, Records, next_index, start_index
 from takevla.learn.dream.replay import follow_plan
 from takevla.learn.dream.reward import Reward
-from takevla.learn.dream.scenes import STEP_S, DreamScene
-from takevla.learn.dream.simulate import TICKS_PER_STEP, Trajectories, measure, reactions
+from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.simulate import TICKS_PER_STEP, Measures, Trajectories, measure, reactions
 from takevla.scene.geometry import to_world
 from takevla.scene.plan import Observation
 from takevla.scene.scene import TICK_US, Ego, Scene
@@ -44,16 +44,17 @@ from takevla.takeover.commentary import parse
 Float = NDArray[np.float32]
 Act = Callable[[torch.Tensor], torch.Tensor]  # features (B, F) to latents (B, MODES)
 READ_BATCH = 16  # frames in one pass of the frozen model
-INDEX_WINDOW = 4  # route points passed in one step: two a tick (benchmark facts 1.4)
+INDEX_WINDOW = 2  # route points passed in one tick (benchmark facts 1.4)
+TICK_S = TICK_US * 1e-6
 
 
 @dataclass(frozen=True)
 class ClosedConfig:
     """How closed dreams go on.
 
-    `replan_s` between plans (a multiple of 0.1 s); `longest_s`, the greatest length of an episode; an update
-    dreams `scenes` start frames, drawn without replacement until all were drawn, with `group` episodes of
-    each; `judged` start frames, evenly spread, say what was gained before and after.
+    `replan_s` between plans (a multiple of the tick, 0.05 s); `longest_s`, the greatest length of an episode;
+    an update dreams `scenes` start frames, drawn without replacement until all were drawn, with `group`
+    episodes of each; `judged` start frames, evenly spread, say what was gained before and after.
     """
 
     replan_s: float = 0.5
@@ -63,9 +64,9 @@ class ClosedConfig:
     judged: int = 32
 
     def __post_init__(self) -> None:
-        steps = self.replan_s / STEP_S
-        if steps < 1.0 - 1e-6 or abs(steps - round(steps)) > 1e-6:
-            raise ValueError(f"dream.closed.replan_s: {self.replan_s} is no multiple of {STEP_S} s")
+        ticks = self.replan_s / TICK_S
+        if ticks < 1.0 - 1e-6 or abs(ticks - round(ticks)) > 1e-6:
+            raise ValueError(f"dream.closed.replan_s: {self.replan_s} is no multiple of {TICK_S} s")
         if self.scenes < 1 or self.judged < 1:
             raise ValueError("dream.closed.scenes and dream.closed.judged must be at least 1")
         if self.group < 2:
@@ -73,29 +74,29 @@ class ClosedConfig:
 
 
 class _Episode:
-    """One dreamed drive of a record."""
+    """One dreamed drive of a record, tick by tick."""
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.poses = np.zeros((len(record.scenes), 4))  # x, y, heading, speed in the frame of the start
+        self.poses = np.zeros((record.ticks + 1, 4))  # x, y, heading, speed in the frame of the start
         self.poses[0, 3] = record.scene.ego_speed_mps
         self.controller = np.zeros(STATE_SIZE)
-        self.index = start_index(record.route, record.scenes[0].ego.position_world)
+        self.index = start_index(record.route, record.at(0).ego.position_world)
         self.failed = False
         self.true_words: list[bool] = []
         self.features: list[torch.Tensor] = []
         self.z: list[torch.Tensor] = []
 
     def ego(self, t: int) -> Ego:
-        """The ego at step `t`, in the world."""
-        start = self.record.scenes[0].ego
+        """The ego at tick `t`, in the world."""
+        start = self.record.at(0).ego
         if t == 0:
             return start
         x, y, heading, speed = self.poses[t]
         position = np.empty(3, np.float32)
         position[:2] = to_world(np.array([x, y]), start.position_world, start.heading_rad)
         position[2] = self.record.route.points_world[self.index, 2]
-        change = (speed - self.poses[t - 1, 3]) / STEP_S
+        change = (speed - self.poses[t - 1, 3]) / TICK_S
         return replace(
             start,
             position_world=position,
@@ -105,18 +106,17 @@ class _Episode:
         )
 
     def end(self, t: int) -> None:
-        """The first fault has happened by step `t`: the ego stays."""
+        """The first fault has happened by tick `t`: the ego stays."""
         self.failed = True
         self.poses[t + 1 :, :3] = self.poses[t, :3]
         self.poses[t + 1 :, 3] = 0.0
 
     def advance(self, t: int, until: int, route: NDArray[np.float64], waypoints: NDArray[np.float64]) -> None:
-        """Follow a plan made at step `t` up to step `until`."""
+        """Follow a plan made at tick `t` up to tick `until`."""
         follow_plan(
-            self.controller, route, waypoints, self.poses[t], TICKS_PER_STEP, TICK_US * 1e-6,
-            self.poses[t + 1 : until + 1],
-        )  # fmt: skip
-        start = self.record.scenes[0].ego
+            self.controller, route, waypoints, self.poses[t], 1, TICK_S, self.poses[t + 1 : until + 1]
+        )
+        start = self.record.at(0).ego
         for x, y in self.poses[t + 1 : until + 1, :2]:
             place = to_world(np.array([x, y]), start.position_world, start.heading_rad)
             self.index = next_index(self.record.route, self.index, place, INDEX_WINDOW)
@@ -159,60 +159,73 @@ class ClosedDreams:
         count = min(self.config.judged, len(self.scenes))
         return [int(row) for row in np.linspace(0, len(self.scenes) - 1, count).round()]
 
-    @torch.no_grad()
+    def record(self, row: int) -> Record:
+        """What start frame number `row` is dreamed from."""
+        scene, longest_s = self.scenes[row], max(self.config.longest_s, self._least_s)
+        return self._records.record(scene.takeover, scene.frame_row, self._least_s, longest_s)
+
     def dream(self, chosen: Sequence[int], group: int, act: Act) -> Decisions:
         """Drive `group` episodes from each start frame, `act` deciding."""
-        replan = round(self.config.replan_s / STEP_S)
-        groups = []
-        for row in chosen:
-            scene = self.scenes[row]
-            longest_s = max(self.config.longest_s, self._least_s)
-            record = self._records.record(scene.takeover, scene.frame_row, self._least_s, longest_s)
-            groups.append([_Episode(record) for _ in range(group)])
-        longest = max(episodes[0].record.scene.steps for episodes in groups)
-        for t in range(0, longest, replan):
-            self._decide(groups, t, replan, act)
-        return self._decisions(groups, -(-longest // replan))
+        records = [self.record(row) for row in chosen]
+        plans = max(-(-record.ticks // self._replan) for record in records)
+        return self._decisions(self._drive(records, group, act), plans)
 
-    def _decide(self, groups: list[list[_Episode]], t: int, replan: int, act: Act) -> None:
-        """One plan for every episode that still goes on at step `t`."""
+    def tried(self, row: int, mode: Act, draw: Act) -> Measures:
+        """What happens to one episode that `mode` drives from a start frame, and to a group by `draw`."""
+        record = self.record(row)
+        (driven,), (drawn,) = self._drive([record], 1, mode), self._drive([record], self.config.group, draw)
+        return _measures([*driven, *drawn])
+
+    @property
+    def _replan(self) -> int:
+        """Ticks between plans."""
+        return round(self.config.replan_s / TICK_S)
+
+    @torch.no_grad()
+    def _drive(self, records: Sequence[Record], group: int, act: Act) -> list[list[_Episode]]:
+        """`group` episodes of each record, from start to end."""
+        groups = [[_Episode(record) for _ in range(group)] for record in records]
+        for t in range(0, max(record.ticks for record in records), self._replan):
+            self._decide(groups, t, act)
+        return groups
+
+    def _decide(self, groups: list[list[_Episode]], t: int, act: Act) -> None:
+        """One plan for every episode that still goes on at tick `t`."""
         active = []
         for episodes in groups:
-            steps = episodes[0].record.scene.steps
-            if t >= steps:
+            if t >= episodes[0].record.ticks:
                 continue
-            moved = reactions(episodes[0].record.scene, _driven(episodes, t))
-            for lane, episode in enumerate(episodes):
-                if not episode.failed:
-                    beside = moved[lane // LANES, :, t, :, lane % LANES]
-                    active.append((episode, beside, min(t + replan, steps)))
+            moved = _beside(episodes, t)
+            active += [
+                (episode, moved[lane // LANES, ..., lane % LANES])
+                for lane, episode in enumerate(episodes)
+                if not episode.failed
+            ]
         for first in range(0, len(active), READ_BATCH):
             some = active[first : first + READ_BATCH]
-            views = [self._observe(episode, t, beside) for episode, beside, _ in some]
+            views = [self._observe(episode, t, beside) for episode, beside in some]
             thought = self._driver.think(torch.from_numpy(frame_stack(views)), navigation_inputs(views))
             features = residual_features(thought.plan.action_features).float().clone()
             z = act(features)
             route, waypoints = bend(thought.plan.route_ego.clone(), thought.plan.waypoints_ego.clone(), z)
-            for k, (episode, _, until) in enumerate(some):
+            for k, (episode, _) in enumerate(some):
                 episode.features.append(features[k])
                 episode.z.append(z[k])
                 words = decode_commentary(self._driver.tokenizer, thought.words[k].tolist())
                 row = int(episode.record.frame_rows[t])
                 episode.true_words.append(names(words, int(self._action[row]), int(self._cause[row])))
                 plan = [part[k].numpy().astype(np.float64) for part in (route, waypoints)]
-                episode.advance(t, until, *plan)
+                episode.advance(t, min(t + self._replan, episode.record.ticks), *plan)
         for episodes in groups:
-            scene = episodes[0].record.scene
-            until = min(t + replan, scene.steps)
+            until = min(t + self._replan, episodes[0].record.ticks)
             if until > t:
-                for episode, fine in zip(
-                    episodes, measure(scene, _driven(episodes, until)).safe, strict=True
-                ):
+                safe = measure(episodes[0].record.scene, _driven(episodes, until // TICKS_PER_STEP)).safe
+                for episode, fine in zip(episodes, safe, strict=True):
                     if not fine and not episode.failed:
                         episode.end(until)
 
     def _observe(self, episode: _Episode, t: int, beside: Float) -> Observation:
-        """What the driver gets at step `t`; `beside` (R, 5) are the actors that react."""
+        """What the driver gets at tick `t`; `beside` (R, 5) are the actors that react."""
         record = episode.record
         ego = episode.ego(t)
         scene = _moved(record, t, ego, beside)
@@ -229,10 +242,8 @@ class ClosedDreams:
         taken = torch.zeros(*shape, plans, dtype=torch.bool)
         rewards, failed = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for s, episodes in enumerate(groups):
-            scene = episodes[0].record.scene
-            measures = measure(scene, _driven(episodes, scene.steps))
-            words = np.array([np.mean(episode.true_words) for episode in episodes], np.float32)
-            rewards[s], _ = self._reward(replace(measures, words=words))
+            measures = _measures(episodes)
+            rewards[s], _ = self._reward(measures)
             failed[s] = ~measures.safe
             for g, episode in enumerate(episodes):
                 count = len(episode.z)
@@ -253,17 +264,39 @@ def names(words: str, action: int, cause: int) -> bool:
     return int(said) == action and int(why) == cause
 
 
-def _driven(episodes: Sequence[_Episode], t: int) -> Trajectories:
-    return Trajectories.of(np.stack([episode.poses[: t + 1] for episode in episodes]))
+def _driven(episodes: Sequence[_Episode], steps: int) -> Trajectories:
+    """The first so many steps of what was driven."""
+    kept = slice(0, steps * TICKS_PER_STEP + 1, TICKS_PER_STEP)
+    return Trajectories.of(np.stack([episode.poses[kept] for episode in episodes]))
+
+
+def _measures(episodes: Sequence[_Episode]) -> Measures:
+    """Of whole episodes of one record, their words included."""
+    scene = episodes[0].record.scene
+    words = np.array([np.mean(episode.true_words) for episode in episodes], np.float32)
+    return replace(measure(scene, _driven(episodes, scene.steps)), words=words)
+
+
+def _beside(episodes: Sequence[_Episode], t: int) -> Float:
+    """(B, R, 5, LANES) x, y, cos, sin, speed of the actors that react to each episode, at tick `t`.
+
+    Actors react once a step, to the ego as it was at its start; between steps they are halfway.
+    """
+    step, part = divmod(t, TICKS_PER_STEP)
+    scene = episodes[0].record.scene
+    moved = reactions(scene, _driven(episodes, step + 1 if part else step))
+    now = moved[:, :, step]
+    return now if part == 0 else now + (moved[:, :, step + 1] - now) * np.float32(part / TICKS_PER_STEP)
 
 
 def _moved(record: Record, t: int, ego: Ego, beside: Float) -> Scene:
-    """The record at step `t` with another ego, and with the actors that react where `beside` says."""
-    scene, actors, dream = record.scenes[t], record.scenes[t].actors, record.scene
+    """The record at tick `t` with another ego, and with the actors that react where `beside` says."""
+    scene, dream = record.at(t), record.scene
+    actors = scene.actors
     position, heading = actors.position_world.copy(), actors.heading_rad.copy()
     speed = actors.speed_mps.copy()
     row_of = {actor: row for row, actor in enumerate(actors.id.tolist())}
-    start = record.scenes[0].ego
+    start = record.at(0).ego
     for actor, slot in zip(dream.actor_id.tolist(), dream.arrays.slot.tolist(), strict=True):
         row = row_of.get(actor)
         if slot < 0 or row is None:

@@ -32,11 +32,13 @@ from takevla.learn.dream.closed import ClosedConfig, ClosedDreams, names
 from takevla.learn.dream.decisions import Decisions
 from takevla.learn.dream.dpo import nearest_modes, preference_loss
 from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, group_advantages
-from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.noise import NoiseConfig
+from takevla.learn.dream.reconstruct import Rebuilt, rebuild
 from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
 from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.learn.dream.simulate import Measures, measure, roll_out
 from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 from takevla.takeover.triggers import TRIGGERS, checked_triggers
@@ -44,6 +46,7 @@ from takevla.takeover.triggers import TRIGGERS, checked_triggers
 Float = NDArray[np.float32]
 READ_BATCH = 16  # frames per pass of the frozen model
 EPISODE_ROLE = "other"  # frames where nothing was amiss; they anchor the policy
+UNREPLAYED = "the record cannot be replayed"
 STATE_FILE = "state.pt"
 STATE_EVERY = 10  # updates between two saved states
 
@@ -60,11 +63,11 @@ class DreamConfig:
     begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
     `reward` (preset), `terms` (terms of your own: dotted path to weight),
-    `group` (plans per scene), `updates`, `passes` (gradient steps per update),
-    `learning_rate`, `clip`.
-    Trust: `kl_weight` of the KL to the supervised policy in the dreamed scenes; `anchors`, ordinary frames on
-    which the policy is held near it too, by a weight that starts at `anchor_weight` and adapts so that their
-    mean KL stays about `anchor_kl` (nats).
+    `group` (plans per scene), `noise` (how far they scatter), `updates`, `passes` (gradient steps per
+    update), `learning_rate`, `clip`.
+    Trust: `kl_weight` of the KL to the policy that dreaming starts from, in the dreamed scenes; `anchors`,
+    ordinary frames on which the policy is held near it too, by a weight that starts at `anchor_weight` and
+    adapts so that their mean KL stays about `anchor_kl` (nats).
     """
 
     kind: Literal["open", "closed"] = "open"
@@ -79,6 +82,7 @@ class DreamConfig:
     limits: AuditLimits = field(default_factory=AuditLimits)
     terms: dict[str, float] = field(default_factory=dict)
     group: int = 16
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     updates: int = 60
     passes: int = 2
     learning_rate: float = 2e-3
@@ -151,9 +155,10 @@ def dream(
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
-    Also writes `curves.json` (one row per update), `audit.json`, `before_after.json` (reward and failure rate
-    of the plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine`
-    does the roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
+    A checkpoint that has dreamt before goes on from its head, and the KL is to that policy.  Also writes
+    `curves.json` (one row per update), `audit.json`, `before_after.json` (reward and failure rate of the
+    plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine` does the
+    roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
     `out/state.pt` if a former call was cut off.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
@@ -171,7 +176,7 @@ def dream(
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base = read_frames(driver, dataset, rows)
-    anchor = read_frames(driver, dataset, _anchor_rows(dataset, config.anchors, seed))
+    anchor = read_frames(driver, dataset, anchor_rows(dataset, config.anchors, seed))
     closed = None
     if config.kind == "closed":
         closed = ClosedDreams(
@@ -183,7 +188,7 @@ def dream(
     with (engine or InProcess()).crew(
         RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
     ) as crew:
-        dreamer = Dreamer(scenes, base, anchor.features, config, seed, crew, closed)
+        dreamer = Dreamer(scenes, base, anchor.features, config, seed, crew, closed, loaded.residual)
         if state.exists():
             dreamer.load(state)
         while dreamer.update < config.updates:
@@ -192,8 +197,9 @@ def dream(
             if dreamer.update % STATE_EVERY == 0 and processes().leads:
                 dreamer.save(state)
         _write_json(out / "curves.json", dreamer.curves)
-        _write_json(out / "before_after.json", dreamer.before_after())
-        _write_json(out / "fans.json", dreamer.fans())
+        judged = dreamer.before_after()
+        _write_json(out / "before_after.json", judged)
+        _write_json(out / "fans.json", dreamer.fans(judged["rewards_before"], judged["rewards_after"]))
     if processes().leads:
         save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
         state.unlink(missing_ok=True)
@@ -204,19 +210,30 @@ def true_scenes(
     dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
 ) -> tuple[list[DreamScene], Audit]:
     """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
+    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir))
+
+
+def replayed_scenes(
+    dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
+) -> Rebuilt:
+    """The scenes whose record can be replayed, true or not; the others are counted."""
     rebuilt = rebuild(
         dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, reacting=config.reacting, seed=seed,
         maps_dir=maps_dir,
     )  # fmt: skip
-    limits, left_out = config.limits, Counter(rebuilt.left_out)
-    scenes = [scene for scene in rebuilt.scenes if limits.replays(scene)]
-    unreplayed = len(rebuilt.scenes) - len(scenes)
-    if unreplayed:
-        left_out["the record cannot be replayed"] = unreplayed
-    last = {scene.takeover: scene for scene in scenes}
+    scenes = [scene for scene in rebuilt.scenes if config.limits.replays(scene)]
+    left_out = Counter(rebuilt.left_out)
+    left_out[UNREPLAYED] += len(rebuilt.scenes) - len(scenes)
+    return Rebuilt(scenes, +left_out)
+
+
+def sifted(rebuilt: Rebuilt) -> tuple[list[DreamScene], Audit]:
+    """The true scenes among those whose record can be replayed, and the audit of all."""
+    left_out = Counter(rebuilt.left_out)
+    last = {scene.takeover: scene for scene in rebuilt.scenes}
     untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
     kept = []
-    for scene in scenes:
+    for scene in rebuilt.scenes:
         if not expert_is_safe(scene):
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
@@ -225,10 +242,11 @@ def true_scenes(
             left_out["a trigger that the recipe leaves out"] += 1
         else:
             kept.append(scene)
-    return kept, audit(scenes, left_out, unreplayed)
+    return kept, audit(rebuilt.scenes, left_out, left_out[UNREPLAYED])
 
 
-def _anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
+def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
+    """At most `count` of the policy's own ordinary frames, by the seed."""
     rows = np.flatnonzero(
         (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
     )
@@ -256,8 +274,12 @@ class Dreamer:
         seed: int,
         crew: Crew[PlanRows, tuple[Float, Float]],
         closed: ClosedDreams | None = None,
+        head: ResidualHead | None = None,
     ) -> None:
-        """`base` is of the start frames (of none for `closed`), `anchor` (N, F) of ordinary ones."""
+        """`base` is of the start frames (of none for `closed`), `anchor` (N, F) of ordinary ones.
+
+        `head` is the policy to start from, None for the supervised one; it is copied.
+        """
         self.closed = closed
         self.scenes = scenes
         self.base = base
@@ -266,15 +288,13 @@ class Dreamer:
         self.crew = crew
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.head = ResidualHead(base.features.shape[1])
-        self.start = copy.deepcopy(self.head).requires_grad_(False)  # the supervised policy
+            self.head = copy.deepcopy(head) if head else ResidualHead(base.features.shape[1])
+        self.start = copy.deepcopy(self.head).requires_grad_(False)  # what the KL is to
         self.optimiser = torch.optim.Adam(self.head.parameters(), lr=config.learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
         self.anchor_weight = config.anchor_weight
         self.update = 0
         self.curves: list[dict[str, float]] = []
-        with torch.no_grad():
-            self._anchor_start = _detached(self.head(anchor))
         self._pairs = self._preferences() if config.method == "dpo" else None
 
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
@@ -284,20 +304,22 @@ class Dreamer:
         return rewards_of(self.crew, route.numpy(), waypoints.numpy(), words)
 
     def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(S, 2, MODES) latents of the expert's plan and the frozen one; their log-probabilities (S, 2)."""
+        """(S, 2, MODES) latents of the expert's plan and the policy's; their log-probabilities (S, 2)."""
         wanted = [
             torch.from_numpy(np.stack([getattr(scene.expert_plan, name) for scene in self.scenes]))
             for name in ("route_ego", "waypoints_ego")
         ]
         z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted)
-        pairs = torch.stack([z, torch.zeros_like(z)], dim=1)
-        return pairs, residual.log_prob(self.start(self.base.features), pairs)
+        with torch.no_grad():
+            start = self.start(self.base.features)
+            pairs = torch.stack([z, residual.mode(start)], dim=1)
+            return pairs, residual.log_prob(start, pairs)
 
     def _objective(
         self, new: PlanDistribution, decisions: Decisions, old: torch.Tensor, advantages: Advantages,
         moved: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        """The loss of the chosen method, the KL `moved` (S,) to the supervised policy included."""
+        """The loss of the chosen method, the KL `moved` (S,) to the start included."""
         config = self.config
         if self._pairs is None:
             return clipped_loss(
@@ -315,27 +337,33 @@ class Dreamer:
         """What the policy, as it is, decides in the dreams of one update."""
         if self.closed is not None:
             return self.closed.dream(self.closed.chosen(self.update), self.config.closed.group, self._draw)
-        z = residual.sample(self.head(self.base.features), self.config.group, self.generator)
+        drawn = self._scattered(self.head(self.base.features))
+        z = residual.sample(drawn, self.config.group, self.generator)
         taken = torch.ones(len(z), 1, dtype=torch.bool)
         return Decisions(self.base.features[:, None], z[:, None], taken, *self.rewards(z))
 
     def _draw(self, features: torch.Tensor) -> torch.Tensor:
         """One plan for each row."""
-        return residual.sample(self.head(features), 1, self.generator)[:, 0]
+        return residual.sample(self._scattered(self.head(features)), 1, self.generator)[:, 0]
+
+    def _scattered(self, distribution: PlanDistribution) -> PlanDistribution:
+        """What this update draws from: the spread learned or scheduled."""
+        return self.config.noise.applied(distribution, self.update, self.config.updates)
 
     def step(self) -> None:
         """Sample, roll out, reward, and move the head; one row is added to `curves`."""
         config, decisions = self.config, self._dreamed()
         with torch.no_grad():
-            old = decisions.distribution(self.head)
-            start = decisions.distribution(self.start)
+            old = self._scattered(decisions.distribution(self.head))
+            start = self._scattered(decisions.distribution(self.start))
+            calm = self._scattered(self.start(self.anchor))
             old_log_prob = decisions.log_prob(old)
         advantages = group_advantages(torch.from_numpy(decisions.rewards))
         spread = decisions.spread(advantages)
         divergence = torch.zeros(())
         for _ in range(config.passes):
-            new = decisions.distribution(self.head)
-            held = self._anchor_kl()
+            new = self._scattered(decisions.distribution(self.head))
+            held = self._anchor_kl(calm)
             moved = decisions.kl(new, start)
             loss = self._objective(new, decisions, old_log_prob, spread, moved) + self.anchor_weight * held
             self.optimiser.zero_grad()
@@ -358,29 +386,28 @@ class Dreamer:
             }
         )
 
-    def _anchor_kl(self) -> torch.Tensor:
-        """Mean KL on the ordinary frames; zero where the record has none."""
+    def _anchor_kl(self, start: PlanDistribution) -> torch.Tensor:
+        """Mean KL to `start` on the ordinary frames; zero where the record has none."""
         if len(self.anchor) == 0:
             return torch.zeros(())
-        return residual.kl(self.head(self.anchor), self._anchor_start).mean()
+        return residual.kl(self._scattered(self.head(self.anchor)), start).mean()
 
     @torch.no_grad()
     def before_after(self) -> dict[str, Any]:
-        """Reward and failure rate of the plan that drives: the frozen base, and the head's mode.
+        """Reward and failure rate of the plan that drives: the mode of the start, and of the head.
 
         Over all start frames of open dreams, over `closed.judged` of closed ones.
         """
         if self.closed is not None:
             judged = self.closed.judged()
-            acts = (lambda features: torch.zeros(len(features), residual.MODES), self._mode)
             before, after = (
                 (result.rewards, result.failed)
-                for result in (self.closed.dream(judged, 1, act) for act in acts)
+                for result in (self.closed.dream(judged, 1, _mode_of(head)) for head in self._heads)
             )
         else:
-            mode = self._mode(self.base.features)
-            before = self.rewards(torch.zeros_like(mode)[:, None])
-            after = self.rewards(mode[:, None])
+            before, after = (
+                self.rewards(_mode_of(head)(self.base.features)[:, None]) for head in self._heads
+            )
         return {
             "scenes": len(before[0]),
             "reward_before": float(before[0].mean()),
@@ -391,37 +418,51 @@ class Dreamer:
             "rewards_after": [round(float(value), 4) for value in after[0][:, 0]],
         }
 
-    def fans(self) -> list[dict[str, Any]]:
-        """The scenes that `fans.shown_scenes` picks: surroundings, and fans before and after.
+    @torch.no_grad()
+    def fans(self, before: Sequence[float], after: Sequence[float]) -> list[dict[str, Any]]:
+        """The scenes that `fans.shown_scenes` picks: surroundings, and what was tried before and after.
 
-        A closed dream is no fan of one plan: it shows none.
+        `before` and `after` are the rewards of the plan that drives, as `before_after` has them.  Both
+        heads draw with the same noise.
         """
-        if self.closed is not None:
-            return []
-        reward = preset(self.config.reward, self.config.terms)
-        steps = round(self.config.horizon_s / STEP_S)
-        with torch.no_grad():
-            heads = {"before": self.start(self.base.features), "after": self.head(self.base.features)}
-            drawn = {}
-            for name, one in heads.items():
-                generator = torch.Generator().manual_seed(self.update)  # the same noise for both
-                tried = residual.sample(one, self.config.group, generator)
-                drawn[name] = torch.cat([residual.mode(one)[:, None], tried], dim=1)
-        before, after = (self.rewards(z[:, :1])[0][:, 0] for z in drawn.values())
-        shown = []
-        for row in fans.shown_scenes(self.scenes, before, after):
-            scene = self.scenes[row]
-            content = fans.surroundings(scene, steps)
-            for name, z in drawn.items():
-                route, waypoints = residual.bend(
-                    self.base.route_ego[row, None], self.base.waypoints_ego[row, None], z[row]
-                )
-                content[name] = fans.fan(scene, route.numpy(), waypoints.numpy(), reward, steps)
-            shown.append(content)
-        return shown
+        judged = list(range(len(self.scenes))) if self.closed is None else self.closed.judged()
+        gains = np.array(after, np.float32) - np.array(before, np.float32)
+        shown = fans.shown_scenes([self.scenes[row] for row in judged], gains)
+        return [self._fan(judged[place]) for place in shown]
 
-    def _mode(self, features: torch.Tensor) -> torch.Tensor:
-        return residual.mode(self.head(features))
+    def _fan(self, row: int) -> dict[str, Any]:
+        reward = preset(self.config.reward, self.config.terms)
+        if self.closed is not None:
+            record = self.closed.record(row)
+            content = fans.surroundings(record.scene, record.scene.steps)
+        else:
+            content = fans.surroundings(self.scenes[row], round(self.config.horizon_s / STEP_S))
+        for name, head in zip(("before", "after"), self._heads, strict=True):
+            content[name] = fans.fan(self._tried(row, head), reward)
+        return content
+
+    def _tried(self, row: int, head: ResidualHead) -> Measures:
+        """The plan that drives and a group drawn by `head` at one start frame."""
+        generator = torch.Generator().manual_seed(self.update)
+
+        def draw(features: torch.Tensor) -> torch.Tensor:
+            return residual.sample(self._scattered(head(features)), 1, generator)[:, 0]
+
+        if self.closed is not None:
+            return self.closed.tried(row, _mode_of(head), draw)
+        distribution = self._scattered(head(self.base.features[row : row + 1]))
+        sampled = residual.sample(distribution, self.config.group, generator)[0]
+        z = torch.cat([residual.mode(distribution), sampled])
+        route, waypoints = residual.bend(
+            self.base.route_ego[row, None], self.base.waypoints_ego[row, None], z
+        )
+        scene, steps = self.scenes[row], round(self.config.horizon_s / STEP_S)
+        return measure(scene, roll_out(scene, route.numpy(), waypoints.numpy(), steps))
+
+    @property
+    def _heads(self) -> tuple[ResidualHead, ResidualHead]:
+        """Before and after."""
+        return self.start, self.head
 
     def save(self, path: Path) -> None:
         """Everything that the next update depends on, atomically."""
@@ -452,5 +493,6 @@ class Dreamer:
         self.update, self.curves = state["update"], state["curves"]
 
 
-def _detached(distribution: PlanDistribution) -> PlanDistribution:
-    return PlanDistribution(distribution.mean.clone(), distribution.std.clone())
+def _mode_of(head: ResidualHead) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What drives: features (B, F) to the mode (B, MODES)."""
+    return lambda features: residual.mode(head(features))

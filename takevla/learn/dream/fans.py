@@ -1,4 +1,6 @@
-"""Fans of dreamed plans to look at: what the policy tried in a few scenes before and after it had learned.
+"""Fans of dreams to look at: what the policy tried in a few scenes before and after it had learned.
+
+An open dream shows plans followed to the horizon, a closed one the driven paths of whole episodes.
 
 Of each trigger the scene is shown whose gain in reward is the median of its trigger's, the lower middle one
 of an even number: neither the best nor the worst.
@@ -15,25 +17,24 @@ from numpy.typing import NDArray
 
 from takevla.learn.dream.reward import Reward
 from takevla.learn.dream.scenes import DRIVABLE, DreamScene
-from takevla.learn.dream.simulate import Trajectories, expert_trajectory, measure, roll_out
+from takevla.learn.dream.simulate import Measures, Trajectories, expert_trajectory, roll_out
 
 Float = NDArray[np.float32]
 EVERY = 4  # steps between two points of a path that is kept
 
 
-def shown_scenes(scenes: Sequence[DreamScene], before: Float, after: Float) -> list[int]:
-    """Rows of the scenes to show, triggers in alphabetical order; rewards (S,) of the plan that drives."""
+def shown_scenes(scenes: Sequence[DreamScene], gains: Float) -> list[int]:
+    """Rows of the scenes to show, triggers in alphabetical order; `gains` (S,) in reward."""
     rows = []
     for trigger in sorted({scene.trigger for scene in scenes}):
         mine = [row for row, scene in enumerate(scenes) if scene.trigger == trigger]
-        mine.sort(key=lambda row: (float(after[row] - before[row]), row))
+        mine.sort(key=lambda row: (float(gains[row]), row))
         rows.append(mine[(len(mine) - 1) // 2])
     return rows
 
 
-def fan(scene: DreamScene, routes: Float, waypoints: Float, reward: Reward, steps: int) -> dict[str, Any]:
-    """Paths of plans (G, 20, 2), (G, 10, 2), their rewards, and the terms of the first, which drives."""
-    measures = measure(scene, roll_out(scene, routes, waypoints, steps))
+def fan(measures: Measures, reward: Reward) -> dict[str, Any]:
+    """Paths and rewards of what was tried, and the terms of the first, which drives."""
     total, reports = reward(measures)
     return {
         "reward": [round(float(value), 4) for value in total],

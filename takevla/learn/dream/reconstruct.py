@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from takevla.dataset.reader import Dataset, numpy_column
+from takevla.learn.dream.freed import freed, lanes_of
 from takevla.learn.dream.replay import drive_plans, replay_error
 from takevla.learn.dream.scenes import (
     CELL_M,
@@ -49,6 +50,7 @@ STEP_US = round(STEP_S * 1e6)
 OPPOSED_COS = -0.5  # a lane that runs against the route by more than 120 deg is oncoming
 LINE_SHARE = 1.2  # a stop line is so many lane widths long (leaderboard, benchmark facts 1.4)
 MOVES_M = 1.0  # a vehicle that gets further than this within the record can be one that reacts
+WAY_AHEAD_M = 40  # points of the route that others take for the ego's way
 ROUTE_BEHIND_M, ROUTE_AHEAD_M = 5, 120  # points of the route kept around the ego
 
 
@@ -231,6 +233,13 @@ def dream_scene(
     moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M)
     ego_route = to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32)
     error_m, error_deg = frames.replay_error(row, record)
+    expert = frames.expert_trajectory(row, ego, len(record))
+    free_to_go, acceleration, limit = lanes_of(record, road_map, ids)
+    pose = freed(
+        pose, extent, valid, moving, free_to_go, acceleration, limit, (_ego_poses(record), expert),
+        to_ego(route.points_world[at : at + WAY_AHEAD_M, :2], origin, heading).astype(np.float32),
+        ego.extent_m[:2],
+    )  # fmt: skip
     reacts = moving & (chance.random(len(moving)) < reacting)
     lines, closed, sign = _stop_lines(road_map, set(route.lane[kept].tolist()), record, origin, heading)
     return DreamScene(
@@ -253,12 +262,23 @@ def dream_scene(
         raster=drivable_raster(road_map, origin, heading, ego_route),
         policy_plan=frames.plan("policy", row),
         expert_plan=frames.plan("expert", row),
-        expert_trajectory=frames.expert_trajectory(row, ego, len(record)),
+        expert_trajectory=expert,
         actor_reacts=reacts,
         actor_yields=moving & ~reacts,
         replay_error_m=error_m,
         replay_error_deg=error_deg,
     )
+
+
+def _ego_poses(record: list[Scene]) -> NDArray[np.float32]:
+    """(T, 4) x, y, heading, speed of the recorded ego in the frame of the first."""
+    start = record[0].ego
+    place = np.array([scene.ego.position_world[:2] for scene in record], np.float64)
+    out = np.empty((len(record), 4), np.float32)
+    out[:, :2] = to_ego(place, start.position_world[:2].astype(np.float64), float(start.heading_rad))
+    out[:, 2] = [scene.ego.heading_rad - start.heading_rad for scene in record]
+    out[:, 3] = [scene.ego.speed_mps for scene in record]
+    return out
 
 
 def _actors(

@@ -6,7 +6,8 @@ the dataset when they are wanted, so that no more than one update's records are 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from takevla.dataset.reader import Dataset
 from takevla.learn.dream.reconstruct import STEP_US, FrameIndex, dream_scene, traced_route
 from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.learn.dream.simulate import TICKS_PER_STEP
 from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route
-from takevla.scene.scene import Scene
+from takevla.scene.scene import TICK_US, Scene
 from takevla.scene.trace import target_points
 from takevla.world.camera import Camera
 from takevla.world.camera.rig import Rig
@@ -27,14 +29,42 @@ from takevla.world.maps.atlas import load_town
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """T recorded instants from a start frame on, `STEP_S` apart."""
+    """What was recorded from a start frame on, tick by tick."""
 
     scene: DreamScene
-    scenes: list[Scene]  # T
-    frame_rows: NDArray[np.int64]  # (T,) the dataset's frame that was current
+    scenes: Mapping[int, Scene]  # by tick since the start; every `STEP_S` at least
+    frame_rows: NDArray[np.int64]  # (ticks + 1,) the dataset's frame that was current
     road_map: RoadMap
     route: Route
     targets: NDArray[np.int32]  # indices of the route points that the driver is shown
+
+    @property
+    def ticks(self) -> int:
+        """How long it is."""
+        return self.scene.steps * TICKS_PER_STEP
+
+    def at(self, tick: int) -> Scene:
+        """The scene at a tick; where it was not recorded, between the ones before and after."""
+        if tick in self.scenes:
+            return self.scenes[tick]
+        before = tick - tick % TICKS_PER_STEP
+        share = (tick - before) / TICKS_PER_STEP
+        return between(self.scenes[before], self.scenes[before + TICKS_PER_STEP], share)
+
+
+def between(first: Scene, second: Scene, share: float) -> Scene:
+    """`first` with the actors that are in both moved on by a share of the way to `second`."""
+    row_of = {actor: row for row, actor in enumerate(second.actors.id.tolist())}
+    ids = first.actors.id.tolist()
+    rows = [i for i, actor in enumerate(ids) if actor in row_of and first.actors.valid[i]]
+    after = [row_of[ids[i]] for i in rows]
+    position, heading = first.actors.position_world.copy(), first.actors.heading_rad.copy()
+    position[rows] += share * (second.actors.position_world[after] - position[rows])
+    turn = second.actors.heading_rad[after] - heading[rows]
+    heading[rows] += share * ((turn + np.pi) % (2 * np.pi) - np.pi)
+    time_us = first.time_us + round(share * (second.time_us - first.time_us))
+    moved = replace(first.actors, position_world=position, heading_rad=heading)
+    return replace(first, time_us=time_us, actors=moved)
 
 
 class Records:
@@ -66,12 +96,12 @@ class Records:
         past_s = (what["end_us"] - begin) * 1e-6
         steps = round(min(max(past_s, least_s), longest_s) / STEP_S)
         found = {
-            scene.time_us: scene
+            (scene.time_us - begin) // TICK_US: scene
             for scene in self._dataset.scenes(what["episode"], begin, begin + steps * STEP_US)
         }
         scenes: list[Scene] = []
-        while len(scenes) <= steps and begin + len(scenes) * STEP_US in found:
-            scenes.append(found[begin + len(scenes) * STEP_US])
+        while len(scenes) <= steps and len(scenes) * TICKS_PER_STEP in found:
+            scenes.append(found[len(scenes) * TICKS_PER_STEP])
         if (len(scenes) - 1) * STEP_S < least_s - 0.5 * STEP_S:
             raise ValueError(
                 f"takeover {takeover}: the record from frame {row} on is shorter than {least_s} s"
@@ -80,8 +110,9 @@ class Records:
         route = traced_route(what["town"], tuple(self._keypoints[what["episode"]]), self._maps_dir)
         chance = np.random.default_rng([self._seed, 0xD, row])
         scene = dream_scene(what, row, scenes, road_map, route, self._frames, self._reacting, chance)
-        rows = self._frames.current([*(begin + k * STEP_US for k in range(len(scenes)))], what["episode"])
-        return Record(scene, scenes, rows, road_map, route, target_points(route))
+        ticks = range((len(scenes) - 1) * TICKS_PER_STEP + 1)
+        rows = self._frames.current([begin + tick * TICK_US for tick in ticks], what["episode"])
+        return Record(scene, found, rows, road_map, route, target_points(route))
 
 
 def camera_of(dataset: Dataset) -> Camera:

@@ -16,8 +16,10 @@ from takevla.learn.dream.decisions import Decisions
 from takevla.learn.dream.dreaming import DreamConfig
 from takevla.learn.dream.grpo import clipped_loss, group_advantages
 from takevla.learn.dream.rank import rank_correlation
-from takevla.learn.dream.records import next_index, start_index
+from takevla.learn.dream.records import between, next_index, start_index
 from takevla.learn.dream.replay import drive_plans, follow_plan
+from takevla.scene.actors import Actors
+from takevla.scene.scene import Controls, Ego, Scene, Weather
 
 FEATURES = 8
 
@@ -109,7 +111,33 @@ def test_rank_correlation_is_one_for_the_same_order_and_minus_one_for_the_revers
 def test_settings_that_make_no_closed_dream_are_refused():
     with pytest.raises(ValueError, match="closed dreams learn by grpo"):
         DreamConfig(kind="closed", method="dpo")
-    with pytest.raises(ValueError, match=r"0\.25 is no multiple"):
-        ClosedConfig(replan_s=0.25)
+    with pytest.raises(ValueError, match=r"0\.12 is no multiple"):
+        ClosedConfig(replan_s=0.12)
     with pytest.raises(ValueError, match="make no group"):
         ClosedConfig(group=1)
+
+
+def _scene(time_us: int, ids: list[int], x: list[float], heading: list[float]) -> Scene:
+    """Actors on a line, some metres apart."""
+    count = len(ids)
+    still = np.zeros(count, np.float32)
+    actors = Actors(
+        id=np.array(ids, np.int32), kind=np.zeros(count, np.int8), role=np.zeros(count, np.int8),
+        cue=np.zeros(count, np.int16),
+        position_world=np.stack([np.array(x, np.float32), still, still], axis=1),
+        heading_rad=np.array(heading, np.float32), speed_mps=still, acceleration_mps2=still,
+        yaw_rate_radps=still, extent_m=np.ones((count, 3), np.float32), lane=np.zeros(count, np.int32),
+        valid=np.ones(count, np.bool_),
+    )  # fmt: skip
+    ego = Ego(np.zeros(3, np.float32), 0.0, 0.0, 0.0, 0.0, 0.0, Controls(), np.ones(3, np.float32))
+    return Scene(time_us, "Alder01", ego, actors, np.zeros(0, np.int8), Weather())
+
+
+def test_between_two_records_actors_are_halfway_and_one_that_left_stays():
+    first = _scene(0, [7, 3, 9], [0.0, 10.0, 50.0], [3.1, 0.2, 0.0])
+    second = _scene(100_000, [3, 7], [12.0, 1.0], [0.4, -3.1])
+    middle = between(first, second, 0.5)
+    assert middle.time_us == 50_000
+    assert middle.actors.position_world[:, 0].tolist() == [0.5, 11.0, 50.0]
+    assert abs(middle.actors.heading_rad[0]) == pytest.approx(np.pi, abs=0.01)  # the short way round
+    assert middle.actors.heading_rad[1] == pytest.approx(0.3)

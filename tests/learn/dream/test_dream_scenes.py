@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, ResidualHead
 from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
 from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
 from takevla.learn.dream.fans import shown_scenes
+from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reward import PRESETS, preset
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import (
@@ -164,7 +166,7 @@ def test_the_audit_finds_the_recorded_failure_and_the_experts_success():
     assert report.recall_rule is None
 
 
-def _dreamer(scenes: list[DreamScene], **settings: object) -> Dreamer:
+def _dreamer(scenes: list[DreamScene], head: ResidualHead | None = None, **settings: object) -> Dreamer:
     plan = straight(8.0)
     features = torch.randn(len(scenes), 8, generator=torch.Generator().manual_seed(0))
     base = BaseReading(
@@ -175,7 +177,7 @@ def _dreamer(scenes: list[DreamScene], **settings: object) -> Dreamer:
     anchor = torch.randn(4, 8, generator=torch.Generator().manual_seed(1))
     config = DreamConfig(**settings)  # type: ignore[arg-type]
     with InProcess().crew(RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)) as crew:
-        return Dreamer(scenes, base, anchor, config, seed=0, crew=crew)
+        return Dreamer(scenes, base, anchor, config, seed=0, crew=crew, head=head)
 
 
 def test_dreaming_learns_to_brake_before_a_standing_car():
@@ -192,9 +194,8 @@ def test_dreaming_learns_to_brake_before_a_standing_car():
 
 def test_the_scene_of_median_gain_is_shown_for_each_trigger_with_fans_before_and_after():
     scenes = [scene(), scene(), scene(), replace(scene(), trigger="follow")]
-    gains = np.array([0.5, 0.1, 0.3, -0.2], np.float32)
-    assert shown_scenes(scenes, np.zeros(4, np.float32), gains) == [2, 3]
-    (shown,) = _dreamer([scene(car=(25.0, 0.0, 0.0))], group=2, horizon_s=1.0).fans()
+    assert shown_scenes(scenes, np.array([0.5, 0.1, 0.3, -0.2], np.float32)) == [2, 3]
+    (shown,) = _dreamer([scene(car=(25.0, 0.0, 0.0))], group=2, horizon_s=1.0).fans([0.0], [0.0])
     assert shown["before"] == shown["after"]  # nothing has been learned yet
     assert len(shown["before"]["paths"]) == len(shown["before"]["reward"]) == 3
     assert shown["before"]["terms"]["no_at_fault_collision"] == 1.0
@@ -265,3 +266,53 @@ def test_preferences_pull_the_plan_towards_the_experts():
         dreamer.step()
     after = dreamer.before_after()
     assert after["reward_after"] > before["reward_after"] + 0.1
+
+
+def _dreamt_head() -> ResidualHead:
+    """A head that has learned something."""
+    first = _dreamer([scene(car=(34.0, 0.0, 0.0))], learning_rate=5e-3)
+    for _ in range(5):
+        first.step()
+    return first.head
+
+
+@pytest.mark.parametrize("noise", [NoiseConfig(), NoiseConfig("scheduled", start=0.9)])
+def test_a_policy_that_has_dreamt_goes_on_from_its_head_with_ratio_one_and_kl_zero(noise):
+    head = _dreamt_head()
+    again = _dreamer([scene(car=(34.0, 0.0, 0.0))], head=head, passes=1, noise=noise)
+    decided = again._dreamed()
+    new, start = (decided.distribution(one) for one in (again.head, again.start))
+    assert torch.equal(decided.log_prob(new), decided.log_prob(start))
+    assert new.mean.abs().max() > 0.01  # it is not the supervised policy
+    again.step()
+    assert again.curves[0]["kl_scenes"] == again.curves[0]["kl_anchor"] == 0.0
+    learned = [torch.equal(a, b) for a, b in zip(head.parameters(), again.head.parameters(), strict=True)]
+    assert not all(learned)
+    for a, b in zip(head.parameters(), again.start.parameters(), strict=True):
+        assert torch.equal(a, b)  # neither the head given nor the reference has moved
+
+
+def test_before_is_what_the_head_given_drives():
+    head = _dreamt_head()
+    here = [scene(car=(34.0, 0.0, 0.0))]
+    judged = _dreamer(here, head=head).before_after()
+    assert judged["reward_before"] == judged["reward_after"]
+    assert judged["reward_before"] != _dreamer(here).before_after()["reward_before"]
+
+
+def test_a_scheduled_spread_goes_straight_from_start_to_end_and_is_what_plans_are_drawn_with():
+    noise = NoiseConfig("scheduled", start=0.8, end=0.2)
+    assert [noise.std(update, 4) for update in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    dreamer = _dreamer([scene(car=(25.0, 0.0, 0.0))], noise=noise, updates=3, group=512)
+    spreads = []
+    for _ in range(3):
+        spreads.append(float(dreamer._dreamed().z.std(dim=2).mean()))
+        dreamer.step()
+    assert spreads == pytest.approx([0.8, 0.5, 0.2], rel=0.05)
+    assert [row["std"] for row in dreamer.curves] == pytest.approx([0.8, 0.5, 0.2])
+
+
+@pytest.mark.parametrize("std", [STD_FLOOR / 2, STD_CEILING * 2])
+def test_a_spread_beyond_floor_or_ceiling_is_refused_by_name(std):
+    with pytest.raises(ValueError, match=r"dream\.noise\.end: .* floor and ceiling"):
+        NoiseConfig(end=std)

@@ -8,16 +8,31 @@ from pathlib import Path
 import made_up_opendrive as made
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from short_drives import CONFIG, Drifter, allow
+from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
-from takevla.learn.dream.audit import expert_is_safe
+from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import MODES
+from takevla.learn.dream.audit import AuditLimits, expert_is_safe
+from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
+from takevla.learn.dream.rank import Replayer, driven
 from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.records import Records
+from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M
+from takevla.learn.dream.simulate import roll_out
+from takevla.learn.dream.verdict import drive_on, world_verdict
+from takevla.scene.road_map import RoadMap
+from takevla.scene.scene import Scene
 from takevla.world.maps.route_xml import RouteTask
 
 TOWN = "Made"
+WESTERN_ARM = np.array([[-100.0, -1.75, 0.0], [-40.0, -1.75, 0.0]], np.float32)
+TASK = RouteTask("0", TOWN, WESTERN_ARM)
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +45,8 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def taken(maps: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     out = tmp_path_factory.mktemp("taken") / "data"
-    keypoints = np.array([[-100.0, -1.75, 0.0], [-40.0, -1.75, 0.0]], np.float32)  # on the western arm
     config = replace(CONFIG, density=0.0, maps_dir=maps)
-    collect_takeovers([RouteTask("0", TOWN, keypoints)], Drifter, "drifter", out, 0, allow, 1, config)
+    collect_takeovers([TASK], Drifter, "drifter", out, 0, allow, 1, config)
     return Dataset(out)
 
 
@@ -53,3 +67,50 @@ def test_a_town_whose_file_is_not_given_is_asked_for_by_name(taken: Dataset, tmp
     for folder in (None, tmp_path):
         with pytest.raises((ValueError, FileNotFoundError), match=TOWN):
             rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=folder)
+
+
+class _Paints:
+    """A camera that keeps the scenes it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Scene] = []
+
+    def render(
+        self, road_map: RoadMap, scene: Scene, offset_y_m: float = 0.0, yaw_offset_rad: float = 0.0
+    ) -> NDArray[np.uint8]:
+        self.seen.append(scene)
+        return np.zeros((32, 96, 3), np.uint8)
+
+
+def test_a_closed_dream_replans_between_the_steps_of_its_record(taken: Dataset, maps: Path) -> None:
+    scenes = rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=maps).scenes[:1]
+    camera, driver = _Paints(), VlaDriver(tiny_model(), tiny_tokenizer())
+    dreams = ClosedDreams(
+        taken, scenes, driver, camera, ClosedConfig(replan_s=0.25, longest_s=2.0, group=2), preset("pdm"),
+        Records(taken, 1.0, 0, maps), least_s=2.0, seed=0,
+    )  # fmt: skip
+    decided = dreams.dream([0], 2, lambda features: torch.zeros(len(features), MODES))
+    assert decided.taken.shape == (1, 2 * 8)
+    begin = int(taken.column("time_us")[scenes[0].frame_row])
+    times = sorted({scene.time_us - begin for scene in camera.seen})
+    assert times == [250_000 * k for k in range(len(times))]
+    assert len(times) > 1
+
+
+def test_the_recorded_plan_drives_in_the_world_as_it_does_in_the_dream(taken: Dataset, maps: Path) -> None:
+    scene = rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=maps).scenes[0]
+    begin = int(taken.column("time_us")[scene.frame_row])
+    episode = str(taken.column("episode")[scene.frame_row])
+    world = Replayer(taken, [TASK], maps).world(episode, begin)
+    assert world is not None
+    lived = driven(drive_on(world, scene))
+    plan = scene.policy_plan
+    dreamed = roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], scene.steps).poses[0]
+    np.testing.assert_allclose(lived[:, :2], dreamed[:, :2], atol=0.05)
+    asked = replace(scene, trigger="collision")
+    verdict = world_verdict(taken, [asked, scene], [TASK], limits=AuditLimits(), maps_dir=maps)
+    assert verdict.world_asked == {"collision": 1, "rule": 0}
+    assert verdict.world_failures == {"collision": 0, "rule": 0}  # there is nobody to hit
+    assert verdict.world_recall_collision is None
+    elsewhere = world_verdict(taken, [asked], [], limits=AuditLimits(), maps_dir=maps)
+    assert sum(elsewhere.world_left_out.values()) == 1
