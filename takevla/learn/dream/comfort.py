@@ -51,7 +51,7 @@ def smoothing(samples: int, window: int, derivative: int) -> Float:
 def _weights(samples: int, window: int, derivative: int) -> Float:
     """(samples, window) of `smoothing`: the weights of the samples from `_start` on, 0 behind the last."""
     matrix = np.pad(smoothing(samples, window, derivative), ((0, 0), (0, window)))
-    starts = [_start.py_func(row, window, samples) for row in range(samples)]
+    starts = [_start.py_func(row, window, samples) for row in range(samples)]  # type: ignore[no-untyped-call]
     return np.stack([matrix[row, start : start + window] for row, start in enumerate(starts)])
 
 

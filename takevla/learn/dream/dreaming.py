@@ -210,7 +210,7 @@ def true_scenes(
     dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
 ) -> tuple[list[DreamScene], Audit]:
     """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
-    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir))
+    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir), config.triggers)
 
 
 def replayed_scenes(
@@ -227,8 +227,11 @@ def replayed_scenes(
     return Rebuilt(scenes, +left_out)
 
 
-def sifted(rebuilt: Rebuilt) -> tuple[list[DreamScene], Audit]:
-    """The true scenes among those whose record can be replayed, and the audit of all."""
+def sifted(rebuilt: Rebuilt, triggers: Sequence[str] = TRIGGERS) -> tuple[list[DreamScene], Audit]:
+    """The true scenes among those whose record can be replayed, and the audit of all.
+
+    Scenes of takeovers by other `triggers` are judged and left out.
+    """
     left_out = Counter(rebuilt.left_out)
     last = {scene.takeover: scene for scene in rebuilt.scenes}
     untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
@@ -238,7 +241,7 @@ def sifted(rebuilt: Rebuilt) -> tuple[list[DreamScene], Audit]:
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
             left_out["the recorded failure does not show in the dream"] += 1
-        elif scene.trigger not in config.triggers:
+        elif scene.trigger not in triggers:
             left_out["a trigger that the recipe leaves out"] += 1
         else:
             kept.append(scene)
