@@ -41,8 +41,8 @@ from takevla.scene.plan import Plan
 
 PLANS, ACTORS, ROUNDS, SLOW_ROUNDS = 64, 20, 300, 5
 NOTE = (
-    "least CPU time of 300 calls (5 of the slow forms), one core of a shared machine; ratio_to_numpy is to the "
-    "form of NAVSIM's scorer (batched NumPy roll-out, shapely polygons, an STRtree per instant), "
+    "least CPU time of 300 calls (5 of the slow forms), one core of a shared machine; ratio_to_numpy is to "
+    "the form of NAVSIM's scorer (batched NumPy roll-out, shapely polygons, an STRtree per instant), "
     "ratio_to_batched_numpy to a leaner one (raster look-ups, no Python loop over contacts)"
 )
 # Float operations, counted by hand in the kernels.

@@ -143,7 +143,8 @@ def check(  # type: ignore[no-untyped-def]
 
     `ego` (2,) and `extent` (A, 2) are half lengths and widths; `actors` (T, A, 5) x, y, cos, sin, speed;
     `slot` (A,) the row of an actor in `moved` (B, R, T, 5, LANES), of those that may differ by lane, or -1;
-    `apart` (B, R, T) where they do; `road` (N, 2) the route, `centre` (M, 2) the course to keep to, every `spacing` m.
+    `apart` (B, R, T) where they do; `road` (N, 2) the route, `centre` (M, 2) the course to keep to, every
+    `spacing` m.
     """
     w = np.empty(_ROWS * LANES, np.float32)
     zone = np.zeros(LANES, np.int64)
