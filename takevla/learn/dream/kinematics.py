@@ -91,7 +91,7 @@ def arc_tangent(y, x):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def reach_points(speed_mps, waypoints, seconds):  # type: ignore[no-untyped-def]
-    """Points 1 m apart that routes need for a dream of `seconds`; `waypoints` (G, K, 2)."""
+    """Points 1 m apart that routes need for a dream of `seconds`; `waypoints` (G, K, 2), all float32."""
     last, farthest = waypoints.shape[1] - 1, f(0.0)
     for row in range(waypoints.shape[0]):
         dx = waypoints[row, last, 0] - waypoints[row, last - 2, 0]
