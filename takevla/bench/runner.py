@@ -33,7 +33,7 @@ from takevla.driver.expert import Expert
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.precaution import ShadowListener, route_words
-from takevla.world.camera import Camera
+from takevla.world.camera import Camera, Rig
 from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
@@ -70,8 +70,8 @@ def _driver(name: str, digest: str | None, commentary: bool) -> Driver:
 
 
 @lru_cache(maxsize=1)
-def _camera() -> Camera:
-    return Camera()
+def _camera(rig: Rig) -> Camera:
+    return Camera.of(rig)
 
 
 class _Progress:
@@ -112,7 +112,7 @@ def run_batch(job: _Job, report: scale.Report) -> BatchResult:
             continue
         seats.append(Seat(index, world))
     if seats:
-        camera = _camera() if driver.needs_image else None
+        camera = _camera(driver.rig) if driver.needs_image else None
         shadow = ShadowListener(Expert(driver.period_us), seats) if job.shadow else None
         listeners: list[Listener] = [_Progress(report, seats)]
         if shadow is not None:

@@ -17,6 +17,7 @@ import math
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -38,10 +39,11 @@ from takevla.scene.plan import (
 )
 from takevla.scene.route import RouteOption
 from takevla.takeover.commentary import commentary
+from takevla.world.camera.rig import SIMLINGO_RIG
 
 RUN = re.compile(r"(?P<town>Town\w+?)_Rep\d+_.*")
 META: Final = {
-    "rig": {"width": 1024, "height": 512, "mount_m": [-1.5, 0.0, 2.0], "lens_fovs_deg": [110.0]},
+    "rig": asdict(SIMLINGO_RIG),
     "rates": {"plan_period_us": WAYPOINT_PERIOD_US},
     "provenance": {"source": "SimLingo", "licence": "Wayve, non-commercial research only"},
 }

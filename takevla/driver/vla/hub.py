@@ -28,6 +28,7 @@ from takevla.driver.vla.config import IMAGENET_MEAN, IMAGENET_STD, TARGET_POINTS
 from takevla.driver.vla.families.family import image_text, tile_px
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.simlingo import simlingo_model
+from takevla.world.camera.rig import SIMLINGO_RIG
 
 TARGET_ID, SPEED_ID, OPTION_ID = -1, -2, -3  # places of the prompt that are no token of the vocabulary
 PLACES = {"{target}": [TARGET_ID] * TARGET_POINTS, "{speed}": [SPEED_ID], "{option}": [OPTION_ID]}
@@ -186,4 +187,4 @@ def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
     except OSError as error:
         raise FileNotFoundError(f"{tokenizer_source}: no such tokenizer here or on the hub") from error
     model = simlingo_model(state.get("state_dict", state), tokenizer)
-    save_checkpoint(out, Checkpoint(model, tokenizer))
+    save_checkpoint(out, Checkpoint(model, tokenizer, rig=SIMLINGO_RIG))

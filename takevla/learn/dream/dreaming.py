@@ -37,6 +37,7 @@ from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
 from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.learn.samples import common_rig
 from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
@@ -163,7 +164,7 @@ def dream(
         raise ValueError(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
-    loaded = load_checkpoint(checkpoint)
+    loaded, rig = load_checkpoint(checkpoint), common_rig([dataset])
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base = read_frames(driver, dataset, rows)
@@ -191,7 +192,7 @@ def dream(
         _write_json(out / "before_after.json", dreamer.before_after())
         _write_json(out / "fans.json", dreamer.fans())
     if processes().leads:
-        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
+        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head, rig))
         state.unlink(missing_ok=True)
     return report
 

@@ -6,7 +6,7 @@ the dataset when they are wanted, so that no more than one update's records are 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class Records:
 
 def camera_of(dataset: Dataset) -> Camera:
     """A camera with the rig that the dataset was recorded with."""
-    return Camera(**asdict(Rig.of(dataset.meta["rig"])))
+    return Camera.of(Rig.of(dataset.meta["rig"]))
 
 
 def start_index(route: Route, position_world: NDArray[np.floating]) -> int:
