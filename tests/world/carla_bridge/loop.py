@@ -1,7 +1,7 @@
 """Collection on the CARLA facade, dreams from its dataset, evaluation on the facade: one run.
 
-    python tests/world/carla_bridge/loop.py --model FOLDER --map Town01.xodr --routes Town01.xml --subset 1,6 \\
-        --out runs/carla --json results/carla/facade_loop.json
+    python tests/world/carla_bridge/loop.py --model FOLDER --map Town01.xodr --routes Town01.xml \\
+        --subset 1,6 --out runs/carla --json results/carla/facade_loop.json
 """
 
 from __future__ import annotations
