@@ -2,9 +2,9 @@
 
     python benchmarks/installed_size.py [--json FILE]
 
-Sums the files that the installed packages list in their RECORD, over the closure of takevla's requirements for
-this Python; compiled `.pyc` files are left out, pip itself and the interpreter too.  An extra that is not
-installed here is named and not counted.
+Sums the files that the installed packages list in their RECORD, over the closure of takevla's requirements
+for this Python; compiled `.pyc` files are left out, pip itself and the interpreter too.  An extra that is
+not installed here is named and not counted.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/serve.py [--model shipped] [--steps N] [--sessions 1,4] [--json FILE]
 
 Each session declares the two cameras below and makes N drive calls, 0.1 s of simulated time apart.  A drive
-call answers after the model's commentary and plan; calls of other sessions share its batch.  Wall times hold on
-a machine that does nothing else: the load average stands beside them.
+call answers after the model's commentary and plan; calls of other sessions share its batch.  Wall times hold
+on a machine that does nothing else: the load average stands beside them.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def main() -> None:
     parser.add_argument("--sessions", default="1,4", help="numbers of sessions at once")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    command = ["serve", "--alpasim", arguments.model, "--port", "0", "--host", "127.0.0.1", "--client", "carla"]
+    command = ["serve", "--alpasim", arguments.model, "--client", "carla"]
+    command += ["--port", "0", "--host", "127.0.0.1"]
     server = subprocess.Popen(
         [sys.executable, "-m", "takevla", *command], stdout=subprocess.PIPE, text=True,
         env=os.environ | {"COLUMNS": "200"},
@@ -107,8 +108,13 @@ def main() -> None:
         print(json.dumps(row), flush=True)
     print(f"the server ended with exit code {ended}")
     if arguments.json:
-        facts = {"command": f"python benchmarks/serve.py --steps {arguments.steps}", "git_revision": git_revision()}
-        content = facts | {"machine": machine(), "rows": rows, "server_exit_code": ended}
+        content = {
+            "command": f"python benchmarks/serve.py --steps {arguments.steps}",
+            "git_revision": git_revision(),
+            "machine": machine(),
+            "rows": rows,
+            "server_exit_code": ended,
+        }
         arguments.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -57,7 +57,7 @@ def test_an_existing_folder_is_not_written_over(source: Path, tmp_path: Path) ->
         export_lerobot(source, tmp_path)
 
 
-# What lerobot's reader of v3.0 looks up (its dataset_metadata.py and dataset_reader.py, for pictures in parquet).
+# What lerobot's reader of v3.0 looks up (its dataset_metadata.py and dataset_reader.py).
 INFO_KEYS = (
     "codebase_version", "robot_type", "total_episodes", "total_frames", "total_tasks", "chunks_size",
     "data_files_size_in_mb", "video_files_size_in_mb", "fps", "data_path", "video_path", "features",

@@ -101,12 +101,13 @@ def _tokenizer(source: str) -> Any:
 def _backbone(source: str, dtype: torch.dtype, attention: str) -> Any:
     """The model at a hub id or in a folder, with all of its weights."""
     try:
-        model, found = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, attn_implementation=attention, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{source}: its weights cannot be read ({reason})") from error
+    model, found = loaded
     missing = sorted(found["missing_keys"])
     if missing:
         raise ValueError(f"{source}: {len(missing)} weights are missing, first {missing[0]}")
