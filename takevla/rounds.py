@@ -44,6 +44,7 @@ from takevla.dataset.collect import (
 )
 from takevla.dataset.reader import Dataset
 from takevla.dataset.schema import MANIFEST
+from takevla.driver.vla.checkpoint import read_rig
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.audit import Audit, UntrueDreamsError
 from takevla.learn.dream.dreaming import DreamConfig, dream, replayed_scenes, sifted
@@ -57,6 +58,7 @@ from takevla.report.page import write_report
 from takevla.report.terminal import before_after_table
 from takevla.scale import Bar, Launched, RayCluster, executor, groups, processes
 from takevla.takeover.shadow import TakeoverConfig
+from takevla.world.camera.rig import Rig
 from takevla.world.carla.opened import open_route
 from takevla.world.maps.route_xml import RouteTask
 
@@ -132,7 +134,7 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         takeovers.append(run / here / "takeovers")
         learnt_keys.append(key)
         if recipe.taught_by == "expert":
-            key = stage_key("expert", recipe.collect, seed + number)
+            key = stage_key("expert", recipe.collect, seed + number, *_rig_key(recipe))
             work = partial(_demonstrate_instead, recipe, number)
             result.append(Stage(f"round {number}: the expert drives instead", f"{here}/expert", work, key))
             extra.append(run / here / "expert")
@@ -155,18 +157,24 @@ def _evaluation(recipe: Recipe, model: Path, model_key: str, title: str, folder:
     return Stage(title, folder, partial(_evaluate, recipe, model), key)
 
 
+def _rig_key(recipe: Recipe) -> list[Rig]:
+    """What the camera adds to the key of what the expert records: nothing if it is the default one."""
+    rig = read_rig(base_folder(recipe))
+    return [] if rig == Rig() else [rig]
+
+
 def _rehearsal_stages(recipe: Recipe) -> list[Stage]:
-    choice, seed = recipe.rehearsal, recipe.seed
+    choice, seed, seen = recipe.rehearsal, recipe.seed, _rig_key(recipe)
     found = [
         Stage(
             "the expert drives for the pre-training buckets",
             "rehearsal",
             partial(_rehearse, recipe),
-            stage_key("expert", choice, seed),
+            stage_key("expert", choice, seed, *seen),
         )
     ]
     if recipe.starts_per_route:
-        key = stage_key("starts", choice, recipe.starts_per_route, seed)
+        key = stage_key("starts", choice, recipe.starts_per_route, seed, *seen)
         found.append(Stage("the expert sets off, for the same", "starts", partial(_set_off, recipe), key))
     return found
 
@@ -252,11 +260,17 @@ def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
 
 
 def demonstrate(
-    suites: Sequence[Suite], out: Path, *, seed: int, workers: int, cluster: RayCluster | None = None
+    suites: Sequence[Suite],
+    out: Path,
+    *,
+    seed: int,
+    workers: int,
+    cluster: RayCluster | None = None,
+    rig: Rig | None = None,
 ) -> None:
-    """Let the expert drive suites for training, and record it."""
+    """Let the expert drive suites for training, and record it as `rig` (None: the default one) sees it."""
     tasks = [task for suite in suites for task in suite.tasks]
-    config = CollectConfig(density=suites[0].density)
+    config = CollectConfig(rig or Rig(), suites[0].density)
     with parts_bar("Expert drives", len(tasks), config) as bar:
         collect_expert(tasks, out, seed, refuse_for_training, workers, config, listener=bar, cluster=cluster)
 
@@ -269,12 +283,13 @@ def demonstrate_starts(
     seed: int,
     workers: int,
     cluster: RayCluster | None = None,
+    rig: Rig | None = None,
 ) -> None:
-    """Let the expert set off at rest at `per_route` places along each route of suites for training."""
+    """As `demonstrate`, from rest at `per_route` places along each route, for two seconds each."""
     for suite in suites:
         refuse_for_training(suite)
     tasks = standing_starts([task for suite in suites for task in suite.tasks], per_route, seed)
-    config = CollectConfig(density=suites[0].density, longest_s=START_S, part_size=START_PART)
+    config = CollectConfig(rig or Rig(), suites[0].density, longest_s=START_S, part_size=START_PART)
     settings = DemonstrationConfig(bursts=NO_BURSTS)
     with parts_bar("Expert sets off", len(tasks), config) as bar:
         collect_expert(tasks, out, seed, refuse_for_training, workers, config, settings, bar, cluster)
@@ -291,7 +306,7 @@ def collect(
     cluster: RayCluster | None = None,
 ) -> None:
     """Let a model drive a suite for training with the expert in shadow, and record it."""
-    config = CollectConfig(density=suite.density)
+    config = CollectConfig(read_rig(model), suite.density)
     policy = partial(load_driver, str(model))
     with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
         collect_takeovers(
@@ -314,7 +329,7 @@ def collect_live(
 
     The OpenDRIVE of the towns is kept in `maps_dir`, where dreams of the dataset find it.
     """
-    config = CollectConfig(density=0.0, part_size=1, maps_dir=maps_dir)
+    config = CollectConfig(read_rig(model), density=0.0, part_size=1, maps_dir=maps_dir)
 
     def worlds(
         tasks: Sequence[RouteTask], seeds: Sequence[int], config: CollectConfig
@@ -335,14 +350,15 @@ def parts_bar(title: str, tasks: int, config: CollectConfig) -> Bar:
 
 def _rehearse(recipe: Recipe, folder: Path) -> None:
     demonstrate(
-        [chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster
-    )
+        [chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster,
+        rig=read_rig(base_folder(recipe)),
+    )  # fmt: skip
 
 
 def _set_off(recipe: Recipe, folder: Path) -> None:
     demonstrate_starts(
         [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.seed,
-        workers=recipe.workers, cluster=recipe.cluster,
+        workers=recipe.workers, cluster=recipe.cluster, rig=read_rig(base_folder(recipe)),
     )  # fmt: skip
 
 
@@ -355,7 +371,10 @@ def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
 
 
 def _demonstrate_instead(recipe: Recipe, number: int, folder: Path) -> None:
-    demonstrate([chosen(recipe.collect)], folder, seed=recipe.seed + number, workers=recipe.workers)
+    demonstrate(
+        [chosen(recipe.collect)], folder, seed=recipe.seed + number, workers=recipe.workers,
+        rig=read_rig(base_folder(recipe)),
+    )  # fmt: skip
 
 
 def _tune(

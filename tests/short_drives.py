@@ -42,6 +42,7 @@ class Drifter:
 
     name = "drifter"
     needs_image = True
+    rig = Rig()
     needs_privilege = False
     period_us = 250_000
 

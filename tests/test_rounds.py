@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
-from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla.checkpoint import Checkpoint, read_rig, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
@@ -24,7 +25,9 @@ from takevla.learn.trainer import TrainConfig
 from takevla.recipe import Recipe, RouteChoice
 from takevla.rounds import run_recipe, stages
 from takevla.takeover.commentary import corpus
+from takevla.world.camera.rig import Rig
 
+RIG = Rig(192, 64)  # three tiles of the small model
 ANY_DREAMS = AuditLimits(*[0.0] * 6, replay_error_m=1e3, replay_error_deg=360.0)  # two routes prove little
 
 
@@ -36,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     torch.manual_seed(0)
     size = TinySize(tile_px=64, width=32, layers=1)
     model = TakeVLA(tiny_config(tokenizer, size=size)).eval()
-    save_checkpoint(folder / "base", Checkpoint(model, tokenizer))
+    save_checkpoint(folder / "base", Checkpoint(model, tokenizer, rig=RIG))
     train = TrainConfig(batch_size=8, warmup_steps=1, save_every=4, log_every=4, parts=1, trackers=())
     recipe = Recipe(
         name="test",
@@ -61,6 +64,14 @@ def test_every_stage_leaves_its_facts_and_the_run_a_report(run):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<html" in page
     assert not re.search(r"(src|href)=[\"']?https?:", page)  # nothing is loaded from elsewhere
+
+
+def test_every_dataset_and_model_has_the_camera_of_the_base(run):
+    _, folder = run
+    for name in ("rehearsal", "rounds/1/takeovers"):
+        assert Dataset(folder / name).image(0).shape == (64, 192, 3), name
+    for name in ("sft", "dream"):
+        assert read_rig(folder / "rounds/1" / name / "model") == RIG, name
 
 
 def test_fine_tuning_moves_the_model_and_dreaming_only_adds_its_head(run):

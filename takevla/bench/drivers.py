@@ -41,4 +41,6 @@ def load_driver(name: str, commentary: bool = True) -> Driver:
     from takevla.driver.vla.policy import VlaDriver
 
     loaded = load_checkpoint(Path(name))
-    return VlaDriver(loaded.model, loaded.tokenizer, commentary=commentary, residual=loaded.residual)
+    return VlaDriver(
+        loaded.model, loaded.tokenizer, commentary=commentary, residual=loaded.residual, rig=loaded.rig
+    )

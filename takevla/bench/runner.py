@@ -35,7 +35,7 @@ from takevla.driver.expert import Expert
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.precaution import ShadowListener, route_words
-from takevla.world.camera import Camera
+from takevla.world.camera import Camera, Rig
 from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
@@ -75,8 +75,8 @@ def _driver(name: str, digest: str | None, commentary: bool) -> Driver:
 
 
 @lru_cache(maxsize=1)
-def _camera() -> Camera:
-    return Camera()
+def _camera(rig: Rig) -> Camera:
+    return Camera.of(rig)
 
 
 class _Ends:
@@ -137,7 +137,7 @@ def run_share(job: _Job, report: scale.Report) -> None:
             ends.seated(index)
             yield Seat(index, world)
 
-    camera = _camera() if driver.needs_image else None
+    camera = _camera(driver.rig) if driver.needs_image else None
     drive(seats(), driver, camera, [ends] if shadow is None else [shadow, ends], at_most=SEATS)
 
 

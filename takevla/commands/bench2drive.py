@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
@@ -48,6 +50,7 @@ def evaluate_in_carla(arguments: Arguments) -> None:
     tasks = read_routes(routes)
     if arguments.subset:
         tasks = select_routes(tasks, arguments.subset)
+    signal.signal(signal.SIGTERM, _interrupt)  # a job scheduler's way to say Ctrl-C
     done = run_campaign(
         checkout, str(model_folder(arguments.driver)), routes, [task.id for task in tasks], arguments.out,
         workers=arguments.workers, gpus=arguments.gpus, retries=arguments.retries, resume=arguments.resume,
@@ -62,6 +65,10 @@ def evaluate_in_carla(arguments: Arguments) -> None:
     write_json(done.out / "metrics.json", found)
     OUT.print(metrics_table(found, f"{Path(arguments.driver).name} on {routes.name} in CARLA"))
     for remark in (*remarks, *(f"route {name}: {why}" for name, why in done.unscored.items())):
-        OUT.print(f"- {remark}", style="dim", markup=False, highlight=False)
+        OUT.print(f"- {remark}", style="dim", markup=False, highlight=False, soft_wrap=True)
     if done.unscored:
         raise ValueError(f"{len(done.unscored)} of {done.asked} routes have no result and count 0")
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

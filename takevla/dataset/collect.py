@@ -320,7 +320,7 @@ def _until_us(job: _Job) -> int:
 
 @lru_cache(maxsize=2)
 def _camera(rig: Rig) -> Camera:
-    return Camera(**asdict(rig))
+    return Camera.of(rig)
 
 
 def _commit(

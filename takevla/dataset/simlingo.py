@@ -17,6 +17,7 @@ import math
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -38,15 +39,21 @@ from takevla.scene.plan import (
 )
 from takevla.scene.route import RouteOption
 from takevla.takeover.commentary import commentary
+from takevla.world.camera.rig import SIMLINGO_RIG
 
 RUN = re.compile(r"(?P<town>Town\w+?)_Rep\d+_.*")
 META: Final = {
-    "rig": {"width": 1024, "height": 512, "mount_m": [-1.5, 0.0, 2.0], "lens_fovs_deg": [110.0]},
+    "rig": asdict(SIMLINGO_RIG),
     "rates": {"plan_period_us": WAYPOINT_PERIOD_US},
     "provenance": {"source": "SimLingo", "licence": "Wayve, non-commercial research only"},
 }
 STANDS_MPS, SAME_SPEED_MPS = 0.2, 0.5  # bounds of SimLingo's speed words (facts 2.3)
 TRAFFIC_STOP, TRAFFIC_LIGHT, WALKER = "traffic.stop", "traffic.traffic_light", "walker"
+KEYS: Final = (  # of a measurement that are read
+    "ego_matrix", "speed", "target_speed", "target_point", "target_point_next", "command", "next_command",
+    "route", "steer", "throttle", "brake", "junction", "vehicle_hazard", "light_hazard", "walker_hazard",
+    "stop_sign_hazard", "speed_reduced_by_obj_type", "speed_reduced_by_obj_distance",
+)  # fmt: skip
 BUCKET_PREFIX: Final = "simlingo:"
 Measurement = Mapping[str, Any]
 
@@ -82,8 +89,10 @@ def read_buckets(path: Path) -> dict[str, list[str]]:
     with path.open("rb") as file:
         try:
             content = _Plain(file).load()
-        except (pickle.UnpicklingError, EOFError) as error:
+        except (pickle.UnpicklingError, EOFError, LookupError, AttributeError, TypeError) as error:
             raise ValueError(f"{path}: not a bucket file ({error})") from error
+    if not isinstance(content, dict) or not all(isinstance(members, list) for members in content.values()):
+        raise ValueError(f"{path}: not a bucket file (it holds no lists by bucket name)")
     found: dict[str, list[str]] = {}
     for bucket, members in content.items():
         for member in members:
@@ -103,8 +112,8 @@ def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part
     for index in range(len(measured) - SPEED_WAYPOINTS):
         try:
             rows.append(_frame(measured, index))
-        except KeyError as error:
-            raise ValueError(f"{files[index]}: no {error} in it") from error
+        except (TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"{files[index]}: not a measurement ({error})") from error
     count = len(rows)
     columns: dict[str, Any] = {column.name: _blank(column.type, count) for column in FRAME_COLUMNS}
     for name in rows[0] if rows else ():
@@ -234,4 +243,11 @@ def _read(path: Path) -> Measurement:
             content: Measurement = json.load(file)
     except (OSError, EOFError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a measurement ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a measurement (a {type(content).__name__}, no object)")
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        raise ValueError(f"{path}: no '{missing[0]}' in it")
+    if np.shape(content["ego_matrix"]) != (4, 4):
+        raise ValueError(f"{path}: not a measurement (ego_matrix is not 4 x 4)")
     return content

@@ -19,6 +19,7 @@ from takevla.scene.plan import (
     Plan,
     Privileged,
 )
+from takevla.world.camera.rig import Rig
 
 CRUISE_SHARE = 0.72  # of the speed limit, as the expert's (benchmark facts 3)
 BEND_MPS2 = 2.5  # lateral acceleration in bends
@@ -36,6 +37,7 @@ class BlindDriver:
     """
 
     needs_image = False
+    rig = Rig()
     needs_privilege = True
     period_us = 250_000
 

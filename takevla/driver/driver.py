@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from takevla.scene.plan import Observation, Plan
+from takevla.world.camera.rig import Rig
 
 
 class Driver(Protocol):
@@ -22,6 +23,11 @@ class Driver(Protocol):
     @property
     def needs_image(self) -> bool:
         """Whether `Observation.image` must be rendered."""
+        ...
+
+    @property
+    def rig(self) -> Rig:
+        """The camera that takes `Observation.image`, and the pictures that are shown of its drives."""
         ...
 
     @property

@@ -20,7 +20,7 @@ from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
-from takevla.learn.samples import Samples, frame_samples, join_samples
+from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.sight import SIGHT_OUTPUTS
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.learn.validation import Validation, validate
@@ -93,7 +93,7 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     (settings, data figures, validation) and `model/`.  A killed run continues where it was.
     """
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
-    checkpoint = _beginning(config)
+    rig, checkpoint = common_rig(datasets), _beginning(config)
     model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
     torch.manual_seed(config.train.seed)
     prepare(model, config.trainable)
@@ -116,7 +116,7 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     merge(model)
     if not trainer.leads:
         return out / MODEL_FOLDER
-    save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
+    save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer, rig=rig))
     validation = validate(model, tokenizer, join_samples(held)) if held else None
     write_notes(out / "pretrain.json", _notes(config, datasets, samples, validation))
     return out / MODEL_FOLDER

@@ -148,6 +148,26 @@ def make_batch(samples: Samples, numbers: NDArray[np.int64], pad_token_id: int) 
     )
 
 
+def common_rig(datasets: Sequence[Dataset]) -> Rig:
+    """The camera rig that all of these datasets were recorded with.
+
+    Raises:
+        ValueError: they differ, or one remembers no rig.
+    """
+    rigs: list[Rig] = []
+    for dataset in datasets:
+        try:
+            rigs.append(Rig.of(dataset.meta["rig"]))
+        except (KeyError, ValueError, TypeError) as error:
+            raise ValueError(f"{dataset.path / 'meta.json'}: no camera rig ({error})") from error
+        if rigs[-1] != rigs[0]:
+            raise ValueError(
+                f"{dataset.path}: recorded with another camera rig than {datasets[0].path}; a model has one "
+                "rig: train on datasets whose `rig` in meta.json is the same"
+            )
+    return rigs[0]
+
+
 def _sight(dataset: Dataset, frames: NDArray[np.int64], tile_side: int) -> NDArray[np.float16]:
     """What there is to be seen in these frames; unknown where the dataset was written without it."""
     if not tile_side or "seen_ego" not in dataset.frames.column_names:

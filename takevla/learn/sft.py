@@ -28,7 +28,7 @@ from takevla.learn.pretrain import (
     frame_strata,
     successful_episodes,
 )
-from takevla.learn.samples import Samples, frame_samples, join_samples
+from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.scale import processes
 from takevla.takeover.triggers import TRIGGERS, checked_triggers
@@ -86,6 +86,8 @@ def sft(
     A killed run continues where it was.  A residual head of `start` is left behind: it was fitted to
     plans that fine-tuning moves.
     """
+    rehearsed, taught, extra = _open(pretraining), _open(takeovers), _open(extra_expert)
+    rig = common_rig([*rehearsed, *taught, *extra])
     checkpoint = load_checkpoint(start)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     torch.manual_seed(config.train.seed)
@@ -93,7 +95,7 @@ def sft(
     words, side = model.config.max_words, model.config.tile_side
     parts: list[Samples] = []
     members: dict[str, list[NDArray[np.int64]]] = (
-        {EXTRA_EXPERT: []} if extra_expert else {PRE_TAKEOVER: [], TAKEOVER: []}
+        {EXTRA_EXPERT: []} if extra else {PRE_TAKEOVER: [], TAKEOVER: []}
     )
     weights: dict[str, float] = {}
 
@@ -102,7 +104,7 @@ def sft(
         parts.append(samples)
         members[kind].append(np.arange(first, first + len(samples)))
 
-    for dataset in _open(pretraining):
+    for dataset in rehearsed:
         frames = _rehearsal_frames(dataset)
         first = sum(len(part) for part in parts)
         parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
@@ -113,23 +115,23 @@ def sft(
             weights[bucket] = weights.get(bucket, 0.0) + float(strata.weight[rows].sum())
     taken: Counter[str] = Counter()  # frames that the takeovers give, by kind
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
-    for dataset in _open(takeovers):
-        taught = np.isin(dataset.column("takeover"), _takeovers_by(dataset, config.triggers))
+    for dataset in taught:
+        chosen = np.isin(dataset.column("takeover"), _takeovers_by(dataset, config.triggers))
         before, during = (
-            frames[taught[frames]]
+            frames[chosen[frames]]
             for frames in (_frames(dataset, "pre_takeover"), _frames(dataset, "takeover"))
         )
         if not config.pre_takeover_acts:
             before = before[dataset.column(urgent)[before] != ""]  # nothing to teach where nothing is said
         taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
-        if not extra_expert:
+        if not extra:
             how = (urgent, config.pre_takeover_acts, side)
             add(PRE_TAKEOVER, frame_samples(dataset, before, tokenizer, words, *how))
             add(TAKEOVER, frame_samples(dataset, during, tokenizer, words, tile_side=side))
-    if extra_expert:
+    if extra:
         ratios = {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
         wanted = sum(taken[kind] for kind, ratio in ratios.items() if ratio > 0.0)
-        for dataset, frames in _extra_frames(_open(extra_expert), wanted, config.train.seed):
+        for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
             add(EXTRA_EXPERT, frame_samples(dataset, frames, tokenizer, words, tile_side=side))
     samples = join_samples(parts)
     draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, weights, out)
@@ -139,7 +141,7 @@ def sft(
         save_adapters(model, out / ADAPTERS_FOLDER)
     merge(model)
     if trainer.leads:
-        save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer))
+        save_checkpoint(out / MODEL_FOLDER, Checkpoint(model, tokenizer, rig=rig))
     write_notes(
         out / "sft.json",
         {

@@ -222,7 +222,7 @@ def film_route(
         raise ValueError(f"{path}: a clip is an .mp4 file")
     if seconds < 0.0:
         raise ValueError(f"{seconds:g} seconds of film: give a positive time, or 0 for the whole route")
-    camera = Camera()
+    camera = Camera.of(driver.rig)
     frames = 0
     with clip_writer(path, 1e6 / (every_ticks * TICK_US)) as append:
 

@@ -147,7 +147,7 @@ def record_route(world: EmbeddedWorld, driver: Driver, path: Path, seconds: floa
         raise ValueError(f"{seconds:g} seconds to record: give a positive time, or 0 for the whole route")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.stem + ".part.rrd")
-    camera = Camera()
+    camera = Camera.of(driver.rig)
     with rr.RecordingStream("takevla", recording_id=f"{world.task.id}-{driver.name}") as stream:
         stream.save(unfinished, default_blueprint=_layout())
         recorder = Recorder(stream, camera)

@@ -77,6 +77,7 @@ class Drive:
     shots: Sequence[Shot]
     events: Sequence[tuple[int, str]]  # time, µs, and what happened
     success: bool
+    rig: Rig = field(default_factory=Rig)
 
 
 def choose(before: Any, after: Any) -> tuple[list[RouteChange], list[RouteChange]]:
@@ -138,10 +139,10 @@ def drive_again(route_id: str, driver: Driver, settings: Any) -> Drive:
     task, seed = suite.tasks[place], world_seed(settings["seed"], suite.seeds[place])
     world = EmbeddedWorld(load_town(task.town, None), task, seed, settings["density"])
     shots = Shots()
-    drive([Seat(0, world)], driver, Camera(), [shots])
+    drive([Seat(0, world)], driver, Camera.of(driver.rig), [shots])
     record = world.record()
     wrong = any(rows for name, rows in record.infractions.items() if "min_speed" not in name)
-    return Drive(shots.taken, events_of(world), record.finished and not wrong)
+    return Drive(shots.taken, events_of(world), record.finished and not wrong, driver.rig)
 
 
 def strip(before: Drive, after: Drive) -> NDArray[np.uint8]:
@@ -159,7 +160,8 @@ def strip(before: Drive, after: Drive) -> NDArray[np.uint8]:
         f"before: {what}" if failed is before else "before",
         f"after: {what}" if failed is after else "after",
     ]
-    parts = [_row(*pair) for pair in zip(rows, heads, (failed is before, failed is after), strict=True)]
+    alarms, rigs = (failed is before, failed is after), (before.rig, after.rig)
+    parts = [_row(*one) for one in zip(rows, heads, alarms, rigs, strict=True)]
     return np.concatenate(parts)
 
 
@@ -172,7 +174,7 @@ def _at_place(shots: Sequence[Shot], route_index: int) -> Shot:
     return next((shot for shot in shots if shot.route_index >= route_index), shots[-1])
 
 
-def _row(shots: Sequence[Shot], head: str, alarm: bool) -> NDArray[np.uint8]:
+def _row(shots: Sequence[Shot], head: str, alarm: bool, rig: Rig) -> NDArray[np.uint8]:
     height, width = (side * SCALE for side in shots[0].image.shape[:2])
     size = (len(shots) * (width + MARGIN_PX) + MARGIN_PX, HEAD_PX + height + WORDS_PX + MARGIN_PX)
     page = Image.new("RGB", size, PAPER)
@@ -180,7 +182,7 @@ def _row(shots: Sequence[Shot], head: str, alarm: bool) -> NDArray[np.uint8]:
     draw.text((MARGIN_PX, 5), head, ALARM if alarm else INK, font)
     for k, shot in enumerate(shots):
         x = MARGIN_PX + k * (width + MARGIN_PX)
-        drawn = overlay_plan(shot.image, Rig(), [DrawnPlan(shot.plan, rgb_of(POLICY_COLOUR))], SCALE)
+        drawn = overlay_plan(shot.image, rig, [DrawnPlan(shot.plan, rgb_of(POLICY_COLOUR))], SCALE)
         page.paste(Image.fromarray(drawn), (x, HEAD_PX))
         said = textwrap.shorten(shot.plan.commentary, width // 7, placeholder=" ...")
         draw.text((x, HEAD_PX + height + 3), said, INK, small)

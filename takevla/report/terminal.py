@@ -151,7 +151,11 @@ def results_metrics(
     file = read_results(path, asked if asked is not None or tasks is None else len(tasks))
     outcomes = list(file.outcomes)
     if metric_info is not None:
-        outcomes = [_with_comfort(one, metric_info, remarks) for one in outcomes]
+        outcomes = [_with_comfort(one, metric_info) for one in outcomes]
+        logs = [_motion_log(one, metric_info) for one in outcomes]
+        missing = [path for path in logs if not path.is_file()]
+        if missing:
+            remarks.append(f"no motion log of {len(missing)} of {len(outcomes)} routes, first {missing[0]}")
     if tasks is not None:
         outcomes = _with_junctions(outcomes, tasks, maps_dir, remarks)
     if penalties is not None:
@@ -184,10 +188,13 @@ def results_metrics(
     return found, remarks
 
 
-def _with_comfort(outcome: RouteOutcome, folder: Path, remarks: list[str]) -> RouteOutcome:
-    path = folder / outcome.extra.get("save_name", "") / "metric_info.json"
+def _motion_log(outcome: RouteOutcome, folder: Path) -> Path:
+    return folder / outcome.extra.get("save_name", "") / "metric_info.json"
+
+
+def _with_comfort(outcome: RouteOutcome, folder: Path) -> RouteOutcome:
+    path = _motion_log(outcome, folder)
     if not path.is_file():
-        remarks.append(f"no motion log {path}")
         return outcome
     motion = read_metric_info(path)
     return replace(outcome, comfort=comfort(motion, "official"), comfort_si=comfort(motion, "si"))

@@ -14,6 +14,7 @@ from takevla.scene.plan import Observation, Plan
 from takevla.takeover.attempt import Attempt
 from takevla.takeover.monitor import Monitor, MonitorConfig, Phase, step
 from takevla.takeover.triggers import Sight, TriggerConfig, Verdict, Watch, look, watch
+from takevla.world.camera.rig import Rig
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class ShadowedDriver:
     def name(self) -> str:
         """The policy's."""
         return self._policy.name
+
+    @property
+    def rig(self) -> Rig:
+        """The policy's."""
+        return self._policy.rig
 
     @property
     def period_us(self) -> int:

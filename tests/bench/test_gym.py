@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -28,3 +31,10 @@ def test_full_throttle_gains_the_metres_that_it_is_paid() -> None:
         assert reward == pytest.approx(info["progress_m"] - 50.0 * len(info["events"]))
         rewards.append(info["progress_m"])
     assert sum(rewards) > 3.0
+
+
+def test_the_example_of_the_page_does_what_it_says() -> None:
+    page = Path(__file__).parents[2] / "docs/ecosystem.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.attempted >= 8
+    assert result.failed == 0

@@ -55,3 +55,45 @@ def test_every_frame_is_written_with_its_picture_plan_command_and_words(source: 
 def test_an_existing_folder_is_not_written_over(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         export_lerobot(source, tmp_path)
+
+
+# What lerobot's reader of v3.0 looks up (its dataset_metadata.py and dataset_reader.py).
+INFO_KEYS = (
+    "codebase_version", "robot_type", "total_episodes", "total_frames", "total_tasks", "chunks_size",
+    "data_files_size_in_mb", "video_files_size_in_mb", "fps", "data_path", "video_path", "features",
+)  # fmt: skip
+EPISODE_KEYS = (
+    "episode_index", "tasks", "length", "data/chunk_index", "data/file_index", "dataset_from_index",
+    "dataset_to_index", "meta/episodes/chunk_index", "meta/episodes/file_index",
+)  # fmt: skip
+
+
+def test_the_reader_of_lerobot_finds_all_that_it_looks_up(source: Path, tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    out = tmp_path / "lerobot"
+    export_lerobot(source, out)
+    info = json.loads((out / "meta/info.json").read_text())
+    assert set(INFO_KEYS) <= set(info)
+    kinds = {}  # as it makes them of info.json
+    for name, feature in info["features"].items():
+        value = datasets.Value(dtype=feature["dtype"]) if feature["dtype"] != "image" else None
+        one = tuple(feature["shape"]) == (1,)
+        kinds[name] = value if one else value and datasets.Sequence(value, length=feature["shape"][0])
+        kinds[name] = kinds[name] or datasets.Image()
+    files = sorted(str(path) for path in (out / "data").glob("*/*.parquet"))
+    frames = datasets.Dataset.from_parquet(
+        files, features=datasets.Features(kinds), cache_dir=str(tmp_path / "cache")
+    )
+    assert len(frames) == info["total_frames"] == 12
+    row = frames[5]
+    assert row[IMAGE].size == (96, 32)
+    assert len(row[ACTION]) == 60
+    tasks = pq.read_table(out / "meta/tasks.parquet").to_pandas()
+    assert isinstance(tasks.iloc[row["task_index"]].name, str)
+    episodes = pq.read_table(out / "meta/episodes").to_pylist()
+    assert all(set(EPISODE_KEYS) <= set(episode) for episode in episodes)
+    mine = episodes[row["episode_index"]]
+    assert mine["dataset_from_index"] <= row["index"] < mine["dataset_to_index"]
+    path = info["data_path"].format(chunk_index=mine["data/chunk_index"], file_index=mine["data/file_index"])
+    assert str(out / path) in files
+    assert set(json.loads((out / "meta/stats.json").read_text())) == set(info["features"])

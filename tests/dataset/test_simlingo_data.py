@@ -70,6 +70,31 @@ def test_bucket_file_that_would_run_code_and_empty_folder_are_refused(tmp_path: 
     bad.write_bytes(pickle.dumps({"all": Path("x")}))
     with pytest.raises(ValueError, match="neither list nor text"):
         import_simlingo_data(tmp_path / "source", tmp_path / "out", bad)
+    for content in (b"hello", b"", pickle.dumps([1]), pickle.dumps({"all": 1})):
+        bad.write_bytes(content)
+        with pytest.raises(ValueError, match=r"bad\.pkl: not a bucket file"):
+            import_simlingo_data(tmp_path / "source", tmp_path / "out", bad)
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="Town"):
         import_simlingo_data(tmp_path / "empty", tmp_path / "out2")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1], "0001.json.gz: not a measurement"),
+        ({"ego_matrix": [1, 2]}, "0001.json.gz: not a measurement"),
+        ({"route": None}, "0001.json.gz: no 'route' in it"),
+        ({"route": "south"}, "0001.json.gz: not a measurement"),
+        (b"no gzip", "0001.json.gz"),
+    ],
+)
+def test_a_broken_measurement_is_named_in_one_line(tmp_path: Path, content: object, said: str) -> None:
+    file = write_run(tmp_path / "source") / "measurements" / "0001.json.gz"
+    if isinstance(content, dict):  # None takes a key away
+        whole = json.loads(gzip.decompress(file.read_bytes())) | content
+        content = {key: value for key, value in whole.items() if value is not None or key not in content}
+    file.write_bytes(content if isinstance(content, bytes) else gzip.compress(json.dumps(content).encode()))
+    with pytest.raises(ValueError, match=said) as caught:
+        import_simlingo_data(tmp_path / "source", tmp_path / "out")
+    assert "\n" not in str(caught.value)

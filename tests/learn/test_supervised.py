@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from takevla.learn.replicas import Replicas
 from takevla.learn.samples import frame_samples, join_samples, make_batch
 from takevla.learn.sft import SftConfig, sft
 from takevla.learn.trainer import TrainConfig, Trainer, batch_losses, learning_rate
+from takevla.world.camera.rig import Rig
 
 
 def _quick(**changes):
@@ -201,6 +203,7 @@ def test_pretraining_writes_a_checkpoint_that_drives_and_its_figures(data, tmp_p
     config = PretrainConfig(draws=160, held_out_every=4, size=SIZE, train=_quick())
     folder = pretrain(config, data, tmp_path, show=False)
     loaded = load_checkpoint(folder)
+    assert loaded.rig == Rig(96, 32)  # the dataset's
     assert len(VlaDriver(loaded.model, loaded.tokenizer).plan(observations(2))) == 2
     notes = json.loads((tmp_path / "pretrain.json").read_text())
     assert notes["data"]["frames"] == 72
@@ -235,9 +238,9 @@ def test_full_fine_tuning_moves_the_backbone_and_lora_ends_as_a_plain_checkpoint
     ):
         out = tmp_path / f"sft-{trainable.lora_rank}-{trainable.vision}-{trainable.heads}"
         config = SftConfig(draws=48, trainable=trainable, train=quick)
-        tuned = _weights(
-            load_checkpoint(sft(config, tmp_path / "base", data, takeovers, out, show=False)).model
-        )
+        found = load_checkpoint(sft(config, tmp_path / "base", data, takeovers, out, show=False))
+        assert found.rig == Rig(96, 32)  # of the datasets; the base knew no better than the default
+        tuned = _weights(found.model)
         assert set(tuned) == set(base)
         moved = _moved(base, tuned)
         vision = {name for name in base if "vision_tower.layers" in name and name.endswith("weight")}
@@ -255,6 +258,19 @@ def test_takeovers_by_triggers_that_are_left_out_teach_nothing(data, takeovers, 
     assert kept == {"pre_takeover": 12, "takeover": 16}
     with pytest.raises(ValueError, match=r"sft.triggers: \['brake'\]; choose among follow, collision"):
         SftConfig(triggers=("brake",))
+
+
+def test_datasets_of_different_rigs_are_refused(data, takeovers, tmp_path):
+    shutil.copytree(takeovers, tmp_path / "takeovers")
+    meta = tmp_path / "takeovers" / "meta.json"
+    meta.write_text(meta.read_text().replace('"width": 96', '"width": 120'))
+    save_checkpoint(tmp_path / "base", Checkpoint(tiny_model(), tiny_tokenizer()))
+    with pytest.raises(ValueError, match="takeovers: recorded with another camera rig than") as caught:
+        sft(SftConfig(), tmp_path / "base", data, tmp_path / "takeovers", tmp_path / "out", show=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="another camera rig"):
+        pretrain(PretrainConfig(), [data, tmp_path / "takeovers"], tmp_path / "out", show=False)
 
 
 def test_frames_before_a_takeover_teach_language_alone(takeovers):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import socket
 import subprocess
 import threading
@@ -31,7 +32,9 @@ from takevla.bench.carla.attempt import (
     Crash,
     Patience,
     Record,
+    crash_of,
     last_line,
+    read_records,
     run_attempt,
 )
 from takevla.bench.carla.checkout import Checkout, evaluator_command, evaluator_environment, server_command
@@ -200,6 +203,7 @@ def _begin(out: Path, settings: Mapping[str, Any], resume: bool) -> None:
         ValueError: the folder holds an evaluation with other settings.
     """
     path, wanted = out / PLAN, json.loads(json.dumps(settings))
+    end(None, str(out / CALLS))  # what a killed supervisor left running
     if resume and path.is_file():
         found = json.loads(path.read_text())
         differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
@@ -211,10 +215,18 @@ def _begin(out: Path, settings: Mapping[str, Any], resume: bool) -> None:
     else:
         for old in (out / RECORDS).glob("*.json"):
             old.unlink()
+        shutil.rmtree(out / CALLS, ignore_errors=True)
         write_json(path, settings)
-    end(None, str(out / CALLS))  # what a killed supervisor left running
     for old in (out / GIVEN_UP).glob("*.json"):  # going on means trying these again
         old.unlink()
+
+
+def _take_over(out: Path, ids: Sequence[str]) -> None:
+    """Commit what evaluators went on to finish after their supervisor was killed."""
+    for checkpoint in sorted((out / CALLS).glob(f"*/{CHECKPOINT}")):
+        for route, record in read_records(checkpoint).items():
+            if route in ids and crash_of(record) is Crash.NONE and _committed(out, route) is None:
+                write_json(out / RECORDS / _name(route), record)
 
 
 def run_campaign(
@@ -268,6 +280,7 @@ def run_campaign(
         "seed": seed,
     }
     _begin(out, settings, resume)
+    _take_over(out, ids)
     missing = [name for name in ids if _committed(out, name) is None]
     if missing != list(ids):
         tell(f"{len(ids) - len(missing)} of {len(ids)} routes are there already")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,29 +14,8 @@ from takevla.world.carla.frames import rgb_image
 MOST_CAMERAS = 8  # benchmark facts 1.9
 MOUNT_RADIUS_M = 3.0
 OVERSAMPLING = 4  # CARLA renders each lens so much larger, and means of blocks make the picture smooth
-RIG_FILE = "rig.json"  # beside the weights of a checkpoint that was trained with another rig
 GNSS, IMU, SPEED = "GNSS", "IMU", "SPEED"
 SpecSensor = dict[str, Any]
-
-
-def checkpoint_rig(folder: Path) -> Rig:
-    """The rig that a checkpoint was trained with: its `rig.json`, or else the default rig.
-
-    `rig.json` is the entry `rig` of the `meta.json` of its dataset.
-
-    Raises:
-        ValueError: the file holds no rig.
-    """
-    path = folder / RIG_FILE
-    if not path.is_file():
-        return Rig()
-    try:
-        content = json.loads(path.read_text())
-        return Rig.of(content)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: not a camera rig ({error}); copy `rig` of the dataset's meta.json"
-        ) from None
 
 
 def lens_id(lens: int) -> str:

@@ -48,6 +48,7 @@ from takevla.scene.plan import (
     Privileged,
     Reason,
 )
+from takevla.world.camera.rig import Rig
 
 F64 = NDArray[np.float64]
 
@@ -83,6 +84,7 @@ class Expert:
 
     name = "expert"
     needs_image = False
+    rig = Rig()
     needs_privilege = True
 
     def __init__(self, period_us: int = PERIOD_US) -> None:

@@ -24,7 +24,6 @@ from takevla.driver.serve.batcher import Batcher
 from takevla.driver.serve.frames import Retina, SeenBy, navigation, plan_in_rig
 from takevla.driver.serve.lenses import Picture, Pinhole, Radial, fisheye
 from takevla.scene.plan import Observation
-from takevla.world.camera.rig import Rig
 
 try:
     from carla_driver_interface.driver import BaseDriver, DriveContext, DriveResult, SessionState
@@ -43,8 +42,8 @@ LOG = logging.getLogger(__name__)
 class AlpasimPolicy(BaseDriver):
     """What `carla-driver-interface` serves: sessions in, plans out, one batch for all sessions."""
 
-    def __init__(self, driver: Driver, rig: Rig | None = None) -> None:
-        """`rig` is the one that the driver was trained with.
+    def __init__(self, driver: Driver) -> None:
+        """A service for `driver`.
 
         Raises:
             ValueError: the driver needs the privileged scene, which AlpaSim does not hand out.
@@ -55,7 +54,7 @@ class AlpasimPolicy(BaseDriver):
             )
         self.name = f"takevla-{driver.name}"
         self.batcher = Batcher(driver, MOST_SESSIONS)
-        self._rig = rig or Rig()
+        self._rig = driver.rig
         self._needs_image = driver.needs_image
         self._numbers = itertools.count()
         self._seats: dict[str, tuple[int, Retina | None]] = {}
@@ -155,10 +154,10 @@ def _seen_by(name: str, camera: Any) -> SeenBy:
 
 @contextmanager
 def alpasim_server(
-    driver: Driver, port: int = 0, host: str = "127.0.0.1", client: Client = "alpasim", rig: Rig | None = None
+    driver: Driver, port: int = 0, host: str = "127.0.0.1", client: Client = "alpasim"
 ) -> Iterator[tuple[int, AlpasimPolicy]]:
     """Serve for the length of the block; gives the bound port (of 0, a free one) and the policy."""
-    policy = AlpasimPolicy(driver, rig)
+    policy = AlpasimPolicy(driver)
     try:
         with serving(policy, port, host, MOST_SESSIONS, client) as bound:
             yield bound, policy

@@ -1,8 +1,9 @@
 # mypy: disable-error-code="no-untyped-call"
-"""Checkpoints on disk: a folder with weights, configuration, tokenizer, and perhaps a residual head.
+"""Checkpoints on disk: a folder with weights, configuration, tokenizer, camera rig, perhaps a residual head.
 
-`model.safetensors`, `config.json` and the tokenizer files are what transformers itself writes;
-`residual.safetensors` is there after dreaming.
+`model.safetensors`, `config.json` and the tokenizer files are what transformers itself writes; `rig.json` is
+the entry `rig` of the `meta.json` of the datasets it was trained on; `residual.safetensors` is there after
+dreaming.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,22 @@ from transformers.utils import logging as transformers_logging
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.residual import ResidualHead
+from takevla.world.camera.rig import Rig
 
 RESIDUAL_FILE = "residual.safetensors"
+RIG_FILE = "rig.json"
 
 transformers_logging.disable_progress_bar()  # a bar for one small file hides the ones that matter
 
 
 @dataclass
 class Checkpoint:
-    """Everything that drives: the model, its tokenizer, and the residual head if it has dreamt."""
+    """Everything that drives: the model, its tokenizer, the residual head if it has dreamt, its camera."""
 
     model: TakeVLA
     tokenizer: PreTrainedTokenizerFast
     residual: ResidualHead | None = None
+    rig: Rig = field(default_factory=Rig)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -43,6 +47,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.model.save_pretrained(folder)
     checkpoint.tokenizer.save_pretrained(folder)
+    (folder / RIG_FILE).write_text(json.dumps(asdict(checkpoint.rig), indent=1) + "\n", encoding="utf-8")
     if checkpoint.residual is not None:
         save_file(checkpoint.residual.state_dict(), folder / RESIDUAL_FILE)
 
@@ -91,7 +96,27 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         except RuntimeError as error:
             raise ValueError(f"{folder / RESIDUAL_FILE}: does not fit config.json ({error})") from error
         residual.eval()
-    return Checkpoint(model, tokenizer, residual)
+    return Checkpoint(model, tokenizer, residual, read_rig(folder))
+
+
+def read_rig(folder: Path) -> Rig:
+    """The camera rig that the checkpoint in `folder` was trained with; the default one where it does not say.
+
+    Raises:
+        ValueError: its `rig.json` holds no rig.
+    """
+    path = folder / RIG_FILE
+    if not path.is_file():
+        return Rig()
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError(f"{type(settings).__name__} instead of an object")
+        return Rig.of(settings)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not a camera rig ({error}); copy `rig` of the dataset's meta.json"
+        ) from None
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -25,9 +26,10 @@ from transformers import (
 
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.driver.vla.config import IMAGENET_MEAN, IMAGENET_STD, TARGET_POINTS, TakeVLAConfig
-from takevla.driver.vla.families.family import image_text, tile_px
+from takevla.driver.vla.families.family import SUPPORTED, image_text, tile_px
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.simlingo import simlingo_model
+from takevla.world.camera.rig import SIMLINGO_RIG
 
 TARGET_ID, SPEED_ID, OPTION_ID = -1, -2, -3  # places of the prompt that are no token of the vocabulary
 PLACES = {"{target}": [TARGET_ID] * TARGET_POINTS, "{speed}": [SPEED_ID], "{option}": [OPTION_ID]}
@@ -64,25 +66,52 @@ def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
     """The checkpoint of a driving model around `source`, a hub id or a folder.
 
     Raises:
-        ValueError: a family that is not known, or a dtype.
+        ValueError: a family that is not known, a dtype, or weights that do not fit the configuration.
         FileNotFoundError: no such folder, or nothing of that name in reach.
     """
     if settings.dtype not in DTYPES:
         raise ValueError(f"dtype {settings.dtype!r}: not one of {', '.join(DTYPES)}")
     try:
         backbone_config = AutoConfig.from_pretrained(source)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
     except OSError as error:
         raise FileNotFoundError(f"{source}: no such checkpoint here or on the hub") from error
+    if backbone_config.model_type not in SUPPORTED:
+        raise ValueError(
+            f"{source}: model_type {backbone_config.model_type!r} is not one of {', '.join(SUPPORTED)}"
+        )
+    tokenizer = _tokenizer(source)
     config = vlm_config(source, backbone_config, tokenizer, settings)
-    backbone = AutoModelForImageTextToText.from_pretrained(
-        source, dtype=DTYPES[settings.dtype], attn_implementation=config.attention
-    )
+    backbone = _backbone(source, DTYPES[settings.dtype], config.attention)
     torch.manual_seed(settings.seed)
     model = TakeVLA(config)
     model.backbone = backbone
     model.eval()
     return Checkpoint(model, tokenizer)
+
+
+def _tokenizer(source: str) -> Any:
+    """The tokenizer at a hub id or in a folder."""
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FileNotFoundError(f"{source}: no tokenizer here or on the hub ({reason})") from error
+
+
+def _backbone(source: str, dtype: torch.dtype, attention: str) -> Any:
+    """The model at a hub id or in a folder, with all of its weights."""
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, attn_implementation=attention, output_loading_info=True
+        )
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{source}: its weights cannot be read ({reason})") from error
+    model, found = loaded
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise ValueError(f"{source}: {len(missing)} weights are missing, first {missing[0]}")
+    return model
 
 
 def vlm_config(
@@ -179,11 +208,10 @@ def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
         raise FileNotFoundError(f"{file}: no such file; give SimLingo's pytorch_model.pt")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError) as error:
+    except (RuntimeError, UnpicklingError, EOFError, KeyError) as error:
         raise ValueError(f"{file}: not a file of weights alone") from error
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer_source)
-    except OSError as error:
-        raise FileNotFoundError(f"{tokenizer_source}: no such tokenizer here or on the hub") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{file}: holds no state dict but a {type(state).__name__}")
+    tokenizer = _tokenizer(tokenizer_source)
     model = simlingo_model(state.get("state_dict", state), tokenizer)
-    save_checkpoint(out, Checkpoint(model, tokenizer))
+    save_checkpoint(out, Checkpoint(model, tokenizer, rig=SIMLINGO_RIG))

@@ -17,6 +17,7 @@ from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
 from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
+from takevla.world.camera.rig import Rig
 
 PLAN_PERIOD_US = 250_000  # 4 Hz
 # Un-sticking as SimLingo's agent does (benchmark facts 2.8): 800 ticks at rest, then 15 ticks of throttle.
@@ -46,6 +47,7 @@ class VlaDriver:
         forced: commentary given instead of generated, for tests of whether words matter.
         period_us: time between plans.
         half_precision: bfloat16 matrix products (float32 sums and heads).
+        rig: the camera that the model was trained with, None for the default one.
     """
 
     needs_image = True
@@ -61,6 +63,7 @@ class VlaDriver:
         period_us: int = PLAN_PERIOD_US,
         half_precision: bool = True,
         name: str = "vla",
+        rig: Rig | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -72,6 +75,7 @@ class VlaDriver:
         self.name = name
         self._reader = quickest_reader(model.backbone, half_precision)
         self._rows = ROWS if isinstance(self._reader, LeanReader) else 0  # of every batch; 0: any number
+        self.rig = rig or Rig()
         self._still_since_us: dict[int, int] = {}  # by seat
 
     def reset(self, seats: Sequence[int]) -> None:

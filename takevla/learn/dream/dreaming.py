@@ -39,6 +39,7 @@ from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, measure, roll_out
+from takevla.learn.samples import common_rig
 from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 from takevla.takeover.triggers import TRIGGERS, checked_triggers
@@ -172,7 +173,7 @@ def dream(
         raise ValueError(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
-    loaded = load_checkpoint(checkpoint)
+    loaded, rig = load_checkpoint(checkpoint), common_rig([dataset])
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base = read_frames(driver, dataset, rows)
@@ -201,7 +202,7 @@ def dream(
         _write_json(out / "before_after.json", judged)
         _write_json(out / "fans.json", dreamer.fans(judged["rewards_before"], judged["rewards_after"]))
     if processes().leads:
-        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head))
+        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head, rig))
         state.unlink(missing_ok=True)
     return report
 

@@ -7,7 +7,7 @@ the dataset when they are wanted, so that no more than one update's records are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ class Records:
 
 def camera_of(dataset: Dataset) -> Camera:
     """A camera with the rig that the dataset was recorded with."""
-    return Camera(**asdict(Rig.of(dataset.meta["rig"])))
+    return Camera.of(Rig.of(dataset.meta["rig"]))
 
 
 def start_index(route: Route, position_world: NDArray[np.floating]) -> int:

@@ -46,6 +46,11 @@ class Camera:
         self._flat = np.zeros((4 * BATCH_QUADS, 4), np.float32)  # ground, then shadows on it
         self._looks: OrderedDict[Weather, Look] = OrderedDict()
 
+    @classmethod
+    def of(cls, rig: Rig) -> Camera:
+        """The camera of a rig."""
+        return cls(rig.width, rig.height, rig.mount_m, rig.lens_yaws_deg, rig.lens_fovs_deg)
+
     @property
     def rig(self) -> Rig:
         """What a dataset must remember of this camera."""

@@ -98,3 +98,6 @@ class Rig:
             pixels[seen] = np.stack([column + lens * self.lens_width, row], axis=1)[seen]
             inside |= seen
         return pixels.astype(np.float32), inside
+
+
+SIMLINGO_RIG = Rig(1024, 512, (-1.5, 0.0, 2.0), (0.0,), (110.0,))  # benchmark facts 2.1

@@ -18,7 +18,7 @@ from takevla.bench.carla.localisation import EARTH_RADIUS_M, Localiser, compass_
 from takevla.bench.carla.motion_log import METRIC_INFO
 from takevla.bench.carla.navigation import Navigator
 from takevla.bench.carla.plugin import takevla_agent
-from takevla.bench.carla.sensors import OVERSAMPLING, checkpoint_rig, lens_id, picture, sensor_list
+from takevla.bench.carla.sensors import OVERSAMPLING, lens_id, picture, sensor_list
 from takevla.bench.comfort import read_metric_info
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.world.camera.rig import Rig
@@ -119,11 +119,13 @@ def test_targets_move_on_and_keep_the_command_of_their_stretch() -> None:
     assert (option, following) == (4, 4)
 
 
+SMALL_RIG = Rig(96, 32)
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    save_checkpoint(folder, Checkpoint(tiny_model(), tiny_tokenizer()))
-    (folder / "rig.json").write_text(json.dumps({"width": 96, "height": 32}))
+    save_checkpoint(folder, Checkpoint(tiny_model(), tiny_tokenizer(), rig=SMALL_RIG))
     return folder
 
 
@@ -132,7 +134,7 @@ def test_a_checkpoint_drives_and_leaves_its_logs(
 ) -> None:
     monkeypatch.setenv("SAVE_PATH", str(tmp_path))
     monkeypatch.setenv("TAKEVLA_HEARTBEAT", str(tmp_path / "beat"))
-    rig = checkpoint_rig(checkpoint)
+    rig = SMALL_RIG
     text, answers = str(checkpoint), []
     for name in ("first", "second"):  # one process, one string that grows
         text += f"+{name}"

@@ -1,10 +1,13 @@
 """Bench2Drive under supervision: whatever the evaluator does, no finished route is lost or driven twice."""
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from takevla.bench.carla import processes
@@ -12,6 +15,7 @@ from takevla.bench.carla.attempt import Patience
 from takevla.bench.carla.campaign import Campaign, run_campaign
 from takevla.bench.carla.checkout import EVALUATOR, Checkout, find_checkout
 from takevla.bench.leaderboard_json import read_results
+from takevla.world.maps.route_xml import RouteTask, write_routes
 
 HERE = Path(__file__).parent
 PATIENCE = Patience(stall_s=1.0, server_s=5.0, finish_s=1.0, poll_s=0.02)
@@ -138,6 +142,50 @@ def test_a_killed_supervisor_goes_on_where_it_stopped(stage: Stage) -> None:
     stage.run({})
     assert stage.statuses() == ALL_COMPLETED
     assert stage.calls("11") == 1
+
+
+def test_a_route_that_ended_after_the_supervisor_was_killed_is_not_driven_again(stage: Stage) -> None:
+    stage.run({"12": ["agent"] * 9}, retries=1)
+    (call,) = [path for path in (stage.out / "calls").iterdir() if '"RouteScenario_13' in _results(path)]
+    for route in ("13", "14"):
+        (stage.out / "records" / f"{route}.json").unlink()  # as if nobody had been there to commit them
+    stage.run({"12": ["agent"] * 9}, retries=1)
+    assert [stage.calls(name) for name in IDS] == [1, 2, 1, 1]
+    assert stage.statuses() == ALL_COMPLETED | {"12": "Failed - Agent crashed"}
+    stage.run({}, resume=False)  # and of what is started over nothing is left
+    assert [stage.calls(name) for name in IDS] == [2, 3, 2, 2]
+    assert not call.exists()
+
+
+def _results(call: Path) -> str:
+    return (call / "checkpoint.json").read_text()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_ends_all_that_it_started_and_goes_on_later(stage: Stage, sign: signal.Signals) -> None:
+    lane = np.array([[0, 0, 0], [50, 0, 0]], np.float32)
+    write_routes(stage.routes, [RouteTask(name, "Town12", lane) for name in IDS])
+    command = [
+        sys.executable, "-m", "takevla", "evaluate", "--world", "carla", "--bench2drive",
+        str(stage.folder / "checkout"), "--carla-root", str(stage.carla), "--routes", str(stage.routes),
+        "--driver", str(stage.driver), "--out", str(stage.out), "--workers", "1",
+    ]  # fmt: skip
+    (stage.folder / "plan.json").write_text(json.dumps({"between_s": 60, "orphan": True}))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "route 11: Completed, 100.0\n"
+        process.send_signal(sign)
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert said == "takevla evaluate: interrupted; the same command goes on where it stopped\n"
+    assert processes.marked(str(stage.out)) == []
+    (stage.folder / "plan.json").write_text("{}")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("1 of 4 routes are there already\n")
+    assert "no motion log of 4 of 4 routes" in done.stdout
+    assert stage.statuses() == ALL_COMPLETED
+    assert [stage.calls(name) for name in IDS] == [1, 1, 1, 1]
 
 
 def test_another_checkpoint_does_not_mix_into_a_folder(stage: Stage) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from takevla.scene.plan import Observation, Plan
+from takevla.world.camera.rig import Rig
 
 pytest.importorskip("carla_driver_interface")
 from carla_driver_interface.testing import FakeCamera, FakeLoop
@@ -30,6 +31,7 @@ class ToTarget:
 
     name = "to-target"
     needs_image = True
+    rig = Rig()
     needs_privilege = False
     period_us = 250_000
 

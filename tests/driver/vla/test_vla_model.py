@@ -6,6 +6,7 @@ import torch
 from tiny_vla import GO, SIZE, STOP, observations, tiny_model, tiny_tokenizer
 from transformers import InternVLConfig, InternVLVisionConfig
 
+from takevla.bench.drivers import load_driver
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words, tiny_config
 from takevla.driver.vla.lora import Trainable, merge, prepare
@@ -14,6 +15,7 @@ from takevla.driver.vla.policy import CREEP_MPS, VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
 from takevla.takeover.commentary import corpus
+from takevla.world.camera.rig import Rig
 
 
 def _inputs(model, rows):
@@ -119,14 +121,29 @@ def test_a_saved_model_drives_as_before(tmp_path):
     model, tokenizer = tiny_model(), tiny_tokenizer()
     head = ResidualHead(2 * model.config.width)
     torch.nn.init.normal_(head.outer.weight)
-    save_checkpoint(tmp_path, Checkpoint(model, tokenizer, head))
+    rig = Rig(100, 40, (0.5, 0.1, 1.5), (10.0, -20.0), (60.0, 90.0))
+    save_checkpoint(tmp_path, Checkpoint(model, tokenizer, head, rig))
     loaded = load_checkpoint(tmp_path)
+    assert loaded.rig == rig
+    assert load_driver(str(tmp_path)).rig == rig
     seen = observations(3)
     before = VlaDriver(model, tokenizer, residual=head).plan(seen)
     after = VlaDriver(loaded.model, loaded.tokenizer, residual=loaded.residual).plan(seen)
     for one, two in zip(before, after, strict=True):
         assert one.commentary == two.commentary
         np.testing.assert_array_equal(one.waypoints_ego, two.waypoints_ego)
+
+
+def test_a_checkpoint_without_a_rig_has_the_default_one_and_a_bad_rig_is_named(tmp_path):
+    save_checkpoint(tmp_path, Checkpoint(tiny_model(), tiny_tokenizer(), rig=Rig(96, 32)))
+    file = tmp_path / "rig.json"
+    for text in ("not json", "[1]", '{"width": 100}', '{"lens_yaws_deg": 3}'):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"rig\.json: not a camera rig") as caught:
+            load_checkpoint(tmp_path)
+        assert "\n" not in str(caught.value)
+    file.unlink()
+    assert load_checkpoint(tmp_path).rig == Rig()
 
 
 def test_a_checkpoint_of_another_shape_is_refused_in_one_line(tmp_path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_vlms import FAMILIES, save_small_vlm
 from tiny_vla import observations, write_frames
 
@@ -132,6 +133,24 @@ def test_pretraining_moves_a_vlm_and_it_drives(tmp_path: Path) -> None:
     plans = load_driver(str(model)).plan(observations(2))
     assert len(plans) == 2
     assert np.isfinite(plans[0].route_ego).all()
+
+
+def test_a_broken_checkpoint_is_named_in_one_line(tmp_path: Path) -> None:
+    folder = save_small_vlm("internvl", tmp_path / "vlm")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    name = next(one for one in weights if "layernorm" in one)
+    save_file({one: value for one, value in weights.items() if one != name}, file, {"format": "pt"})
+    cases: list[tuple[str, type[Exception], str]] = [("", ValueError, "1 weights are missing")]
+    file_of = {"model.safetensors": (ValueError, "cannot be read"), "config.json": (ValueError, "'bert'")}
+    cases += [(one, *expected) for one, expected in file_of.items()]
+    for broken, kind, said in cases:
+        if broken:
+            (folder / broken).write_text('{"model_type": "bert"}' if broken == "config.json" else "short")
+        with pytest.raises(kind, match=said) as caught:
+            import_vlm(str(folder), SETTINGS)
+        assert str(folder) in str(caught.value)
+        assert "\n" not in str(caught.value)
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Collection on the CARLA facade, dreams from its dataset, evaluation on the facade: one run.
 
-    python tests/world/carla_bridge/loop.py --model FOLDER --map Town01.xodr --routes Town01.xml --count 4 \\
-        --out runs/carla --json results/carla/facade_loop.json
+    python tests/world/carla_bridge/loop.py --model FOLDER --map Town01.xodr --routes Town01.xml \\
+        --subset 1,6 --out runs/carla --json results/carla/facade_loop.json
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.dreaming import DreamConfig
 from takevla.rounds import collect_live, dream_stage, load_driver
 from takevla.takeover.shadow import TakeoverConfig
-from takevla.world.camera.rig import Rig
 from takevla.world.carla.opened import open_route
 from takevla.world.maps.atlas import load_town
-from takevla.world.maps.route_xml import RouteTask, read_routes
+from takevla.world.maps.route_xml import RouteTask, read_routes, select_routes
 
 
 def run_loop(
@@ -63,7 +62,7 @@ def evaluate(
     """Score of each route, driven by the model alone on the facade."""
     driver, scores = load_driver(str(model)), {}
     for task in tasks:
-        with open_route(client, [task], [seed], Rig(), maps) as (worlds, camera):
+        with open_route(client, [task], [seed], driver.rig, maps) as (worlds, camera):
             drive([Seat(0, worlds[0])], driver, camera)
             outcome = judge(worlds[0].record(), worlds[0].route, worlds[0].road_map, 0.0)
         scores[task.id] = {"score": outcome.score_composed, "status": outcome.status}
@@ -77,21 +76,21 @@ def main() -> None:
     parser.add_argument("--model", default="shipped")
     parser.add_argument("--map", type=Path, required=True)
     parser.add_argument("--routes", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=4, help="first so many routes of the file")
+    parser.add_argument("--subset", default="1", help="routes of the file, as 1,6-8")
     parser.add_argument("--updates", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
     model = shipped_base() if given.model == "shipped" else Path(given.model)
-    tasks = read_routes(given.routes)[: given.count]
+    tasks = select_routes(read_routes(given.routes), given.subset)
     config = DreamConfig(updates=given.updates)
     figures = run_loop(model, given.map, tasks, given.out, config, seed=given.seed)
     command = (
-        f"python tests/world/carla_bridge/loop.py --model {model.name} --map {given.map.name} "
-        f"--routes {given.routes.name} --count {given.count} --updates {given.updates} --seed {given.seed}"
+        f"python tests/world/carla_bridge/loop.py --model {given.model} --map {given.map.name} "
+        f"--routes {given.routes.name} --subset {given.subset} --updates {given.updates} --seed {given.seed}"
     )
-    facts = run_facts(command, given.seed, {"updates": given.updates, "count": given.count})
+    facts = run_facts(command, given.seed, {"updates": given.updates, "subset": given.subset})
     figures["run"] = {key: value for key, value in facts.items() if key != "arguments"}
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -21,14 +21,13 @@ from takevla.bench.carla.agent_config import agent_config
 from takevla.bench.carla.localisation import Localiser, solve_reference
 from takevla.bench.carla.motion_log import MotionLog, sensed_motion
 from takevla.bench.carla.navigation import Navigator, plan_positions
-from takevla.bench.carla.sensors import GNSS, IMU, SPEED, checkpoint_rig, picture, reading, sensor_list
+from takevla.bench.carla.sensors import GNSS, IMU, SPEED, picture, reading, sensor_list
 from takevla.bench.drivers import load_driver
 from takevla.driver.controller import Controller
 from takevla.driver.driver import Driver
 from takevla.driver.vla.shipped import shipped_base
 from takevla.scene.plan import Observation
 from takevla.scene.scene import TICK_US, Controls, Ego
-from takevla.world.camera.rig import Rig
 from takevla.world.carla.answer import vehicle_control
 from takevla.world.carla.frames import Pedals
 
@@ -66,13 +65,13 @@ _AutonomousAgent, _SENSORS = _base()
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> tuple[Driver, Rig]:
+def _loaded(name: str) -> Driver:
     """One driver for all routes of a process."""
     folder = shipped_base() if name == "shipped" else Path(name)
     driver = load_driver(str(folder))
     if driver.needs_privilege:
         raise ValueError(f"driver {name!r} needs the true scene, which the leaderboard does not give")
-    return driver, checkpoint_rig(folder)
+    return driver
 
 
 def get_entry_point() -> str:
@@ -87,7 +86,7 @@ class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
         """Take the configuration string of this route; the plan may already be set, or come later."""
         self.track = _SENSORS
         config = agent_config(path_to_conf_file)
-        self._driver, self._rig = _loaded(config.driver)
+        self._driver = _loaded(config.driver)
         self._driver.reset([SEAT])
         self._controller = Controller()
         self._log = MotionLog(config.folder, config.heartbeat)
@@ -100,7 +99,7 @@ class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
 
     def sensors(self) -> list[dict[str, Any]]:
         """Cameras of the checkpoint's rig, GNSS, IMU, speedometer."""
-        return sensor_list(self._rig)
+        return sensor_list(self._driver.rig)
 
     def run_step(self, input_data: Mapping[str, Any], timestamp: float) -> Pedals:
         """Pedals and wheel of this tick, CARLA's signs.
@@ -165,7 +164,7 @@ class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
     def _plan(self, input_data: Mapping[str, Any], time_us: int, ego: Ego) -> None:
         assert self._navigator is not None
         targets, option, following = self._navigator.targets(ego.position_world, ego.heading_rad)
-        image = picture(input_data, self._rig) if self._driver.needs_image else None
+        image = picture(input_data, self._driver.rig) if self._driver.needs_image else None
         observation = Observation(SEAT, time_us, ego.speed_mps, targets, option, following, image)
         plan = self._driver.plan([observation])[0]
         self._controller.follow(plan, ego)
