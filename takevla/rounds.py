@@ -395,7 +395,7 @@ def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Pa
     try:
         dream_stage(
             model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=workers,
-            cluster=recipe.cluster,
+            cluster=recipe.cluster, tasks=chosen(recipe.collect).tasks,
         )  # fmt: skip
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)
@@ -414,8 +414,9 @@ def audit_stage(
     ranked: Sequence[str] = (),
     suite: str = "train",
     most: int = 100,
-) -> tuple[Audit, dict[str, Any]]:
-    """How true the dreams of a dataset are, and the content of `out/audit.json` that says so.
+) -> tuple[dict[str, Any], Callable[[], None]]:
+    """How true the dreams of a dataset are: the content of `out/audit.json`, which it writes, and a function
+    that raises `UntrueDreamsError` where `config.limits` ask for more.
 
     With `ask_world`, also whether the embedded world says the same about COLLISION and RULE takeovers.  With
     `ranked`, names of drivers or checkpoint folders, also how dreams rank these against the embedded
@@ -425,12 +426,15 @@ def audit_stage(
     rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
     scenes, report = sifted(rebuilt)
     content: dict[str, Any] = report.to_json()
+    world: dict[str, float] = {}
     if ask_world:
         with Bar("Ask the world", [1.0]) as bar:
-            content |= world_verdict(
+            verdict = world_verdict(
                 dataset, rebuilt.scenes, load_suite(suite).tasks, limits=config.limits, maps_dir=maps_dir,
                 progress=lambda done, total: bar.progress(0, done / total),
-            ).to_json()  # fmt: skip
+            )  # fmt: skip
+        content |= verdict.to_json()
+        world = verdict.recalls()
     if ranked:
         drivers = {Path(name).name: load_driver(name) for name in ranked}
         with Bar("Rank drivers", [1.0]) as bar:
@@ -442,7 +446,7 @@ def audit_stage(
             ).to_json()  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     (out / "audit.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return report, content
+    return content, lambda: config.limits.refuse(report, world)
 
 
 def dream_stage(
@@ -455,13 +459,17 @@ def dream_stage(
     maps_dir: Path | None = None,
     workers: int = 1,
     cluster: RayCluster | None = None,
+    tasks: Sequence[RouteTask] = (),
 ) -> Audit:
-    """Dream with a progress bar, the roll-outs by `workers` or by the processes of `accelerate launch`."""
+    """Dream with a progress bar, the roll-outs by `workers` or by the processes of `accelerate launch`.
+
+    With the `tasks` of the dataset the embedded world is asked for its word (`learn.dream.verdict`).
+    """
     torch.set_num_threads(1)  # the arrays are small
     among = processes()
     engine = Launched(among) if among.size > 1 else executor(workers, cluster)
     with Bar("Dream", [1.0], show=among.leads) as bar:
         return dream(
-            model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir, engine=engine,
+            model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir, engine=engine, tasks=tasks,
             progress=lambda done, total: bar.progress(0, done / total),
         )  # fmt: skip

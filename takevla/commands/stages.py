@@ -153,7 +153,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
     parser.add_argument(
         "--ask_world", action="store_true",
-        help="with --audit: drive the recorded plans on in the embedded world and compare",
+        help="drive the recorded plans on in the embedded world, and let dream.limits judge by what happens",
     )  # fmt: skip
     parser.add_argument(
         "--rank_drivers", type=list[str], default=[],
@@ -168,21 +168,23 @@ def _dream_arguments(parser: ArgumentParser) -> None:
 
 def _dream(arguments: Arguments) -> None:
     from takevla.bench.drivers import BUILT_IN
+    from takevla.bench.suites import load_suite
     from takevla.rounds import audit_stage, dream_stage
 
     if arguments.audit:
         named = [name if name in BUILT_IN else str(model_folder(name)) for name in arguments.rank_drivers]
-        report, content = audit_stage(
+        content, refuse = audit_stage(
             arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
             maps_dir=arguments.maps, ask_world=arguments.ask_world, ranked=named,
             suite=arguments.rank_suite, most=arguments.rank_scenes,
         )  # fmt: skip
         OUT.print(content)
-        arguments.dream.limits.refuse(report)
+        refuse()
         return
     audit = dream_stage(
         arguments.model, arguments.takeovers, arguments.out, arguments.dream,
-        seed=arguments.seed, maps_dir=arguments.maps, **placement(arguments),
+        seed=arguments.seed, maps_dir=arguments.maps,
+        tasks=load_suite(arguments.rank_suite).tasks if arguments.ask_world else (), **placement(arguments),
     )  # fmt: skip
     OUT.print(audit.to_json())
     OUT.print(f"model: {arguments.out / 'model'}")

@@ -39,10 +39,12 @@ from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, measure, roll_out
+from takevla.learn.dream.verdict import world_verdict
 from takevla.learn.samples import common_rig
 from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 from takevla.takeover.triggers import TRIGGERS, checked_triggers
+from takevla.world.maps.route_xml import RouteTask
 
 Float = NDArray[np.float32]
 READ_BATCH = 16  # frames per pass of the frozen model
@@ -153,6 +155,7 @@ def dream(
     maps_dir: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     engine: Executor | None = None,
+    tasks: Sequence[RouteTask] = (),
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
@@ -160,14 +163,19 @@ def dream(
     `curves.json` (one row per update), `audit.json`, `before_after.json` (reward and failure rate of the
     plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine` does the
     roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
-    `out/state.pt` if a former call was cut off.
+    `out/state.pt` if a former call was cut off.  With the `tasks` that the dataset was collected on the
+    embedded world is asked whether recorded plans fail there too (`verdict.py`).
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
     """
-    scenes, report = true_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
+    rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
+    scenes, report = sifted(rebuilt, config.triggers)
+    world = None
+    if tasks:
+        world = world_verdict(dataset, rebuilt.scenes, tasks, limits=config.limits, maps_dir=maps_dir)
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / "audit.json", report.to_json())
-    config.limits.refuse(report)
+    _write_json(out / "audit.json", report.to_json() | (world.to_json() if world else {}))
+    config.limits.refuse(report, world.recalls() if world else {})
     if not scenes:
         reasons = ", ".join(f"{why}: {count}" for why, count in sorted(report.left_out.items()))
         raise ValueError(

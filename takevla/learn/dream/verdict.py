@@ -64,6 +64,11 @@ class Verdict:
         """Plain values."""
         return asdict(self)
 
+    def recalls(self) -> dict[str, float]:
+        """The recalls that `AuditLimits` judge, as far as the world could be asked."""
+        found = {"recall_collision": self.world_recall_collision, "recall_rule": self.world_recall_rule}
+        return {name: value for name, value in found.items() if value is not None}
+
 
 def world_verdict(
     dataset: Dataset,
@@ -121,7 +126,7 @@ def drive_on(world: EmbeddedWorld, scene: DreamScene) -> list[Scene]:
     """Drive the recorded plan for the dream's length; the scene every `STEP_S`, the first included."""
     plan, seconds = scene.policy_plan, scene.steps * STEP_S
     reach = reach_points(scene.ego_speed_mps, plan.waypoints_ego[None], seconds)
-    line = np.empty((reach + 1, 2), np.float32)
+    line = np.empty((max(reach, len(plan.route_ego)) + 1, 2), np.float32)
     prolong(np.ascontiguousarray(plan.route_ego, np.float32), scene.route, line)
     route, waypoints = line[1:].astype(np.float64), plan.waypoints_ego.astype(np.float64)
     state, start = np.zeros(STATE_SIZE), world.ego()
