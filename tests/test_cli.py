@@ -18,7 +18,7 @@ TINY = (
 
 def settings(stage: str) -> list[str]:
     """A training of two steps."""
-    words = "draws 8 train.batch_size 4 train.parts 2 train.trackers []".split()
+    words = ["draws", "8", "train.batch_size", "4", "train.parts", "2", "train.trackers", "[]"]
     return [word for k in range(0, len(words), 2) for word in (f"--{stage}.{words[k]}", words[k + 1])]
 
 
