@@ -12,6 +12,7 @@ from rich.console import Console
 
 Arguments = Any  # a parsed namespace
 OUT = Console()
+Folders = list[Path] | Path  # several as "[a,b]" on the command line
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,16 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, placement, say_dataset
+from takevla.commands.command import (
+    OUT,
+    Arguments,
+    Command,
+    Folders,
+    add_common,
+    model_folder,
+    placement,
+    say_dataset,
+)
 
 
 def _demonstrate_arguments(parser: ArgumentParser) -> None:
@@ -109,7 +118,7 @@ def _pretrain_arguments(parser: ArgumentParser) -> None:
     from takevla.learn.pretrain import PretrainConfig
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
-    parser.add_argument("--data", type=list[Path], required=True, help="datasets of expert driving")
+    parser.add_argument("--data", type=Folders, required=True, help="datasets of expert driving")
     add_common(parser, workers=False)
     parser.add_class_arguments(PretrainConfig, "pretrain")
 
@@ -129,8 +138,8 @@ def _sft_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--model", type=str, default="shipped", help="checkpoint folder to start from, or 'shipped'"
     )
-    parser.add_argument("--rehearsal", type=list[Path], required=True, help="datasets of expert driving")
-    parser.add_argument("--takeovers", type=list[Path], required=True, help="datasets of takeovers")
+    parser.add_argument("--rehearsal", type=Folders, required=True, help="datasets of expert driving")
+    parser.add_argument("--takeovers", type=Folders, required=True, help="datasets of takeovers")
     add_common(parser, workers=False)
     parser.add_class_arguments(SftConfig, "sft")
 

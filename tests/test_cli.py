@@ -1,0 +1,50 @@
+"""The command line: one dataset or several, and one line with exit code 2 for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_vla import write_frames
+
+from takevla.cli import main
+from takevla.driver.vla.checkpoint import load_checkpoint
+
+TINY = (
+    "tile_px 32 stem_width 8 stage_widths [8,16,16] stage_blocks [0,0,1] width 32 inner_width 64 layers 2 "
+    "heads 2 key_value_heads 1"
+)
+
+
+def settings(stage: str) -> list[str]:
+    """A training of two steps."""
+    words = ["draws", "8", "train.batch_size", "4", "train.parts", "2", "train.trackers", "[]"]
+    return [word for k in range(0, len(words), 2) for word in (f"--{stage}.{words[k]}", words[k + 1])]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli")
+    write_frames(path / "expert", {"pretrain": 16})
+    write_frames(path / "takeovers", {"pre_takeover": 12, "takeover": 16}, seed=5)
+    return path
+
+
+def test_training_takes_one_dataset_or_a_list(folder: Path) -> None:
+    names = TINY.split()
+    size = [word for k in range(0, len(names), 2) for word in (f"--pretrain.size.{names[k]}", names[k + 1])]
+    base, tuned = folder / "base", folder / "tuned"
+    data = str(folder / "expert")
+    assert main(["pretrain", "--data", data, "--out", str(base), *settings("pretrain"), *size]) == 0
+    command = ["sft", "--model", str(base / "model"), "--rehearsal", f"[{data}]"]
+    command += ["--takeovers", str(folder / "takeovers"), "--out", str(tuned), *settings("sft")]
+    assert main(command) == 0
+    assert load_checkpoint(tuned / "model").rig.width == 96
+
+
+def test_a_missing_dataset_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for given in (str(folder / "nowhere"), f"[{folder / 'expert'},{folder / 'nowhere'}]"):
+        assert main(["pretrain", "--data", given, "--out", str(folder / "out")]) == 2
+        said = capsys.readouterr().err
+        assert "nowhere" in said
+        assert said.count("\n") == 1
