@@ -1,6 +1,7 @@
 """A driving model small enough for tests, and made-up observations and frames for it."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from takevla.dataset.schema import EPISODE_COLUMNS, FRAME_COLUMNS, SCENE_COLUMNS
+from takevla.dataset.schema import EPISODE_COLUMNS, FRAME_COLUMNS, SCENE_COLUMNS, TAKEOVER_COLUMNS, Column
 from takevla.dataset.writer import Part, Writer
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
@@ -68,6 +69,18 @@ def _jpeg(rng: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
+def _blank(columns: Sequence[Column]) -> dict[str, object]:
+    """A row of nothing."""
+    row: dict[str, object] = {}
+    for column in columns:
+        kind = str(column.type)
+        if "fixed_size_list" in kind:
+            row[column.name] = [0.0] * column.type.list_size
+        else:
+            row[column.name] = [] if kind.startswith("list") else "" if kind == "string" else 0
+    return row
+
+
 def write_frames(path: Path, roles: dict[str, int], seed: int = 0) -> Path:
     """A dataset whose pictures say nothing: only the words of a frame tell whether it goes or stops."""
     rng = np.random.default_rng(seed)
@@ -107,14 +120,17 @@ def write_frames(path: Path, roles: dict[str, int], seed: int = 0) -> Path:
             "expert_cause": [int(Cause.FREE_ROAD if go else Cause.RED_LIGHT) for go in goes],
             "steer_burst": [False] * count,
         }
-        rows = []
-        for episode in episodes:
-            row = {
-                c.name: [] if str(c.type).startswith("list") else "" if str(c.type) == "string" else 0
-                for c in EPISODE_COLUMNS
-            }
-            rows.append(row | {"episode": episode, "part": name, "town": "Alder01", "success": True})
+        taken = ["collision", "restart"] if role in ("pre_takeover", "takeover") else []
+        blank["takeover"] = [f"{name}-{k % 2}" if taken else "" for k in range(count)]
+        rows = [
+            _blank(EPISODE_COLUMNS) | {"episode": one, "part": name, "town": "Alder01", "success": True}
+            for one in episodes
+        ]
+        takeovers = [
+            _blank(TAKEOVER_COLUMNS) | {"takeover": f"{name}-{k}", "episode": episodes[0], "trigger": one}
+            for k, one in enumerate(taken)
+        ]
         scenes: dict[str, list[object]] = {column.name: [] for column in SCENE_COLUMNS}
-        writer.commit(Part(name, rows, [], blank, scenes))
+        writer.commit(Part(name, rows, takeovers, blank, scenes))
     writer.finish()
     return path

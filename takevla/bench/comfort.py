@@ -28,7 +28,8 @@ MAX_LON_JERK = 4.13  # m/s^3
 MAX_YAW_ACCELERATION = 1.93  # rad/s^2
 MAX_YAW_RATE = 0.95  # rad/s
 
-Samples = NDArray[np.float64]
+Samples = NDArray[np.float64]  # of one chunk, or (chunks, samples)
+Passed = NDArray[np.bool_]  # one a chunk
 
 
 @dataclass(frozen=True)
@@ -42,40 +43,42 @@ class Motion:
 
 
 def _smooth(values: Samples, delta_s: float = 1.0, derivative: int = 0) -> Samples:
-    window = min(WINDOW, len(values))
+    """Savitzky-Golay along the last axis."""
+    window = min(WINDOW, values.shape[-1])
     if window <= ORDER:
-        raise ValueError(f"comfort needs at least {ORDER + 1} samples, not {len(values)}")
+        raise ValueError(f"comfort needs at least {ORDER + 1} samples, not {values.shape[-1]}")
     return savgol_filter(values, window, ORDER, deriv=derivative, delta=delta_s)
 
 
-def _inside(values: Samples, low: float, high: float) -> bool:
-    return bool(np.all((values > low) & (values < high)))
+def _inside(values: Samples, low: float, high: float) -> Passed:
+    return np.all((values > low) & (values < high), axis=-1)
 
 
-def _official(lon: Samples, lat: Samples, yaw_rate: Samples) -> bool:
+def _official(lon: Samples, lat: Samples, yaw_rate: Samples) -> Passed:
     degrees = np.degrees(yaw_rate)
-    turns = np.concatenate([[0.0], np.cumsum(np.round(np.diff(degrees) / (2.0 * np.pi)))])
+    turns = np.zeros_like(degrees)
+    turns[:, 1:] = np.cumsum(np.round(np.diff(degrees) / (2.0 * np.pi)), axis=-1)
     rate = _smooth(degrees - 2.0 * np.pi * turns)
     smooth_lon = _smooth(lon)
     jerk = _smooth(_smooth(np.hypot(lon, lat)), OFFICIAL_PERIOD_S, 1)
     return (
         _inside(smooth_lon, MIN_LON_ACCELERATION, MAX_LON_ACCELERATION)
-        and _inside(_smooth(lat), -MAX_LAT_ACCELERATION, MAX_LAT_ACCELERATION)
-        and _inside(jerk, -MAX_JERK, MAX_JERK)
-        and _inside(_smooth(smooth_lon, OFFICIAL_PERIOD_S, 1), -MAX_LON_JERK, MAX_LON_JERK)
-        and _inside(rate, -MAX_YAW_ACCELERATION, MAX_YAW_ACCELERATION)
-        and _inside(rate, -MAX_YAW_RATE, MAX_YAW_RATE)
+        & _inside(_smooth(lat), -MAX_LAT_ACCELERATION, MAX_LAT_ACCELERATION)
+        & _inside(jerk, -MAX_JERK, MAX_JERK)
+        & _inside(_smooth(smooth_lon, OFFICIAL_PERIOD_S, 1), -MAX_LON_JERK, MAX_LON_JERK)
+        & _inside(rate, -MAX_YAW_ACCELERATION, MAX_YAW_ACCELERATION)
+        & _inside(rate, -MAX_YAW_RATE, MAX_YAW_RATE)
     )
 
 
-def _si(lon: Samples, lat: Samples, yaw_rate: Samples, period_s: float) -> bool:
+def _si(lon: Samples, lat: Samples, yaw_rate: Samples, period_s: float) -> Passed:
     return (
         _inside(_smooth(lon), MIN_LON_ACCELERATION, MAX_LON_ACCELERATION)
-        and _inside(_smooth(lat), -MAX_LAT_ACCELERATION, MAX_LAT_ACCELERATION)
-        and _inside(_smooth(np.hypot(lon, lat), period_s, 1), -MAX_JERK, MAX_JERK)
-        and _inside(_smooth(lon, period_s, 1), -MAX_LON_JERK, MAX_LON_JERK)
-        and _inside(_smooth(yaw_rate, period_s, 1), -MAX_YAW_ACCELERATION, MAX_YAW_ACCELERATION)
-        and _inside(_smooth(yaw_rate), -MAX_YAW_RATE, MAX_YAW_RATE)
+        & _inside(_smooth(lat), -MAX_LAT_ACCELERATION, MAX_LAT_ACCELERATION)
+        & _inside(_smooth(np.hypot(lon, lat), period_s, 1), -MAX_JERK, MAX_JERK)
+        & _inside(_smooth(lon, period_s, 1), -MAX_LON_JERK, MAX_LON_JERK)
+        & _inside(_smooth(yaw_rate, period_s, 1), -MAX_YAW_ACCELERATION, MAX_YAW_ACCELERATION)
+        & _inside(_smooth(yaw_rate), -MAX_YAW_RATE, MAX_YAW_RATE)
     )
 
 
@@ -95,14 +98,10 @@ def comfort(motion: Motion, variant: str) -> float | None:
     count = len(lon)
     if count <= ORDER:
         return None
-    starts = range(0, count - size + 1, size) if count > size else (0,)
-    passed = [
-        _official(lon[i : i + size], lat[i : i + size], rate[i : i + size])
-        if variant == "official"
-        else _si(lon[i : i + size], lat[i : i + size], rate[i : i + size], motion.period_s)
-        for i in starts
-    ]
-    return sum(passed) / len(passed)
+    whole = count // size * size if count > size else count
+    lon, lat, rate = (one[:whole].reshape(-1, min(size, whole)) for one in (lon, lat, rate))
+    passed = _official(lon, lat, rate) if variant == "official" else _si(lon, lat, rate, motion.period_s)
+    return float(passed.mean())
 
 
 def read_metric_info(path: Path, period_s: float = 0.05) -> Motion:

@@ -1,15 +1,17 @@
-"""Drive a list of routes and score them: in batches, on one or more workers, resumable.
+"""Drive a list of routes and score them: on one or more workers, resumable.
 
-Routes are cut into batches by their order alone.  Each batch is one job: it loads its driver and its towns,
-drives its worlds together and gives back outcomes.  A finished batch is one file, so an evaluation that was
-killed goes on with the batches that are missing and ends with the same results.
+Each worker has a share of the routes and some seats; a route whose end frees a seat makes room for the next,
+so that a driver plans for a full batch as long as there are routes.  A finished route is one file, so an
+evaluation that was killed goes on with the routes that are missing.  Who drives beside a route does not
+change its result as long as the driver's arithmetic does not (the tiny VLA's does not, to the bit), so
+neither does the number of workers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from takevla import scale
-from takevla.bench.batches import BatchResult, begin, read_batch, write_batch
 from takevla.bench.drivers import BUILT_IN, check_driver, load_driver
+from takevla.bench.finished import FinishedRoute, begin, read_route, write_route
 from takevla.bench.judge import judge
 from takevla.bench.leaderboard_json import leaderboard, merged, write_json
 from takevla.bench.metrics import metrics
@@ -27,7 +29,7 @@ from takevla.bench.outcome import RouteOutcome
 from takevla.bench.provenance import run_facts, tree_digest, versions
 from takevla.bench.scores import BENCH2DRIVE, penalty_table
 from takevla.bench.words import WORDS_FILE, words_report
-from takevla.driver.closed_loop import Listener, Seat, drive
+from takevla.driver.closed_loop import Seat, drive
 from takevla.driver.driver import Driver
 from takevla.driver.expert import Expert
 from takevla.scene.plan import Observation, Plan
@@ -38,7 +40,8 @@ from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
 
-BATCH_SIZE = 16  # worlds driven together at most; part of what the results depend on
+SEATS = 16  # worlds that a worker drives together
+SHARE = 128  # routes of a share at most; what is lost with a share whose worker dies again and again
 REPORT_EVERY_S = 0.5  # between two words on progress
 
 
@@ -53,9 +56,11 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class _Job:
+    folder: Path  # of the finished routes
     driver: str
     digest: str | None  # of the checkpoint: one that was trained anew under its old name is loaded anew
     commentary: bool
+    numbers: tuple[int, ...]  # of the tasks in the evaluation
     tasks: tuple[RouteTask, ...]
     seeds: tuple[int, ...]
     density: float
@@ -74,64 +79,66 @@ def _camera() -> Camera:
     return Camera()
 
 
-class _Progress:
-    """Tells how much of a batch is done: the mean share of its routes that is driven."""
+class _Ends:
+    """Judges each route at its end and commits it; tells how much of the share is done."""
 
-    def __init__(self, report: scale.Report, seats: Sequence[Seat]) -> None:
-        self._report = report
-        self._shares = {seat.index: 0.0 for seat in seats}
-        self._told = 0.0
+    def __init__(self, job: _Job, count: int, shadow: ShadowListener | None, report: scale.Report) -> None:
+        self._job, self._shadow, self._report = job, shadow, report
+        self._shares = [0.0] * count
+        self._told = time.monotonic()
+        self._seated_s: dict[int, float] = {}  # wall time of work while the seat was taken, per seat
+        self._mark, self._taken = time.monotonic(), 0
+
+    def seated(self, index: int) -> None:
+        """A route takes a seat."""
+        self._seated_s[index] = 0.0
 
     def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
+        """Share the time since the last call among those who drive."""
+        now = time.monotonic()
+        spent, self._mark = (now - self._mark) / max(len(self._seated_s), 1), now
+        for index in self._seated_s:
+            self._seated_s[index] += spent
         world = seat.world
         self._shares[seat.index] = world.route_index / max(len(world.route) - 1, 1)
-        now = time.monotonic()
         if now - self._told >= REPORT_EVERY_S:
             self._told = now
-            self._report(sum(self._shares.values()) / len(self._shares))
+            self._report(sum(self._shares) / len(self._shares))
 
     def on_tick(self, seat: Seat, ego: Ego, controls: Controls) -> None:
         pass
 
     def on_finish(self, seat: Seat) -> None:
+        world = seat.world
+        assert isinstance(world, EmbeddedWorld)
+        record, table = world.record(), penalty_table(self._job.penalties)
+        outcome = judge(record, world.route, world.road_map, self._seated_s.pop(seat.index), table)
+        noted = self._shadow.drives.pop(seat.index) if self._shadow is not None else None
+        words = route_words(noted, record.ttc_s) if noted is not None else None
+        write_route(self._job.folder, self._job.numbers[seat.index], FinishedRoute(outcome, words=words))
         self._shares[seat.index] = 1.0
 
 
-def run_batch(job: _Job, report: scale.Report) -> BatchResult:
-    """Drive the routes of one batch together."""
-    start = time.monotonic()
+def run_share(job: _Job, report: scale.Report) -> None:
+    """Drive the routes of a share that have no file yet."""
     driver = _driver(job.driver, job.digest, job.commentary)
-    reasons = [""] * len(job.tasks)
-    seats: list[Seat] = []
-    shadow: ShadowListener | None = None
-    for index, (task, seed) in enumerate(zip(job.tasks, job.seeds, strict=True)):
-        try:
-            world = EmbeddedWorld(load_town(task.town, job.maps_dir), task, seed, job.density)
-        except (ValueError, FileNotFoundError) as error:
-            reasons[index] = str(error)
-            continue
-        seats.append(Seat(index, world))
-    if seats:
-        camera = _camera() if driver.needs_image else None
-        shadow = ShadowListener(Expert(driver.period_us), seats) if job.shadow else None
-        listeners: list[Listener] = [_Progress(report, seats)]
-        if shadow is not None:
-            listeners.append(shadow)
-        drive(seats, driver, camera, listeners)
-    wall_s = time.monotonic() - start
-    records = {seat.index: seat.world.record() for seat in seats if isinstance(seat.world, EmbeddedWorld)}
-    ticks = max(sum(record.ticks for record in records.values()), 1)
-    outcomes: list[RouteOutcome | None] = [None] * len(job.tasks)
-    for seat in seats:
-        record = records[seat.index]
-        share = record.ticks / ticks
-        outcomes[seat.index] = judge(
-            record, seat.world.route, seat.world.road_map, wall_s * share, penalty_table(job.penalties)
-        )
-    words: list[dict[str, Any] | None] = [None] * len(job.tasks)
-    for index, noted in (shadow.drives if shadow is not None else {}).items():
-        words[index] = route_words(noted, records[index].ttc_s)
-    return BatchResult(tuple(outcomes), tuple(reasons), wall_s, tuple(words))
+    shadow = ShadowListener(Expert(driver.period_us)) if job.shadow else None
+    ends = _Ends(job, len(job.tasks), shadow, report)
+
+    def seats() -> Iterator[Seat]:
+        for index, (number, task, seed) in enumerate(zip(job.numbers, job.tasks, job.seeds, strict=True)):
+            if read_route(job.folder, number) is not None:
+                continue
+            try:
+                world = EmbeddedWorld(load_town(task.town, job.maps_dir), task, seed, job.density)
+            except (ValueError, FileNotFoundError) as error:
+                write_route(job.folder, number, FinishedRoute(None, str(error)))
+                continue
+            ends.seated(index)
+            yield Seat(index, world)
+
+    camera = _camera() if driver.needs_image else None
+    drive(seats(), driver, camera, [ends] if shadow is None else [shadow, ends], at_most=SEATS)
 
 
 def world_seed(seed: int, route_seed: int) -> int:
@@ -145,21 +152,6 @@ def _digest(tasks: Sequence[RouteTask], seeds: Sequence[int]) -> str:
         digest.update(repr((task.id, task.town, task.scenarios, task.weathers, seed)).encode())
         digest.update(np.ascontiguousarray(task.keypoints_world, np.float32).tobytes())
     return digest.hexdigest()
-
-
-class _Keeper(scale.Bar):
-    """Writes each batch as it ends, and shows progress."""
-
-    def __init__(
-        self, title: str, weights: Sequence[float], show: bool, folder: Path, todo: Sequence[int]
-    ) -> None:
-        super().__init__(title, weights, show)
-        self._folder, self._todo = folder, todo
-
-    def finished(self, index: int, result: Any) -> None:
-        if isinstance(result, BatchResult):
-            write_batch(self._folder, self._todo[index], result)
-        super().finished(index, result)
 
 
 def evaluate(
@@ -186,13 +178,13 @@ def evaluate(
     Args:
         driver: one of `drivers.BUILT_IN` or a checkpoint folder.
         tasks: the routes, in the order of their suite.
-        out: folder of the results; `batches/` in it holds finished batches.
+        out: folder of the results; `routes/` in it holds finished routes.
         seeds: one for each route (a suite has them); 0 for all without.
         density: background vehicles per km of driving lane.
         seed: of this evaluation; another one gives other traffic on the same routes.
         workers: processes; changes nothing but the time it takes.
         cluster: where they run, this machine if None.
-        resume: keep the finished batches of a former call with the same settings.
+        resume: keep the finished routes of a former call with the same settings.
         maps_dir: folder of OpenDRIVE files for towns that are not built in.
         commentary: whether a VLA speaks before it plans.
         suite: its name, for the files.
@@ -221,7 +213,7 @@ def evaluate(
     route_seeds = [0] * len(tasks) if seeds is None else list(seeds)
     if len(route_seeds) != len(tasks):
         raise ValueError(f"{len(route_seeds)} seeds for {len(tasks)} routes")
-    folder = out / "batches"
+    folder = out / "routes"
     digest = None if driver in BUILT_IN else tree_digest(Path(driver))
     settings = {
         "driver": driver,
@@ -232,59 +224,59 @@ def evaluate(
         "density": density,
         "seed": seed,
         "commentary": commentary,
-        "batch_size": BATCH_SIZE,
+        "seats": SEATS,
         "penalties": table.name,
         "shadow": shadow,
     }
     begin(folder, settings | {"version": versions()["takevla"]}, resume)
 
     world_seeds = [world_seed(seed, one) for one in route_seeds]
-    batches = scale.groups(list(zip(tasks, world_seeds, strict=True)), BATCH_SIZE)
-    done = {index: read_batch(folder, index) for index in range(len(batches))} if resume else {}
-    todo = [index for index in range(len(batches)) if done.get(index) is None]
+    kept = {number: read_route(folder, number) for number in range(len(tasks))} if resume else {}
+    todo = [number for number in range(len(tasks)) if kept.get(number) is None]
+    count = min(-(-len(todo) // (SHARE * workers)) * workers, len(todo))
+    shares = [todo[first::count] for first in range(count)]
     jobs = [
         _Job(
+            folder.resolve(),
             driver,
             digest,
             commentary,
-            tuple(task for task, _ in batches[index]),
-            tuple(one for _, one in batches[index]),
+            tuple(share),
+            tuple(tasks[number] for number in share),
+            tuple(world_seeds[number] for number in share),
             density,
             maps_dir,
             table.name,
             shadow,
         )
-        for index in todo
+        for share in shares
     ]
-    labels = [
-        f"batch {index} (routes {batches[index][0][0].id} to {batches[index][-1][0].id})" for index in todo
-    ]
+    labels = [f"share {index + 1} of {count} (routes {tasks[share[0]].id} to {tasks[share[-1]].id})"
+              for index, share in enumerate(shares)]  # fmt: skip
     title = f"Evaluate {Path(driver).name} on {suite or 'routes'}"
     engine = scale.executor(workers, cluster)
     with (
-        _Keeper(title, [len(job.tasks) for job in jobs], show, folder, todo) as keeper,
-        engine.crew(run_batch) as crew,
+        scale.Bar(title, [float(len(share)) for share in shares], show) as bar,
+        engine.crew(run_share) as crew,
     ):
-        results = crew.run(jobs, labels, keeper)
+        ends = crew.run(jobs, labels, bar)
+    lost = {number: end for share, end in zip(shares, ends, strict=True) for number in share}
 
     outcomes: list[RouteOutcome] = []
     words: dict[str, Any] = {}
     unscored: dict[str, str] = {}
-    reused_s = sum(one.wall_s for one in done.values() if one is not None)
-    fresh = dict(zip(todo, results, strict=True))
-    for index, batch in enumerate(batches):
-        result = fresh[index] if index in fresh else done[index]
-        for place, (task, _) in enumerate(batch):
-            if isinstance(result, scale.JobFailure):
-                unscored[task.id] = str(result)
-            elif result is not None:
-                outcome = result.outcomes[place]
-                if outcome is None:
-                    unscored[task.id] = result.reasons[place]
-                else:
-                    outcomes.append(outcome)
-                    if shadow:
-                        words[task.id] = result.words[place]
+    for number, task in enumerate(tasks):
+        route = read_route(folder, number)
+        if route is None:
+            unscored[task.id] = str(lost[number])
+        elif route.outcome is None:
+            unscored[task.id] = route.reason
+        else:
+            outcomes.append(route.outcome)
+            if shadow:
+                words[task.id] = route.words
+    before = [one.outcome.duration_system_s for one in kept.values() if one is not None and one.outcome]
+    reused_s = sum(before)
     wall_s = time.monotonic() - start + reused_s / workers
     found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
     write_json(out / "results.json", leaderboard(outcomes, len(tasks)))

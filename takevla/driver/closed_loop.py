@@ -7,8 +7,9 @@ whoever lets two drivers share the wheel (takeovers) uses the same parts: `Seat`
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -206,14 +207,17 @@ def advance(seat: Seat, ticks: int, listeners: Sequence[Listener] = ()) -> None:
 
 
 def drive(
-    seats: Sequence[Seat],
+    seats: Iterable[Seat],
     driver: Driver,
     camera: Camera | None = None,
     listeners: Sequence[Listener] = (),
     until_us: int | None = None,
+    at_most: int | None = None,
 ) -> None:
     """Drive all seats until each has finished (or reached `until_us`), planning for them in one batch.
 
+    With `at_most`, so many drive together and the others follow as they finish; an iterator that makes its
+    seats when asked keeps no more worlds than that.
     The outcome of a seat depends on the others only as far as the driver's batch arithmetic does.
 
     Raises:
@@ -226,13 +230,22 @@ def drive(
         raise ValueError(
             f"driver {driver.name!r} plans every {driver.period_us} us; must be a multiple of {TICK_US}"
         )
-    if len({seat.index for seat in seats}) != len(seats):
-        raise ValueError("two seats share an index; give each seat of a batch its own")
     ticks = driver.period_us // TICK_US
     eye = camera if driver.needs_image else None
-    driver.reset([seat.index for seat in seats])
-    active = [seat for seat in seats if not _over(seat, until_us)]
-    while active:
+    waiting, known = iter(seats), set[int]()
+    active: list[Seat] = []
+    while True:
+        fresh = list(islice(waiting, None if at_most is None else at_most - len(active)))
+        for seat in fresh:
+            if seat.index in known:
+                raise ValueError("two seats share an index; give each seat of a batch its own")
+            known.add(seat.index)
+        driver.reset([seat.index for seat in fresh])
+        active = [seat for seat in [*active, *fresh] if not _over(seat, until_us)]
+        if not active:
+            if not fresh:
+                return
+            continue
         observations = [observe(seat.world, seat, eye, driver.needs_privilege) for seat in active]
         plans = driver.plan(observations)
         for seat, observation, plan in zip(active, observations, plans, strict=True):

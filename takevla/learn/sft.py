@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from takevla.dataset.mixture import Mixture
-from takevla.dataset.reader import Dataset
+from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.lora import Trainable, merge, prepare, save_adapters
 from takevla.learn.pretrain import (
@@ -31,6 +31,7 @@ from takevla.learn.pretrain import (
 from takevla.learn.samples import Samples, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.scale import processes
+from takevla.takeover.triggers import TRIGGERS, checked_triggers
 
 ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
@@ -44,7 +45,7 @@ class SftConfig:
     Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
     leaves a kind out.  The pre-training share is balanced by `bucket_weights` as pretraining is.
     `pre_takeover_acts` also learns the expert's plan before the takeover.
-    `enhanced` False uses the plain commentary there.
+    `enhanced` False uses the plain commentary there.  Takeovers by other `triggers` teach nothing.
     Weights: `trainable` (LoRA or full, vision or not).
     """
 
@@ -56,9 +57,13 @@ class SftConfig:
     standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
     enhanced: bool = True
+    triggers: tuple[str, ...] = TRIGGERS
     max_repeats: int = 8
     trainable: Trainable = field(default_factory=Trainable)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-5, warmup_steps=30))
+
+    def __post_init__(self) -> None:
+        checked_triggers(self.triggers, "sft.triggers")
 
 
 def sft(
@@ -109,10 +114,13 @@ def sft(
     taken: Counter[str] = Counter()  # frames that the takeovers give, by kind
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in _open(takeovers):
-        before = _frames(dataset, "pre_takeover")
+        taught = np.isin(dataset.column("takeover"), _takeovers_by(dataset, config.triggers))
+        before, during = (
+            frames[taught[frames]]
+            for frames in (_frames(dataset, "pre_takeover"), _frames(dataset, "takeover"))
+        )
         if not config.pre_takeover_acts:
             before = before[dataset.column(urgent)[before] != ""]  # nothing to teach where nothing is said
-        during = _frames(dataset, "takeover")
         taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
         if not extra_expert:
             how = (urgent, config.pre_takeover_acts, side)
@@ -200,6 +208,12 @@ def _rehearsal_frames(dataset: Dataset) -> NDArray[np.int64]:
     frames = _frames(dataset, "pretrain")
     frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
     return frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
+
+
+def _takeovers_by(dataset: Dataset, triggers: Sequence[str]) -> NDArray[np.object_]:
+    """Names of the takeovers by these triggers."""
+    table = dataset.takeovers
+    return numpy_column(table, "takeover")[np.isin(numpy_column(table, "trigger").astype(str), triggers)]
 
 
 def _open(paths: Path | Sequence[Path]) -> list[Dataset]:

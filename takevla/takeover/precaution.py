@@ -71,13 +71,15 @@ class Shadowed:
 class ShadowListener:
     """A listener of `driver.closed_loop.drive` with the expert in shadow."""
 
-    def __init__(self, expert: Driver, seats: Sequence[Seat], config: TakeoverConfig | None = None) -> None:
+    def __init__(self, expert: Driver, config: TakeoverConfig | None = None) -> None:
         self._expert, self._config = expert, config or TakeoverConfig()
-        self.drives = {seat.index: Shadowed() for seat in seats}
-        expert.reset(list(self.drives))
+        self.drives: dict[int, Shadowed] = {}  # by index of the seat
 
     def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
         """Ask the expert, and compare."""
+        if seat.index not in self.drives:
+            self.drives[seat.index] = Shadowed()
+            self._expert.reset([seat.index])
         seen = observe(seat.world, seat, None, privileged=True)
         answer = self._expert.plan([seen])[0]
         if seen.privileged is None or answer.reason is None:

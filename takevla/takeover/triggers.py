@@ -18,6 +18,7 @@ The defaults are this project's own: the paper's are not public.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
@@ -46,6 +47,20 @@ class Trigger(IntEnum):
     COLLISION = 1  # overlap predicted within the forecast
     RESTART = 2  # stands though the expert would go
     RULE = 3  # is about to cross a stop line that it must stop at
+
+
+TRIGGERS: Final = tuple(one.name.lower() for one in Trigger)  # as datasets and recipes name them
+
+
+def checked_triggers(names: Sequence[str], where: str) -> None:
+    """Refuse names of triggers that there are not.
+
+    Raises:
+        ValueError: names the setting `where` and the triggers there are.
+    """
+    unknown = sorted(set(names) - set(TRIGGERS))
+    if unknown or not names:
+        raise ValueError(f"{where}: {unknown or 'empty'}; choose among {', '.join(TRIGGERS)}")
 
 
 @dataclass(frozen=True)

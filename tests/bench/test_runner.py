@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from takevla.bench import runner
 from takevla.bench.leaderboard_json import read_results
 from takevla.bench.runner import evaluate, world_seed
 from takevla.bench.scores import LEADERBOARD_20, rescored
@@ -43,9 +44,15 @@ def files(folder: Path) -> list[str]:
     return [json.dumps(without_wall_clock(json.loads((folder / name).read_text()))) for name in FILES]
 
 
+@pytest.fixture(autouse=True)
+def _one_seat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Routes drive one after the other, so that a kill finds some of them finished."""
+    monkeypatch.setattr(runner, "SEATS", 1)
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An evaluation that nothing disturbed: two batches."""
+    """An evaluation that nothing disturbed."""
     out = tmp_path_factory.mktemp("straight")
     evaluate("expert", [short_route(i) for i in range(3)], out, show=False)
     return out
@@ -75,11 +82,13 @@ def test_killed_evaluation_goes_on_without_computing_twice_and_ends_the_same(
     write_routes(tmp_path / "routes.xml", tasks)
     script = (
         "import os, signal, sys, threading; from pathlib import Path\n"
+        "from takevla.bench import runner\n"
         "from takevla.bench.runner import evaluate\n"
+        "runner.SEATS = 1\n"
         "from takevla.world.maps.route_xml import read_routes\n"
         "out = Path(sys.argv[1])\n"
         "def kill():\n"
-        "    while not (out / 'batches' / 'batch-00000.json').exists(): pass\n"
+        "    while not any((out / 'routes').glob('route-*.json')): pass\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=kill, daemon=True).start()\n"
         "evaluate('expert', read_routes(sys.argv[2]), out, show=False)\n"
@@ -87,10 +96,10 @@ def test_killed_evaluation_goes_on_without_computing_twice_and_ends_the_same(
     out = tmp_path / "out"
     done = subprocess.run([sys.executable, "-c", script, str(out), str(tmp_path / "routes.xml")], check=False)
     assert done.returncode == -signal.SIGKILL
-    first = out / "batches" / "batch-00000.json"
-    kept = first.stat().st_ino
+    kept = {path: path.stat().st_ino for path in (out / "routes").glob("route-*.json")}
+    assert 0 < len(kept) < 3
     evaluate("expert", tasks, out, resume=True, show=False)
-    assert first.stat().st_ino == kept
+    assert {path: path.stat().st_ino for path in kept} == kept
     assert files(out) == files(straight)
 
 

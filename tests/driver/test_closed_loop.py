@@ -72,6 +72,21 @@ def test_each_seat_drives_the_same_alone_and_in_a_batch():
         )
 
 
+def test_seats_that_wait_for_others_to_finish_drive_the_same():
+    together, later = worlds(), worlds()
+    drive([Seat(k, world) for k, world in enumerate(together)], Expert())
+    made = []
+
+    def seats():
+        for k, world in enumerate(later):
+            made.append([one.finished for one in later[:k]])
+            yield Seat(k, world)
+
+    drive(seats(), Expert(), at_most=1)
+    assert made == [[], [True], [True, True]]  # none is made before its turn
+    assert [(one.x, one.y, one.time_us) for one in later] == [(one.x, one.y, one.time_us) for one in together]
+
+
 def test_listeners_hear_every_plan_tick_and_end():
     log = Log()
     world = HandWorld(two_way_road(), end_m=60.0)

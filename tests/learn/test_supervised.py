@@ -247,6 +247,16 @@ def test_full_fine_tuning_moves_the_backbone_and_lora_ends_as_a_plain_checkpoint
         assert any("language_model" in name for name in moved)
 
 
+def test_takeovers_by_triggers_that_are_left_out_teach_nothing(data, takeovers, tmp_path):
+    save_checkpoint(tmp_path / "base", Checkpoint(tiny_model(), tiny_tokenizer()))
+    config = SftConfig(draws=16, triggers=("restart",), train=_quick())
+    sft(config, tmp_path / "base", data, takeovers, tmp_path / "sft", show=False)
+    kept = json.loads((tmp_path / "sft" / "sft.json").read_text())["frames_of_takeovers"]
+    assert kept == {"pre_takeover": 12, "takeover": 16}
+    with pytest.raises(ValueError, match=r"sft.triggers: \['brake'\]; choose among follow, collision"):
+        SftConfig(triggers=("brake",))
+
+
 def test_frames_before_a_takeover_teach_language_alone(takeovers):
     dataset = Dataset(takeovers)
     before = np.flatnonzero(dataset.column("role") == "pre_takeover")

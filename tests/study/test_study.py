@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
@@ -131,3 +133,16 @@ def test_a_cell_says_how_it_was_made(study):
     assert len(found["routes"]["route_id"]) == found["figures"]["routes_scored"] == 1
     assert found["words"]["routes"].keys() == set(found["routes"]["route_id"])
     assert isinstance(load_arm(study.recipes, "dagger").recipe, Recipe)
+
+
+def test_sweeps_start_from_what_the_arms_share_and_change_only_what_they_name() -> None:
+    sweeps = RECIPES.parent / "sweeps"
+    arms, shared = (yaml.safe_load((folder / "common.yaml").read_text()) for folder in (RECIPES, sweeps))
+    assert shared == arms
+    whole = load_arm(RECIPES, "takevla").recipe
+    assert load_arm(sweeps, "takevla").recipe == whole
+    for name in arm_names(sweeps):
+        if name not in ("base", "takevla"):
+            recipe = load_arm(sweeps, name).recipe
+            assert replace(recipe, name=whole.name) != whole, name
+            assert (recipe.base, recipe.collect, recipe.rounds) == (whole.base, whole.collect, whole.rounds)

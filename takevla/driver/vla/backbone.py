@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from transformers import AutoModelForImageTextToText, Cache, PreTrainedModel
+from transformers import AutoModelForImageTextToText, Cache, DynamicCache, PreTrainedModel
 
 from takevla.driver.vla.config import TakeVLAConfig
 
@@ -98,6 +98,55 @@ def read(
     )
     hidden: torch.Tensor = output.last_hidden_state
     return hidden
+
+
+class Reader(Protocol):
+    """What reads tokens behind a cache of its own kind."""
+
+    def new_cache(self, rows: int, capacity: int) -> Any:
+        """An empty cache for so many rows of at most `capacity` tokens."""
+        ...
+
+    def read(
+        self,
+        embeddings: torch.Tensor,
+        visible: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Any,
+        deep: DeepImage | None = None,
+    ) -> torch.Tensor:
+        """Hidden states of new tokens, which the cache takes in; shapes as in `read`."""
+        ...
+
+    def skip(self, cache: Any, tokens: int) -> int:
+        """Leave room for so many tokens that nobody may see; gives for how many there is now room."""
+        ...
+
+
+@dataclass(frozen=True)
+class BackboneReader:
+    """Reads with transformers' own language model."""
+
+    backbone: PreTrainedModel
+
+    def new_cache(self, rows: int, capacity: int) -> Cache:
+        """A cache that grows as needed."""
+        return DynamicCache()
+
+    def read(
+        self,
+        embeddings: torch.Tensor,
+        visible: torch.Tensor,
+        positions: torch.Tensor,
+        cache: Any,
+        deep: DeepImage | None = None,
+    ) -> torch.Tensor:
+        """See `read`."""
+        return read(self.backbone, embeddings, visible, positions, cache, deep)
+
+    def skip(self, cache: Cache, tokens: int) -> int:
+        """None: the cache holds what was read."""
+        return 0
 
 
 def _decoder(backbone: PreTrainedModel) -> Any:

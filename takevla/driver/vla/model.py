@@ -9,11 +9,12 @@ cumulative sum is the plan (SimLingo's form, benchmark facts 2.1).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from takevla.driver.vla import backbone as adapter
 from takevla.driver.vla.config import TakeVLAConfig
@@ -38,6 +39,17 @@ class NavigationInput:
     target_points_ego: torch.Tensor  # (B, 2, 2) float32 m
     option: torch.Tensor  # (B,) int64 RouteOption
     next_option: torch.Tensor  # (B,) int64 RouteOption
+
+    def rows(self, some: slice) -> NavigationInput:
+        """These rows alone."""
+        return NavigationInput(*(getattr(self, field.name)[some] for field in fields(self)))
+
+    def filled(self, spare: int) -> NavigationInput:
+        """With `spare` rows more, copies of the first."""
+        if spare == 0:
+            return self
+        columns = [getattr(self, field.name) for field in fields(self)]
+        return NavigationInput(*(torch.cat([one, one[:1].expand(spare, *one.shape[1:])]) for one in columns))
 
 
 @dataclass
@@ -71,9 +83,11 @@ class Prompt:
 class Context:
     """A prompt that has been read: the cache and the hidden state from which the first word comes."""
 
-    cache: Cache
+    reader: adapter.Reader
+    cache: Any  # the reader's
     last_hidden: torch.Tensor  # (B, D)
     rows: int
+    seeing: int  # rows with a picture; the others only fill the batch
 
 
 class TakeVLA(PreTrainedModel):
@@ -143,7 +157,10 @@ class TakeVLA(PreTrainedModel):
     # ------------------------------------------------------------------ the prompt
 
     def prompt_embeddings(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Prompt:
-        """The prompt with this frame's picture, targets, speed and options."""
+        """The prompt with this frame's picture, targets, speed and options.
+
+        Rows of `navigation` beyond the pictures fill a batch up to its size and see nothing.
+        """
         config = self.config
         rows = navigation.speed_mps.shape[0]
         filled = adapter.embed_tokens(self.backbone, self._prompt().clamp_min(0)).repeat(rows, 1, 1)
@@ -181,12 +198,15 @@ class TakeVLA(PreTrainedModel):
         return torch.tensor(self.config.prompt_ids, dtype=torch.long, device=self.queries.device)[None]
 
     def _fill(self, prompt: torch.Tensor, token_id: int, embeddings: torch.Tensor) -> None:
-        """Put `embeddings` (any leading shape, D) at the places of `token_id`, row after row, in place."""
+        """Put `embeddings` (any leading shape, D) at the places of `token_id`, row after row, in place.
+
+        Rows for which there are none stay as they are.
+        """
         places = [place for place, token in enumerate(self.config.prompt_ids) if token == token_id]
         if not places:  # a prompt that does not tell this
             return
-        rows, _, width = prompt.shape
-        prompt[:, places] = embeddings.reshape(rows, len(places), width).to(prompt.dtype)
+        given = embeddings.reshape(-1, len(places), prompt.shape[-1]).to(prompt.dtype)
+        prompt[: len(given), places] = given
 
     # ------------------------------------------------------------------ training
 
@@ -233,18 +253,23 @@ class TakeVLA(PreTrainedModel):
 
     # ------------------------------------------------------------------ driving
 
-    def read_prompt(self, images: Mapping[str, torch.Tensor], navigation: NavigationInput) -> Context:
-        """Read the prompt once; words and queries continue from its cache."""
+    def read_prompt(
+        self,
+        images: Mapping[str, torch.Tensor],
+        navigation: NavigationInput,
+        reader: adapter.Reader | None = None,
+    ) -> Context:
+        """Read the prompt once; words and queries continue from its cache, with the same `reader`."""
+        reader = reader or adapter.BackboneReader(self.backbone)
         read = self.prompt_embeddings(images, navigation)
         prompt = read.embeddings
         rows, length = prompt.shape[:2]
-        cache = DynamicCache()
+        cache = reader.new_cache(rows, length + self.config.max_words + self.queries.shape[1])
         visible = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
         positions = _rows(self._prompt_positions(), rows)
-        hidden = adapter.read(
-            self.backbone, prompt, visible.expand(rows, -1, -1), positions, cache, read.deep
-        )
-        return Context(cache, hidden[:, -1], rows)
+        hidden = reader.read(prompt, visible.expand(rows, -1, -1), positions, cache, read.deep)
+        seeing = read.pixels.shape[0] // self.config.prompt_ids.count(self.config.image_token_id)
+        return Context(reader, cache, hidden[:, -1], rows, seeing)
 
     def speak(self, context: Context) -> torch.Tensor:
         """Greedy commentary: (B, W) int64, padded on the right; W is the longest row's word count.
@@ -255,7 +280,7 @@ class TakeVLA(PreTrainedModel):
         length = len(self.config.prompt_ids)
         device = context.last_hidden.device
         hidden = context.last_hidden
-        alive = torch.ones(context.rows, dtype=torch.bool, device=device)
+        alive = torch.arange(context.rows, device=device) < context.seeing
         said: list[torch.Tensor] = []
         for _ in range(config.max_words):
             best = adapter.word_logits(self.backbone, hidden).argmax(dim=-1)
@@ -275,7 +300,7 @@ class TakeVLA(PreTrainedModel):
         visible[:, -1] = True
         embedded = adapter.embed_tokens(self.backbone, said[-1][:, None])
         positions = torch.full((context.rows, 1), self._first_word() + len(said) - 1, device=spoken.device)
-        hidden = adapter.read(self.backbone, embedded, visible[:, None], positions, context.cache)
+        hidden = context.reader.read(embedded, visible[:, None], positions, context.cache)
         return hidden[:, 0]
 
     def listen(self, context: Context, words: torch.Tensor) -> None:
@@ -293,7 +318,7 @@ class TakeVLA(PreTrainedModel):
         first = self._first_word()
         positions = torch.arange(first, first + count, device=words.device).expand(context.rows, -1)
         embedded = adapter.embed_tokens(self.backbone, words)
-        adapter.read(self.backbone, embedded, visible, positions, context.cache)
+        context.reader.read(embedded, visible, positions, context.cache)
 
     def plan(self, context: Context, words: torch.Tensor) -> PlanTensors:
         """Plans that follow from the prompt and the `words` (B, W) already in the context's cache."""
@@ -301,10 +326,13 @@ class TakeVLA(PreTrainedModel):
         queries = self.queries.expand(context.rows, -1, -1).to(context.last_hidden.dtype)
         count = queries.shape[1]
         spoken = words != self.config.pad_token_id
-        past = torch.cat([spoken.new_ones(context.rows, length), spoken], dim=1)
+        unsaid = context.reader.skip(context.cache, self.config.max_words - words.shape[1])
+        past = torch.cat(
+            [spoken.new_ones(context.rows, length), spoken, spoken.new_zeros(context.rows, unsaid)], dim=1
+        )
         own = torch.ones(count, count, dtype=torch.bool, device=words.device).tril()
         visible = torch.cat([past[:, None].expand(-1, count, -1), own.expand(context.rows, -1, -1)], dim=-1)
-        hidden = adapter.read(self.backbone, queries, visible, self._query_positions(words), context.cache)
+        hidden = context.reader.read(queries, visible, self._query_positions(words), context.cache)
         return self._plan(hidden)
 
     def _prompt_positions(self) -> torch.Tensor:

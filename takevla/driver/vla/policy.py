@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
+from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
@@ -68,6 +70,8 @@ class VlaDriver:
         self.period_us = period_us
         self.half_precision = half_precision
         self.name = name
+        self._reader = quickest_reader(model.backbone, half_precision)
+        self._rows = ROWS if isinstance(self._reader, LeanReader) else 0  # of every batch; 0: any number
         self._still_since_us: dict[int, int] = {}  # by seat
 
     def reset(self, seats: Sequence[int]) -> None:
@@ -91,8 +95,10 @@ class VlaDriver:
         route, waypoints = thought.plan.route_ego, thought.plan.waypoints_ego
         if self.residual is not None:
             with torch.inference_mode():
-                distribution = self.residual(residual_features(thought.plan.action_features))
-                route, waypoints = bend(route, waypoints, distribution.mean)
+                features = residual_features(thought.plan.action_features)
+                spare = -len(features) % self._rows if self._rows else 0
+                features = functional.pad(features, (0, 0, 0, spare))
+                route, waypoints = bend(route, waypoints, self.residual(features).mean[: len(route)])
         stuck = [self._stuck(observation) for observation in observations]
         return [
             Plan(
@@ -125,20 +131,58 @@ class VlaDriver:
         `images` (B, H, W, 3) uint8; `given` are token lists that replace the generated commentary.
         The action features of the result are what a residual head is trained on.
         """
-        model = self.model
+        rows = len(images)
+        size = self._rows or rows
+        parts = []
+        for first in range(0, rows, size):
+            some = slice(first, first + size)
+            parts.append(
+                self._think(images[some], navigation.rows(some), None if given is None else given[some])
+            )
+        return parts[0] if len(parts) == 1 else _joined(parts, self.model.config.pad_token_id)
+
+    def _think(
+        self, images: torch.Tensor, navigation: NavigationInput, given: Sequence[Sequence[int]] | None
+    ) -> Thought:
+        """As `think` for no more rows than the reader takes at once; where they are fewer others fill up."""
+        model, rows = self.model, len(images)
+        spare = max(self._rows - rows, 0)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.half_precision):
-            context = model.read_prompt(image_inputs(images, model.config), navigation)
+            context = model.read_prompt(
+                image_inputs(images, model.config), navigation.filled(spare), self._reader
+            )
             if given is not None:
-                words = pad_words(given, model.config.pad_token_id)
+                words = pad_words([*given, *[()] * spare], model.config.pad_token_id)
                 model.listen(context, words)
             elif self.commentary:
                 words = model.speak(context)
             else:
                 words = torch.zeros(context.rows, 0, dtype=torch.long)
-            return Thought(words, model.plan(context, words))
+            plan = model.plan(context, words)
+        return Thought(
+            words[:rows],
+            PlanTensors(plan.route_ego[:rows], plan.waypoints_ego[:rows], plan.action_features[:rows]),
+        )
 
     def _encode(self, sentence: str) -> list[int]:
         return encode_commentary(self.tokenizer, sentence, self.model.config.max_words)
+
+
+def _joined(parts: Sequence[Thought], pad_token_id: int) -> Thought:
+    """Thoughts of several batches as one."""
+    longest = max(one.words.shape[1] for one in parts)
+    words = [
+        functional.pad(one.words, (0, longest - one.words.shape[1]), value=pad_token_id) for one in parts
+    ]
+    plans = [one.plan for one in parts]
+    return Thought(
+        torch.cat(words),
+        PlanTensors(
+            torch.cat([one.route_ego for one in plans]),
+            torch.cat([one.waypoints_ego for one in plans]),
+            torch.cat([one.action_features for one in plans]),
+        ),
+    )
 
 
 def creeping(route_ego: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,6 +14,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+TILES_AT_ONCE = 24  # read when nothing is learned
+
 
 class ConvVisionConfig(PreTrainedConfig):
     """Widths and depths of the tower; `stage_widths[i]` follows `i + 2` halvings of the tile."""
@@ -100,7 +102,11 @@ class ConvVisionModel(PreTrainedModel):
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """Features of each tile; `pixel_values` is (B, 3, S, S)."""
-        features = self.layers(pixel_values.contiguous(memory_format=torch.channels_last))
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        if torch.is_grad_enabled():
+            features = self.layers(pixel_values)
+        else:  # so that what a layer hands on stays in the cache
+            features = torch.cat([self.layers(some) for some in pixel_values.split(TILES_AT_ONCE)])
         tokens = features.permute(0, 2, 3, 1).flatten(1, 2)
         return BaseModelOutputWithPooling(last_hidden_state=self.norm(tokens) + self.position_embeddings)
 

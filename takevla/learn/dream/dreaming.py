@@ -41,6 +41,7 @@ from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, measure, roll_out
 from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
+from takevla.takeover.triggers import TRIGGERS, checked_triggers
 
 Float = NDArray[np.float32]
 READ_BATCH = 16  # frames per pass of the frozen model
@@ -58,7 +59,8 @@ class DreamConfig:
     until the danger is past, as `closed` says (its `scenes` and `group` replace all scenes and `group`).
     Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream),
     `reacting` (share of the moving vehicles that brake for the ego; the others replay their record),
-    `limits` (how true the dreams must be for learning to begin).
+    `triggers` (takeovers by others are not dreamed), `limits` (how true the dreams must be for learning to
+    begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
     `reward` (preset), `terms` (terms of your own: dotted path to weight),
     `group` (plans per scene), `noise` (how far they scatter), `updates`, `passes` (gradient steps per
@@ -76,6 +78,7 @@ class DreamConfig:
     starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
     horizon_s: float = 4.0
     reacting: float = 1.0
+    triggers: tuple[str, ...] = TRIGGERS
     limits: AuditLimits = field(default_factory=AuditLimits)
     terms: dict[str, float] = field(default_factory=dict)
     group: int = 16
@@ -98,6 +101,7 @@ class DreamConfig:
             raise ValueError(f"dream.reacting: {self.reacting} is no share; give 0 to 1")
         if self.kind == "closed" and self.method != "grpo":
             raise ValueError(f"dream.method: {self.method} has no episodes; closed dreams learn by grpo")
+        checked_triggers(self.triggers, "dream.triggers")
         preset(self.reward, self.terms)
 
 
@@ -234,6 +238,8 @@ def sifted(rebuilt: Rebuilt) -> tuple[list[DreamScene], Audit]:
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
             left_out["the recorded failure does not show in the dream"] += 1
+        elif scene.trigger not in config.triggers:
+            left_out["a trigger that the recipe leaves out"] += 1
         else:
             kept.append(scene)
     return kept, audit(rebuilt.scenes, left_out, left_out[UNREPLAYED])

@@ -1,4 +1,4 @@
-"""Finished batches of an evaluation on disk: one JSON file each, written whole or not at all."""
+"""Finished routes of an evaluation on disk: one JSON file each, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
-class BatchResult:
-    """What came of a batch: an outcome or the reason for its absence, for each route in order."""
+class FinishedRoute:
+    """What came of a route: an outcome, or the reason for its absence."""
 
-    outcomes: tuple[RouteOutcome | None, ...]
-    reasons: tuple[str, ...]  # "" where there is an outcome
-    wall_s: float
-    words: tuple[Mapping[str, Any] | None, ...] = ()  # with the expert in shadow, see `bench.words`
+    outcome: RouteOutcome | None
+    reason: str = ""
+    words: Mapping[str, Any] | None = None  # with the expert in shadow, see `bench.words`
 
 
 def _file(folder: Path, index: int) -> Path:
-    return folder / f"batch-{index:05d}.json"
+    return folder / f"route-{index:05d}.json"
 
 
 def begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
-    """Make `folder` ready for the batches of an evaluation with these settings.
+    """Make `folder` ready for the routes of an evaluation with these settings.
 
-    With `resume`, batches of an evaluation with the same settings are kept; without, they are removed.
+    With `resume`, routes of an evaluation with the same settings are kept; without, they are removed.
 
     Raises:
-        ValueError: there are batches of an evaluation with other settings to go on from.
+        ValueError: there are routes of an evaluation with other settings to go on from.
     """
     path = folder / PLAN
     wanted = json.loads(json.dumps(plan))
@@ -50,26 +49,25 @@ def begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
                 "choose another folder or start it over without resuming"
             )
         return
-    for old in folder.glob("batch-*.json"):
+    for old in folder.glob("route-*.json"):
         old.unlink()
     write_json(path, wanted)
 
 
-def write_batch(folder: Path, index: int, result: BatchResult) -> None:
-    """Commit one batch."""
-    rows = [None if one is None else asdict(one) for one in result.outcomes]
-    content = {"outcomes": rows, "reasons": list(result.reasons), "wall_s": result.wall_s}
-    write_json(_file(folder, index), content | {"words": list(result.words)})
+def write_route(folder: Path, index: int, route: FinishedRoute) -> None:
+    """Commit a route."""
+    outcome = None if route.outcome is None else asdict(route.outcome)
+    write_json(_file(folder, index), {"outcome": outcome, "reason": route.reason, "words": route.words})
 
 
-def read_batch(folder: Path, index: int) -> BatchResult | None:
-    """A committed batch, None where there is none."""
+def read_route(folder: Path, index: int) -> FinishedRoute | None:
+    """A committed route, None where there is none."""
     path = _file(folder, index)
     if not path.is_file():
         return None
     content = json.loads(path.read_text())
-    outcomes = tuple(None if row is None else _outcome(row) for row in content["outcomes"])
-    return BatchResult(outcomes, tuple(content["reasons"]), content["wall_s"], tuple(content["words"]))
+    outcome = None if content["outcome"] is None else _outcome(content["outcome"])
+    return FinishedRoute(outcome, content["reason"], content["words"])
 
 
 def _outcome(row: Mapping[str, Any]) -> RouteOutcome:
