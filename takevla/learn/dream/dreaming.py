@@ -210,7 +210,7 @@ def true_scenes(
     dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
 ) -> tuple[list[DreamScene], Audit]:
     """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
-    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir))
+    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir), config)
 
 
 def replayed_scenes(
@@ -227,7 +227,7 @@ def replayed_scenes(
     return Rebuilt(scenes, +left_out)
 
 
-def sifted(rebuilt: Rebuilt) -> tuple[list[DreamScene], Audit]:
+def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], Audit]:
     """The true scenes among those whose record can be replayed, and the audit of all."""
     left_out = Counter(rebuilt.left_out)
     last = {scene.takeover: scene for scene in rebuilt.scenes}
