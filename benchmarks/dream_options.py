@@ -101,7 +101,7 @@ def held_out(
     """(S,) start frames whose attempt is held out."""
     episodes = dataset.column("episode")[[scene.frame_row for scene in scenes]]
     names = np.unique(episodes)
-    chosen = np.random.default_rng([seed, 0x0]).permutation(names)[: round(HELD_OUT * len(names))]
+    chosen = np.random.default_rng([seed, 0x0]).permutation(names)[: max(1, round(HELD_OUT * len(names)))]
     return np.isin(episodes, chosen)
 
 

@@ -424,7 +424,7 @@ def audit_stage(
     """
     dataset = Dataset(takeovers)
     rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
-    scenes, report = sifted(rebuilt)
+    scenes, report = sifted(rebuilt, config)
     content: dict[str, Any] = report.to_json()
     world: dict[str, float] = {}
     if ask_world:

@@ -72,7 +72,11 @@ def _panel(panel: Axes, fan: Mapping[str, Any], name: str) -> None:
         (fan["expert"], EXPERT_COLOUR, "expert", "--"),
         (tried["paths"][0], INK, "plan that drives", "-"),
     ):
-        panel.plot(*np.transpose(one), color=colour, linestyle=dash, linewidth=1.4, label=label)
+        # The mark at its end shows a path that stands.
+        panel.plot(
+            *np.transpose(one), color=colour, linestyle=dash, linewidth=1.4, label=label, marker="D",
+            markevery=[-1], ms=3,
+        )  # fmt: skip
     points = np.concatenate(
         [np.reshape(path, (-1, 2)) for side in ("before", "after") for path in fan[side]["paths"]]
         + [np.asarray(fan["recorded"]), np.asarray(fan["expert"])]
@@ -83,7 +87,7 @@ def _panel(panel: Axes, fan: Mapping[str, Any], name: str) -> None:
     panel.set_aspect("equal")
     panel.grid(visible=False)
     panel.set_title(
-        f"{name}: reward {tried['reward'][0]:.2f}, sampled mean {np.mean(tried['reward'][1:]):.2f}"
+        f"{name}: reward {tried['reward'][0]:.2f},\nsampled mean {np.mean(tried['reward'][1:]):.2f}"
     )
     panel.set_xlabel("m ahead of the ego at the start", fontsize=7.5)
     panel.tick_params(labelsize=7)

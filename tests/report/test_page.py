@@ -72,8 +72,10 @@ def test_takeovers_show_pictures_and_what_was_said(run: Path) -> None:
 def test_dreams_show_what_was_tried_before_and_after(run: Path) -> None:
     text = render(read_run(run))
     assert text.count('aria-label="Sampled plans of a follow dream before and after"') == 1
-    assert "before: reward 0.10, sampled mean 0.25" in text
-    assert "after: reward 0.60, sampled mean 0.70" in text
+    assert "before: reward 0.10," in text
+    assert "sampled mean 0.25" in text
+    assert "after: reward 0.60," in text
+    assert "sampled mean 0.70" in text
     assert "FOLLOW, r1-t0" in text
 
 

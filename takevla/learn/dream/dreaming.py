@@ -169,7 +169,7 @@ def dream(
     `config.limits` asks.
     """
     rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
-    scenes, report = sifted(rebuilt, config.triggers)
+    scenes, report = sifted(rebuilt, config)
     world = None
     if tasks:
         world = world_verdict(dataset, rebuilt.scenes, tasks, limits=config.limits, maps_dir=maps_dir)
@@ -219,7 +219,7 @@ def true_scenes(
     dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
 ) -> tuple[list[DreamScene], Audit]:
     """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
-    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir), config.triggers)
+    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir), config)
 
 
 def replayed_scenes(
@@ -236,11 +236,8 @@ def replayed_scenes(
     return Rebuilt(scenes, +left_out)
 
 
-def sifted(rebuilt: Rebuilt, triggers: Sequence[str] = TRIGGERS) -> tuple[list[DreamScene], Audit]:
-    """The true scenes among those whose record can be replayed, and the audit of all.
-
-    Scenes of takeovers by other `triggers` are judged and left out.
-    """
+def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], Audit]:
+    """The true scenes among those whose record can be replayed, and the audit of all."""
     left_out = Counter(rebuilt.left_out)
     last = {scene.takeover: scene for scene in rebuilt.scenes}
     untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
@@ -250,7 +247,7 @@ def sifted(rebuilt: Rebuilt, triggers: Sequence[str] = TRIGGERS) -> tuple[list[D
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
             left_out["the recorded failure does not show in the dream"] += 1
-        elif scene.trigger not in triggers:
+        elif scene.trigger not in config.triggers:
             left_out["a trigger that the recipe leaves out"] += 1
         else:
             kept.append(scene)
