@@ -77,7 +77,7 @@ class DreamConfig:
     closed: ClosedConfig = field(default_factory=ClosedConfig)
     method: Literal["grpo", "dpo"] = "grpo"
     dpo_beta: float = 0.1
-    reward: str = "pdm"
+    reward: str = "pdm_expert"
     starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
     horizon_s: float = 4.0
     reacting: float = 1.0
@@ -91,7 +91,7 @@ class DreamConfig:
     learning_rate: float = 2e-3
     clip: float = 0.2
     anchors: int = 256
-    kl_weight: float = 0.01
+    kl_weight: float = 0.1
     anchor_weight: float = 0.2
     anchor_kl: float = 0.05
 

@@ -169,16 +169,18 @@ def _expert_value(term: RewardTerm, expert: Measures) -> float:
     return expert.memory[term]
 
 
+_PDM = Reward(
+    gates=(no_at_fault_collision, drivable_area, driving_direction, stop_lines),
+    terms=((5.0, time_to_collision), (5.0, progress), (2.0, comfort), (2.0, lane_keeping)),
+    penalties=((ENDURANCE_WEIGHT, endurance),),
+    forgive=True,
+)
 PRESETS: dict[str, Reward] = {
     "paper": Reward(
         gates=(), terms=((1.0, expert_closeness),), penalties=((COLLISION_PENALTY, no_collision),)
     ),
-    "pdm": Reward(
-        gates=(no_at_fault_collision, drivable_area, driving_direction, stop_lines),
-        terms=((5.0, time_to_collision), (5.0, progress), (2.0, comfort), (2.0, lane_keeping)),
-        penalties=((ENDURANCE_WEIGHT, endurance),),
-        forgive=True,
-    ),
+    "pdm": _PDM,
+    "pdm_expert": replace(_PDM, terms=(*_PDM.terms, (10.0, expert_closeness))),
 }
 
 
