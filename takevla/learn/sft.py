@@ -31,11 +31,13 @@ from takevla.learn.pretrain import (
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.scale import processes
-from takevla.takeover.triggers import TRIGGERS, checked_triggers
+from takevla.takeover.triggers import checked_triggers
 
 ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
 EXTRA_EXPERT = "extra_expert"
+# A takeover by FOLLOW shows ordinary driving for most of its length, one by COLLISION what is rare elsewhere.
+TRIGGER_WEIGHTS: dict[str, float] = {"collision": 3.0, "rule": 2.0, "follow": 1.0, "restart": 1.0}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class SftConfig:
     Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
     leaves a kind out.  The pre-training share is balanced by `bucket_weights` as pretraining is.
     `pre_takeover_acts` also learns the expert's plan before the takeover.
-    `enhanced` False uses the plain commentary there.  Takeovers by other `triggers` teach nothing.
+    `enhanced` False uses the plain commentary there.  `triggers` says in what ratio takeovers by each of them
+    are drawn, however many there are; those of weight 0 teach nothing.
     Weights: `trainable` (LoRA or full, vision or not).
     """
 
@@ -57,13 +60,13 @@ class SftConfig:
     standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
     enhanced: bool = True
-    triggers: tuple[str, ...] = TRIGGERS
+    triggers: Mapping[str, float] = field(default_factory=lambda: dict(TRIGGER_WEIGHTS))
     max_repeats: int = 8
     trainable: Trainable = field(default_factory=Trainable)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-5, warmup_steps=30))
 
     def __post_init__(self) -> None:
-        checked_triggers(self.triggers, "sft.triggers")
+        checked_triggers([name for name, weight in self.triggers.items() if weight], "sft.triggers")
 
 
 def sft(
@@ -94,15 +97,13 @@ def sft(
     prepare(model, config.trainable)
     words, side = model.config.max_words, model.config.tile_side
     parts: list[Samples] = []
-    members: dict[str, list[NDArray[np.int64]]] = (
-        {EXTRA_EXPERT: []} if extra else {PRE_TAKEOVER: [], TAKEOVER: []}
-    )
-    weights: dict[str, float] = {}
+    members: dict[str, dict[str, list[NDArray[np.int64]]]] = {}  # by kind, then bucket
+    weights: dict[str, dict[str, float]] = {}  # of the buckets of a kind
 
-    def add(kind: str, samples: Samples) -> None:
-        first = sum(len(part) for part in parts)
-        parts.append(samples)
-        members[kind].append(np.arange(first, first + len(samples)))
+    def add(kind: str, bucket: str, first: int, rows: NDArray[np.int64], weight: float) -> None:
+        if len(rows):
+            members.setdefault(kind, {}).setdefault(bucket, []).append(first + rows)
+            weights.setdefault(kind, {})[bucket] = weight
 
     for dataset in rehearsed:
         frames = _rehearsal_frames(dataset)
@@ -111,30 +112,36 @@ def sft(
         strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
         for name in np.unique(strata.name):
             rows, bucket = np.flatnonzero(strata.name == name), f"{PRETRAINING}: {name}"
-            members.setdefault(bucket, []).append(first + rows)
-            weights[bucket] = weights.get(bucket, 0.0) + float(strata.weight[rows].sum())
+            so_far = weights.get(PRETRAINING, {}).get(bucket, 0.0)
+            add(PRETRAINING, bucket, first, rows, so_far + float(strata.weight[rows].sum()))
     taken: Counter[str] = Counter()  # frames that the takeovers give, by kind
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in taught:
-        chosen = np.isin(dataset.column("takeover"), _takeovers_by(dataset, config.triggers))
-        before, during = (
-            frames[chosen[frames]]
-            for frames in (_frames(dataset, "pre_takeover"), _frames(dataset, "takeover"))
-        )
-        if not config.pre_takeover_acts:
-            before = before[dataset.column(urgent)[before] != ""]  # nothing to teach where nothing is said
-        taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
-        if not extra:
+        for trigger, weight in config.triggers.items():
+            if weight <= 0.0:
+                continue
+            before, during = _taught_frames(dataset, trigger)
+            if not config.pre_takeover_acts:
+                before = before[dataset.column(urgent)[before] != ""]  # nothing is said, nothing to teach
+            taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
+            if extra:
+                continue
+            first = sum(len(part) for part in parts)
             how = (urgent, config.pre_takeover_acts, side)
-            add(PRE_TAKEOVER, frame_samples(dataset, before, tokenizer, words, *how))
-            add(TAKEOVER, frame_samples(dataset, during, tokenizer, words, tile_side=side))
+            parts.append(frame_samples(dataset, before, tokenizer, words, *how))
+            parts.append(frame_samples(dataset, during, tokenizer, words, tile_side=side))
+            add(PRE_TAKEOVER, f"{PRE_TAKEOVER}: {trigger}", first, np.arange(len(before)), weight)
+            add(TAKEOVER, f"{TAKEOVER}: {trigger}", first + len(before), np.arange(len(during)), weight)
     if extra:
         ratios = {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
         wanted = sum(taken[kind] for kind, ratio in ratios.items() if ratio > 0.0)
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
-            add(EXTRA_EXPERT, frame_samples(dataset, frames, tokenizer, words, tile_side=side))
+            first = sum(len(part) for part in parts)
+            parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
+            add(EXTRA_EXPERT, EXTRA_EXPERT, first, np.arange(len(frames)), 1.0)
     samples = join_samples(parts)
-    draws = _draws(config, {kind: np.concatenate(rows) for kind, rows in members.items()}, weights, out)
+    buckets = {bucket: np.concatenate(rows) for kind in members.values() for bucket, rows in kind.items()}
+    draws = _draws(config, buckets, _ratios(config, weights, bool(extra)), out)
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
     if config.trainable.lora_rank > 0:
@@ -147,7 +154,7 @@ def sft(
         {
             "recipe": asdict(config),
             "start": start.name,
-            "frames": {kind: int(sum(len(row) for row in rows)) for kind, rows in members.items()},
+            "frames": {bucket: len(rows) for bucket, rows in buckets.items()},
             "frames_of_takeovers": dict(taken),
             "trained_weights": int(sum(value.numel() for value in trainer.trained.values())),
         },
@@ -155,23 +162,31 @@ def sft(
     return out / MODEL_FOLDER
 
 
-def _draws(
-    config: SftConfig, members: dict[str, NDArray[np.int64]], weights: dict[str, float], out: Path
-) -> NDArray[np.int64]:
-    """The order of samples, with its audit written to `out`.
+def _ratios(config: SftConfig, weights: Mapping[str, Mapping[str, float]], extra: bool) -> dict[str, float]:
+    """Ratio of each bucket: that of its kind, divided among the kind's buckets by their `weights`.
 
-    The pre-training share is divided among its buckets by `weights`, balanced as pretraining was.
+    The pre-training share is balanced as pretraining was, that of takeovers by trigger.
     """
-    total = sum(weights.values())
-    asked = {
-        **{bucket: config.pretraining_ratio * weight / total for bucket, weight in weights.items()},
-        **(
-            {EXTRA_EXPERT: config.pre_takeover_ratio + config.takeover_ratio}
-            if EXTRA_EXPERT in members
-            else {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
-        ),
-    }
-    ratios = {kind: ratio for kind, ratio in asked.items() if ratio > 0.0}
+    kinds = {PRETRAINING: config.pretraining_ratio}
+    if extra:
+        kinds[EXTRA_EXPERT] = config.pre_takeover_ratio + config.takeover_ratio
+    else:
+        kinds |= {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
+    ratios: dict[str, float] = {}
+    for kind, ratio in kinds.items():
+        if ratio <= 0.0:
+            continue
+        if kind not in weights:
+            raise ValueError(f"sft: no frame of kind '{kind}'; set its ratio to 0 or collect more")
+        total = sum(weights[kind].values())
+        ratios |= {bucket: ratio * weight / total for bucket, weight in weights[kind].items()}
+    return ratios
+
+
+def _draws(
+    config: SftConfig, members: Mapping[str, NDArray[np.int64]], ratios: Mapping[str, float], out: Path
+) -> NDArray[np.int64]:
+    """The order of samples, with its audit written to `out`."""
     mixture = Mixture(members, ratios, config.train.seed, max_repeats=config.max_repeats)
     order: list[NDArray[np.int64]] = []
     epochs = 0
@@ -212,10 +227,13 @@ def _rehearsal_frames(dataset: Dataset) -> NDArray[np.int64]:
     return frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
 
 
-def _takeovers_by(dataset: Dataset, triggers: Sequence[str]) -> NDArray[np.object_]:
-    """Names of the takeovers by these triggers."""
+def _taught_frames(dataset: Dataset, trigger: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Frames before and during the takeovers by a trigger."""
     table = dataset.takeovers
-    return numpy_column(table, "takeover")[np.isin(numpy_column(table, "trigger").astype(str), triggers)]
+    names = numpy_column(table, "takeover")[numpy_column(table, "trigger").astype(str) == trigger]
+    chosen = np.isin(dataset.column("takeover"), names)
+    before, during = _frames(dataset, "pre_takeover"), _frames(dataset, "takeover")
+    return before[chosen[before]], during[chosen[during]]
 
 
 def _open(paths: Path | Sequence[Path]) -> list[Dataset]:

@@ -8,8 +8,8 @@ of the expert in shadow, and remembers from instant to instant only the times in
 - RULE: under the policy's plan the ego's front crosses, within the forecast, a red light's stop line
   or a line that the expert means to stop at, and under the expert's plan it does not.
 - FOLLOW: the headway to the leader is below the least while the ego closes on it and would go on
-  faster than the expert; or the steering that both plans ask for differs for a while; or the ego is
-  too far beside the expert's path.
+  faster than the expert; or the steering that both plans ask for differs for a while and leads the ego
+  off the expert's path; or the ego is too far beside that path.
 - RESTART: the ego stands though the expert would go.
 
 The defaults are this project's own: the paper's are not public.
@@ -74,6 +74,7 @@ class TriggerConfig:
     steer_difference: float = 0.2  # of full lock
     steer_for_s: float = 0.3
     steer_speed_mps: float = 1.0  # below this speed steering does not matter yet
+    steer_apart_m: float = 1.0  # beside the expert's path at the forecast's end; less corrects itself
     lateral_error_m: float = 1.0
     headway_s: float = 0.8
     closing_mps: float = 1.0  # faster than the leader by this much is closing
@@ -153,7 +154,11 @@ def watch(before: Watch, sight: Sight, config: TriggerConfig) -> tuple[Watch, Ve
     steer = steer_difference(sight)
     planned_policy, planned_expert = planned_speed_mps(sight.policy), planned_speed_mps(sight.expert)
     goes = final_speed_mps(sight.expert) > config.expert_goes_mps
-    turning = steer > config.steer_difference and ego.speed_mps > config.steer_speed_mps
+    turning = (
+        steer > config.steer_difference
+        and ego.speed_mps > config.steer_speed_mps
+        and forecast_apart_m(sight) > config.steer_apart_m
+    )
     after = Watch(
         _since(before.steer_since_us, turning, now),
         _since(before.standing_since_us, ego.speed_mps < config.standing_mps, now),
@@ -163,9 +168,7 @@ def watch(before: Watch, sight: Sight, config: TriggerConfig) -> tuple[Watch, Ve
     if alarm is None:
         alarm = _off_course(sight, after, steer, config) or _standing(sight, after, config)
     agreement = (
-        alarm is None
-        and steer <= config.steer_difference
-        and abs(planned_policy - planned_expert) <= config.agree_speed_mps
+        alarm is None and not turning and abs(planned_policy - planned_expert) <= config.agree_speed_mps
     )
     return after, Verdict(alarm, agreement)
 
@@ -239,6 +242,16 @@ def _standing(sight: Sight, since: Watch, config: TriggerConfig) -> Alarm | None
 def steer_difference(sight: Sight) -> float:
     """Difference of the first steering commands of both plans, share of full lock."""
     return abs(float(sight.policy_forecast[0, 4]) - float(sight.expert_forecast[0, 4]))
+
+
+def forecast_apart_m(sight: Sight) -> float:
+    """How much farther beside the expert's path the policy's plan leads than the expert's own."""
+    path = np.concatenate([np.zeros((1, 2)), np.asarray(sight.expert.route_ego, np.float64)])
+    policy, expert = (
+        abs(float(project_on_polyline(path, one[-1, 0], one[-1, 1])[1]))
+        for one in (sight.policy_forecast, sight.expert_forecast)
+    )
+    return policy - expert
 
 
 def lateral_error_m(sight: Sight) -> float:

@@ -252,12 +252,15 @@ def test_full_fine_tuning_moves_the_backbone_and_lora_ends_as_a_plain_checkpoint
 
 def test_takeovers_by_triggers_that_are_left_out_teach_nothing(data, takeovers, tmp_path):
     save_checkpoint(tmp_path / "base", Checkpoint(tiny_model(), tiny_tokenizer()))
-    config = SftConfig(draws=16, triggers=("restart",), train=_quick())
+    config = SftConfig(draws=16, triggers={"restart": 1.0, "collision": 0.0}, train=_quick())
     sft(config, tmp_path / "base", data, takeovers, tmp_path / "sft", show=False)
     kept = json.loads((tmp_path / "sft" / "sft.json").read_text())["frames_of_takeovers"]
     assert kept == {"pre_takeover": 12, "takeover": 16}
+    mixture = json.loads((tmp_path / "sft" / "mixture.json").read_text())
+    assert "takeover: restart" in str(mixture)
+    assert "takeover: collision" not in str(mixture)
     with pytest.raises(ValueError, match=r"sft.triggers: \['brake'\]; choose among follow, collision"):
-        SftConfig(triggers=("brake",))
+        SftConfig(triggers={"brake": 1.0})
 
 
 def test_datasets_of_different_rigs_are_refused(data, takeovers, tmp_path):

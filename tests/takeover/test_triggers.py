@@ -19,6 +19,7 @@ from takevla.takeover.triggers import (
     Watch,
     look,
     red_line_distance_m,
+    steer_difference,
     watch,
 )
 
@@ -182,6 +183,18 @@ def test_steering_apart_is_a_follow_alarm_after_its_time_and_never_in_agreement(
         fired.append(verdict.alarm is not None)
         assert not verdict.agreement
     assert fired == [False, False, True, True]
+
+
+def test_steering_apart_that_leads_nowhere_is_no_alarm_and_no_disagreement() -> None:
+    before = Watch()
+    for time_us in range(0, 1_000_000, 250_000):
+        at = scene(1.5, actors(), time_us=time_us)
+        sure = replace(plan(1.5), reason=FREE)
+        sight = look(Privileged(at, ROAD, ROUTE, 0), plan(1.5, turn_rad=0.15), sure, CONFIG)
+        assert steer_difference(sight) > CONFIG.steer_difference
+        before, verdict = watch(before, sight, CONFIG)
+        assert verdict.alarm is None
+        assert verdict.agreement
 
 
 def test_standing_though_the_expert_goes_is_a_restart_after_both_times() -> None:

@@ -26,6 +26,7 @@ STD_FLOOR = 0.1  # below it no plan of a group differs enough to be ranked
 STD_CEILING = 1.5
 STD_START = 0.6
 LAST_ROUTE_S_M = float(ROUTE_POINTS)
+STILL = 1e-3  # spread of a mode that is left out
 
 
 @dataclass(frozen=True)
@@ -135,11 +136,19 @@ class ResidualHead(nn.Module):
     """Features of a frozen `TakeVLA` (B, F) to the distribution of the modes.
 
     Its last layer starts at zero, so that the mode is the frozen plan itself and the spread
-    `STD_START` everywhere.
+    `STD_START` everywhere.  Only the first `modes` (along, across) bend the plan; the others stay at zero,
+    with a spread of `STILL`.
     """
 
-    def __init__(self, features: int, width: int = 128) -> None:
+    moves: torch.Tensor  # (MODES,) bool
+
+    def __init__(
+        self, features: int, width: int = 128, modes: tuple[int, int] = (LONGITUDINAL_MODES, LATERAL_MODES)
+    ) -> None:
         super().__init__()
+        number = torch.arange(MODES)
+        across = number - LONGITUDINAL_MODES
+        self.register_buffer("moves", torch.where(across < 0, number < modes[0], across < modes[1]))
         self.norm = nn.LayerNorm(features)
         self.inner = nn.Linear(features, width)
         self.outer = nn.Linear(width, 2 * MODES)
@@ -151,7 +160,7 @@ class ResidualHead(nn.Module):
         mean, spread = self.outer(torch.tanh(self.inner(self.norm(features)))).chunk(2, dim=-1)
         share = (STD_START - STD_FLOOR) / (STD_CEILING - STD_FLOOR)
         std = STD_FLOOR + (STD_CEILING - STD_FLOOR) * torch.sigmoid(spread + math.log(share / (1 - share)))
-        return PlanDistribution(mean, std)
+        return PlanDistribution(mean * self.moves, torch.where(self.moves, std, torch.full_like(std, STILL)))
 
 
 def residual_features(action_features: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from takevla.driver.vla import residual
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.policy import VlaDriver
-from takevla.driver.vla.residual import PlanDistribution, ResidualHead
+from takevla.driver.vla.residual import LONGITUDINAL_MODES, PlanDistribution, ResidualHead
 from takevla.driver.vla.tokenizer import decode_commentary
 from takevla.learn.dream import fans
 from takevla.learn.dream.audit import Audit, AuditLimits, audit, expert_is_safe, fails_as_recorded
@@ -40,6 +40,7 @@ from takevla.learn.dream.rollouts import PlanRows, RollOuts, rewards_of
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, measure, roll_out
 from takevla.learn.dream.verdict import world_verdict
+from takevla.learn.pretrain import BUCKET_WEIGHTS, STANDSTILL_WEIGHT, frame_strata
 from takevla.learn.samples import common_rig
 from takevla.scale import Crew, Executor, InProcess, processes
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
@@ -84,16 +85,17 @@ class DreamConfig:
     triggers: tuple[str, ...] = TRIGGERS
     limits: AuditLimits = field(default_factory=AuditLimits)
     terms: dict[str, float] = field(default_factory=dict)
+    modes: tuple[int, int] = (LONGITUDINAL_MODES, 0)
     group: int = 16
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     updates: int = 60
     passes: int = 2
     learning_rate: float = 2e-3
     clip: float = 0.2
-    anchors: int = 256
+    anchors: int = 512
     kl_weight: float = 0.1
     anchor_weight: float = 0.2
-    anchor_kl: float = 0.05
+    anchor_kl: float = 0.03
 
     def __post_init__(self) -> None:
         if self.group < 2:
@@ -255,11 +257,21 @@ def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], Aud
 
 
 def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
-    """At most `count` of the policy's own ordinary frames, by the seed."""
+    """At most `count` of the policy's own ordinary frames, by the seed; rare situations as often as others.
+
+    What dreams hardly show, passing an obstacle say, must be held as firmly as the free road.
+    """
     rows = np.flatnonzero(
         (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
     )
-    chosen = np.random.default_rng([seed, 0xA]).permutation(rows)[:count]
+    if len(rows) == 0:
+        return []
+    strata = frame_strata(dataset, rows, BUCKET_WEIGHTS, STANDSTILL_WEIGHT)
+    chance = np.random.default_rng([seed, 0xA])
+    names = np.unique(strata.name)
+    share = {name: 1.0 / (len(names) * int((strata.name == name).sum())) for name in names}
+    weight = np.array([share[name] for name in strata.name])
+    chosen = chance.choice(rows, min(count, len(rows)), replace=False, p=weight / weight.sum())
     return sorted(int(row) for row in chosen)
 
 
@@ -297,7 +309,9 @@ class Dreamer:
         self.crew = crew
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.head = copy.deepcopy(head) if head else ResidualHead(base.features.shape[1])
+            self.head = (
+                copy.deepcopy(head) if head else ResidualHead(base.features.shape[1], modes=config.modes)
+            )
         self.start = copy.deepcopy(self.head).requires_grad_(False)  # what the KL is to
         self.optimiser = torch.optim.Adam(self.head.parameters(), lr=config.learning_rate)
         self.generator = torch.Generator().manual_seed(seed)
@@ -318,7 +332,7 @@ class Dreamer:
             torch.from_numpy(np.stack([getattr(scene.expert_plan, name) for scene in self.scenes]))
             for name in ("route_ego", "waypoints_ego")
         ]
-        z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted)
+        z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted) * self.head.moves
         with torch.no_grad():
             start = self.start(self.base.features)
             pairs = torch.stack([z, residual.mode(start)], dim=1)

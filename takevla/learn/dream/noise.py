@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, STD_START, PlanDistribution
+from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, STD_START, STILL, PlanDistribution
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class NoiseConfig:
         return self.start + share * (self.end - self.start)
 
     def applied(self, learned: PlanDistribution, update: int, updates: int) -> PlanDistribution:
-        """The distribution that plans are drawn from at an update."""
+        """The distribution that plans are drawn from at an update; a mode that is left out stays so."""
         if self.kind == "learned":
             return learned
-        return PlanDistribution(learned.mean, torch.full_like(learned.std, self.std(update, updates)))
+        spread = torch.full_like(learned.std, self.std(update, updates))
+        return PlanDistribution(learned.mean, torch.where(learned.std > STILL, spread, learned.std))
