@@ -53,9 +53,9 @@ class SftConfig:
     """
 
     draws: int = 6_400
-    pretraining_ratio: float = 0.8
-    pre_takeover_ratio: float = 0.1
-    takeover_ratio: float = 0.1
+    pretraining_ratio: float = 0.7
+    pre_takeover_ratio: float = 0.15
+    takeover_ratio: float = 0.15
     bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
     standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
@@ -63,7 +63,7 @@ class SftConfig:
     triggers: Mapping[str, float] = field(default_factory=lambda: dict(TRIGGER_WEIGHTS))
     max_repeats: int = 8
     trainable: Trainable = field(default_factory=Trainable)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=3e-5, warmup_steps=30))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=5e-5, warmup_steps=30))
 
     def __post_init__(self) -> None:
         checked_triggers([name for name, weight in self.triggers.items() if weight], "sft.triggers")
