@@ -18,7 +18,7 @@ from takevla.bench.leaderboard_json import read_results
 from takevla.world.maps.route_xml import RouteTask, write_routes
 
 HERE = Path(__file__).parent
-PATIENCE = Patience(stall_s=1.0, server_s=5.0, finish_s=1.0, poll_s=0.02)
+PATIENCE = Patience(stall_s=4.0, server_s=10.0, finish_s=1.0, poll_s=0.02)
 IDS = ("11", "12", "13", "14")
 
 

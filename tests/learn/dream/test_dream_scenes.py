@@ -303,7 +303,7 @@ def test_before_is_what_the_head_given_drives():
 def test_a_scheduled_spread_goes_straight_from_start_to_end_and_is_what_plans_are_drawn_with():
     noise = NoiseConfig("scheduled", start=0.8, end=0.2)
     assert [noise.std(update, 4) for update in range(4)] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    dreamer = _dreamer([scene(car=(25.0, 0.0, 0.0))], noise=noise, updates=3, group=512)
+    dreamer = _dreamer([scene(car=(25.0, 0.0, 0.0))], noise=noise, updates=3, group=512, modes=(3, 3))
     spreads = []
     for _ in range(3):
         spreads.append(float(dreamer._dreamed().z.std(dim=2).mean()))
