@@ -18,6 +18,10 @@ HERE = Path(__file__).parent
 # Weights move by 1.2e-2 here.  Another order of a sum changes a last bit; bfloat16 and Adam make more of it.
 TOLERANCE = {"rtol": 0.0, "atol": 1e-3}
 
+# Rarely gloo's own thread outlives the interpreter of a process that has finished, and aborts it.
+GLOO_ENDS_BADLY = "terminate called without an active exception"
+ATTEMPTS = 3
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -33,15 +37,18 @@ def alone(data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def launched(data, tmp_path_factory):
-    out = tmp_path_factory.mktemp("launched")
     paths = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2",
-        "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        "--main_process_port", "0", str(HERE / "launched_training.py"), str(data), str(out),
-    ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    for _ in range(ATTEMPTS):
+        out = tmp_path_factory.mktemp("launched")
+        command = [
+            sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2",
+            "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+            "--main_process_port", "0", str(HERE / "launched_training.py"), str(data), str(out),
+        ]  # fmt: skip
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if GLOO_ENDS_BADLY not in done.stderr:
+            break
     assert done.returncode == 0, done.stderr[-3000:]
     return out
 
