@@ -44,7 +44,8 @@ def launched(data, tmp_path_factory):
         command = [
             sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2",
             "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
-            "--dynamo_backend", "no", "--main_process_port", "0", str(HERE / "launched_training.py"), str(data), str(out),
+            "--dynamo_backend", "no", "--main_process_port", "0",
+            str(HERE / "launched_training.py"), str(data), str(out),
         ]  # fmt: skip
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if GLOO_ENDS_BADLY not in done.stderr:
