@@ -28,16 +28,11 @@ from takevla.driver.vla.lora import Trainable, prepare
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.shipped import shipped_base
-from takevla.learn.dream.dreaming import (
-    READ_BATCH,
-    BaseReading,
-    DreamConfig,
-    Dreamer,
-    anchor_rows,
-    read_frames,
-    true_scenes,
-)
+from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.dreamer import Dreamer
+from takevla.learn.dream.dreaming import true_scenes
 from takevla.learn.dream.noise import NoiseConfig
+from takevla.learn.dream.reading import READ_BATCH, BaseReading, anchor_rows, read_frames
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.samples import frame_samples, make_batch

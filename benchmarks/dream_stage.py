@@ -26,7 +26,10 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla import residual
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.tokenizer import build_tokenizer
-from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer, true_scenes
+from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.dreamer import Dreamer
+from takevla.learn.dream.dreaming import true_scenes
+from takevla.learn.dream.reading import BaseReading
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import STEP_S, DreamScene

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from takevla.learn.dream.dreaming import DreamConfig
+from takevla.learn.dream.config import DreamConfig
 from takevla.learn.sft import SftConfig
 from takevla.scale import RayCluster, ray_cluster
 from takevla.takeover.shadow import TakeoverConfig

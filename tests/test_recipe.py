@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from takevla.cli import main
-from takevla.learn.dream.dreaming import DreamConfig
+from takevla.learn.dream.config import DreamConfig
 from takevla.recipe import Recipe, RouteChoice, first_difference
 
 RECIPES = Path(__file__).parents[1] / "recipes"

@@ -19,7 +19,7 @@ from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.learn.dream.audit import AuditLimits
-from takevla.learn.dream.dreaming import DreamConfig
+from takevla.learn.dream.config import DreamConfig
 from takevla.learn.sft import SftConfig
 from takevla.learn.trainer import TrainConfig
 from takevla.recipe import Recipe, RouteChoice

@@ -87,7 +87,7 @@ class _Ends:
         self._shares = [0.0] * count
         self._told = time.monotonic()
         self._seated_s: dict[int, float] = {}  # wall time of work while the seat was taken, per seat
-        self._mark, self._taken = time.monotonic(), 0
+        self._mark = time.monotonic()
 
     def seated(self, index: int) -> None:
         """A route takes a seat."""
@@ -275,8 +275,7 @@ def evaluate(
             outcomes.append(route.outcome)
             if shadow:
                 words[task.id] = route.words
-    before = [one.outcome.duration_system_s for one in kept.values() if one is not None and one.outcome]
-    reused_s = sum(before)
+    reused_s = sum(one.outcome.duration_system_s for one in kept.values() if one is not None and one.outcome)
     wall_s = time.monotonic() - start + reused_s / workers
     found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
     write_json(out / "results.json", leaderboard(outcomes, len(tasks)))

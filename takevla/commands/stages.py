@@ -30,7 +30,7 @@ def _demonstrate_arguments(parser: ArgumentParser) -> None:
 
 def _demonstrate(arguments: Arguments) -> None:
     from takevla.bench.suites import load_suite
-    from takevla.rounds import demonstrate, demonstrate_starts
+    from takevla.stage_work import demonstrate, demonstrate_starts
 
     suites = [load_suite(name) for name in arguments.suite]
     how = {"seed": arguments.seed, **placement(arguments)}
@@ -63,7 +63,8 @@ def _collect_arguments(parser: ArgumentParser) -> None:
 
 def _collect(arguments: Arguments) -> None:
     from takevla.recipe import RouteChoice
-    from takevla.rounds import chosen, collect
+    from takevla.rounds import chosen
+    from takevla.stage_work import collect
 
     if arguments.world == "carla":
         _collect_live(arguments)
@@ -75,7 +76,7 @@ def _collect(arguments: Arguments) -> None:
 
 
 def _collect_live(arguments: Arguments) -> None:
-    from takevla.rounds import collect_live
+    from takevla.stage_work import collect_live
     from takevla.world.carla.client import connect
     from takevla.world.maps.route_xml import read_routes
 
@@ -153,7 +154,7 @@ def _sft(arguments: Arguments) -> None:
 
 
 def _dream_arguments(parser: ArgumentParser) -> None:
-    from takevla.learn.dream.dreaming import DreamConfig
+    from takevla.learn.dream.config import DreamConfig
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--model", type=Path, required=True, help="checkpoint folder to start from")
@@ -178,7 +179,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
 def _dream(arguments: Arguments) -> None:
     from takevla.bench.drivers import BUILT_IN
     from takevla.bench.suites import load_suite
-    from takevla.rounds import audit_stage, dream_stage
+    from takevla.stage_work import audit_stage, dream_stage
 
     if arguments.audit:
         named = [name if name in BUILT_IN else str(model_folder(name)) for name in arguments.rank_drivers]

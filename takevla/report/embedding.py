@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.policy import VlaDriver
-from takevla.learn.dream.dreaming import read_frames
+from takevla.learn.dream.reading import read_frames
 from takevla.scale import one_thread
 
 FRAMES_PER_ROLE = 120  # drawn at random; enough to see clusters, seconds to compute

@@ -62,7 +62,8 @@ _CRASHED = {
 class Patience:
     """How long the supervisor waits, wall seconds."""
 
-    stall_s: float = 1200.0  # without a new record and without a sign of life of the agent
+    start_s: float = 1200.0  # until the evaluator or the agent gives the first sign of life
+    stall_s: float = 1200.0  # after that, without a new record and without a sign of life of the agent
     server_s: float = 120.0  # until a simulator that we start listens
     finish_s: float = 120.0  # after the last record, for the agent to write its files
     poll_s: float = 2.0
@@ -182,7 +183,7 @@ def run_attempt(
             if server is not None and server.poll() is not None:
                 server_died = True
                 break
-            if time.monotonic() - moved_s > patience.stall_s:
+            if time.monotonic() - moved_s > (patience.stall_s if any(seen) else patience.start_s):
                 stalled = True
                 break
             if stop.wait(patience.poll_s):
@@ -203,7 +204,7 @@ def run_attempt(
     elif server_died:
         crash, reason = Crash.SIMULATOR, f"CARLA ended: {last_line(folder / SERVER_LOG)}"
     elif not checkpoint.exists() and not beat.exists():
-        how = f"nothing written for {patience.stall_s:g} s" if stalled else f"exit code {code}"
+        how = f"nothing written for {patience.start_s:g} s" if stalled else f"exit code {code}"
         crash, reason = Crash.NEVER_STARTED, f"{how}; {last_line(folder / LOG)}"
     elif stalled:
         crash, reason = Crash.HANG, f"nothing moved for {patience.stall_s:g} s; {last_line(folder / LOG)}"

@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import numpy as np
 import pytest
 
 from takevla.bench.carla import processes
-from takevla.bench.carla.attempt import Patience
+from takevla.bench.carla.attempt import Crash, Patience, run_attempt
 from takevla.bench.carla.campaign import Campaign, run_campaign
 from takevla.bench.carla.checkout import EVALUATOR, Checkout, find_checkout
 from takevla.bench.leaderboard_json import read_results
 from takevla.world.maps.route_xml import RouteTask, write_routes
 
 HERE = Path(__file__).parent
-PATIENCE = Patience(stall_s=4.0, server_s=10.0, finish_s=1.0, poll_s=0.02)
+# To start an interpreter may take long on a loaded machine; only what hangs is waited for in vain.
+PATIENCE = Patience(start_s=120.0, stall_s=4.0, server_s=60.0, finish_s=1.0, poll_s=0.02)
 IDS = ("11", "12", "13", "14")
 
 
@@ -213,3 +215,12 @@ def test_a_wrong_checkout_is_refused_by_name(stage: Stage) -> None:
         find_checkout(stage.folder, stage.carla)
     with pytest.raises(FileNotFoundError, match="--carla-root"):
         find_checkout(stage.folder / "checkout", stage.folder)
+
+
+def test_an_evaluator_that_stays_silent_is_waited_for_as_long_as_a_start_may_take(tmp_path: Path) -> None:
+    done = run_attempt(
+        [sys.executable, "-c", "import time; time.sleep(600)"], {}, IDS, tmp_path,
+        Patience(start_s=0.5, stall_s=600.0, poll_s=0.02), lambda name, record: None, threading.Event(),
+    )  # fmt: skip
+    assert (done.crash, done.culprit) == (Crash.NEVER_STARTED, "11")
+    assert done.reason.startswith("nothing written for 0.5 s")

@@ -58,6 +58,19 @@ def test_a_new_head_drives_the_frozen_plan_itself():
     torch.testing.assert_close(bent_waypoints, waypoints)
 
 
+def test_modes_that_are_left_out_never_bend_the_plan_and_a_saved_head_remembers_them():
+    head = ResidualHead(16, modes=(2, 0))
+    torch.nn.init.normal_(head.outer.weight, std=10.0)
+    found = head(torch.randn(8, 16))
+    left = torch.tensor([False, False, True, True, True, True])
+    assert torch.equal(found.mean[:, left], torch.zeros(8, 4))
+    assert (found.std[:, left] == residual.STILL).all()
+    assert (found.mean[:, ~left] != 0.0).all()
+    again = ResidualHead(16)
+    again.load_state_dict(head.state_dict())
+    assert torch.equal(again.moves, ~left)
+
+
 def test_the_spread_stays_between_floor_and_ceiling():
     head = ResidualHead(16)
     torch.nn.init.normal_(head.outer.weight, std=100.0)

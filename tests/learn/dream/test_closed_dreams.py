@@ -12,8 +12,8 @@ from takevla.driver.controller import STATE_SIZE
 from takevla.driver.vla import residual
 from takevla.driver.vla.residual import MODES, ResidualHead
 from takevla.learn.dream.closed import ClosedConfig, ClosedDreams, names
+from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.decisions import Decisions
-from takevla.learn.dream.dreaming import DreamConfig
 from takevla.learn.dream.grpo import clipped_loss, group_advantages
 from takevla.learn.dream.rank import rank_correlation
 from takevla.learn.dream.records import between, next_index, start_index

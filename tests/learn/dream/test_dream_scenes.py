@@ -10,9 +10,11 @@ import torch
 
 from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, ResidualHead
 from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
-from takevla.learn.dream.dreaming import BaseReading, DreamConfig, Dreamer
+from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.dreamer import Dreamer
 from takevla.learn.dream.fans import shown_scenes
 from takevla.learn.dream.noise import NoiseConfig
+from takevla.learn.dream.reading import BaseReading
 from takevla.learn.dream.reward import PRESETS, preset
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import (

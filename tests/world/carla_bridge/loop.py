@@ -15,13 +15,14 @@ from typing import Any
 
 from facade import Client, World
 
+from takevla.bench.drivers import load_driver
 from takevla.bench.judge import judge
 from takevla.bench.provenance import run_facts
 from takevla.dataset.reader import Dataset
 from takevla.driver.closed_loop import Seat, drive
 from takevla.driver.vla.shipped import shipped_base
-from takevla.learn.dream.dreaming import DreamConfig
-from takevla.rounds import collect_live, dream_stage, load_driver
+from takevla.learn.dream.config import DreamConfig
+from takevla.stage_work import collect_live, dream_stage
 from takevla.takeover.shadow import TakeoverConfig
 from takevla.world.carla.opened import open_route
 from takevla.world.maps.atlas import load_town

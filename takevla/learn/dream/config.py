@@ -1,0 +1,68 @@
+"""How to dream: the settings of the stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from takevla.driver.vla.residual import LONGITUDINAL_MODES
+from takevla.learn.dream.audit import AuditLimits
+from takevla.learn.dream.closed import ClosedConfig
+from takevla.learn.dream.noise import NoiseConfig
+from takevla.learn.dream.reward import preset
+from takevla.takeover.triggers import TRIGGERS, checked_triggers
+
+
+@dataclass(frozen=True)
+class DreamConfig:
+    """How to dream.
+
+    `kind`: `open` dreams roll one plan out for `horizon_s`; `closed` dreams go on with new frames and plans
+    until the danger is past, as `closed` says (its `scenes` and `group` replace all scenes and `group`).
+    Scenes: `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of a dream),
+    `reacting` (share of the moving vehicles that brake for the ego; the others replay their record),
+    `triggers` (takeovers by others are not dreamed), `limits` (how true the dreams must be for learning to
+    begin).
+    Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
+    `reward` (preset), `terms` (terms of your own: dotted path to weight),
+    `group` (plans per scene), `noise` (how far they scatter), `updates`, `passes` (gradient steps per
+    update), `learning_rate`, `clip`.
+    Trust: `kl_weight` of the KL to the policy that dreaming starts from, in the dreamed scenes; `anchors`,
+    ordinary frames on which the policy is held near it too, by a weight that starts at `anchor_weight` and
+    adapts so that their mean KL stays about `anchor_kl` (nats).
+    """
+
+    kind: Literal["open", "closed"] = "open"
+    closed: ClosedConfig = field(default_factory=ClosedConfig)
+    method: Literal["grpo", "dpo"] = "grpo"
+    dpo_beta: float = 0.1
+    reward: str = "pdm_expert"
+    starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
+    horizon_s: float = 4.0
+    reacting: float = 1.0
+    triggers: tuple[str, ...] = TRIGGERS
+    limits: AuditLimits = field(default_factory=AuditLimits)
+    terms: dict[str, float] = field(default_factory=dict)
+    modes: tuple[int, int] = (LONGITUDINAL_MODES, 0)
+    group: int = 16
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    updates: int = 60
+    passes: int = 2
+    learning_rate: float = 2e-3
+    clip: float = 0.2
+    anchors: int = 512
+    kl_weight: float = 0.1
+    anchor_weight: float = 0.2
+    anchor_kl: float = 0.03
+
+    def __post_init__(self) -> None:
+        if self.group < 2:
+            raise ValueError(f"dream.group: {self.group} plans make no group; give 2 or more")
+        if self.updates < 0 or self.passes < 1:
+            raise ValueError("dream.updates must be at least 0 and dream.passes at least 1")
+        if not 0.0 <= self.reacting <= 1.0:
+            raise ValueError(f"dream.reacting: {self.reacting} is no share; give 0 to 1")
+        if self.kind == "closed" and self.method != "grpo":
+            raise ValueError(f"dream.method: {self.method} has no episodes; closed dreams learn by grpo")
+        checked_triggers(self.triggers, "dream.triggers")
+        preset(self.reward, self.terms)

@@ -1,0 +1,79 @@
+"""What the frozen model makes of recorded frames: start frames of dreams, and ordinary ones that anchor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from takevla.dataset.reader import Dataset
+from takevla.driver.vla import residual
+from takevla.driver.vla.model import NavigationInput
+from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.tokenizer import decode_commentary
+from takevla.learn.dream.closed import names
+from takevla.learn.pretrain import BUCKET_WEIGHTS, STANDSTILL_WEIGHT, frame_strata
+from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
+
+Float = NDArray[np.float32]
+READ_BATCH = 16  # frames per pass of the frozen model
+EPISODE_ROLE = "other"  # frames where nothing was amiss; they anchor the policy
+
+
+@dataclass(frozen=True)
+class BaseReading:
+    """What the frozen model makes of N frames: its plans and the residual head's features."""
+
+    route_ego: torch.Tensor  # (N, 20, 2)
+    waypoints_ego: torch.Tensor  # (N, 10, 2)
+    features: torch.Tensor  # (N, F)
+    true_words: Float | None = None  # (N,) 1 where the commentary names the expert's action and cause
+
+
+def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> BaseReading:
+    """The frozen model's answer to frames of a dataset, in batches of `READ_BATCH`."""
+    targets = dataset.column("target_points_ego").reshape(-1, 2, 2)
+    speed, option, following = (dataset.column(name) for name in ("speed_mps", "option", "next_option"))
+    width = 2 * driver.model.config.width
+    parts = [(torch.zeros(0, ROUTE_POINTS, 2), torch.zeros(0, SPEED_WAYPOINTS, 2), torch.zeros(0, width))]
+    spoken: list[str] = []
+    for start in range(0, len(rows), READ_BATCH):
+        some = list(rows[start : start + READ_BATCH])
+        navigation = NavigationInput(
+            speed_mps=torch.tensor(speed[some], dtype=torch.float32),
+            speed_known=torch.ones(len(some), dtype=torch.bool),
+            target_points_ego=torch.tensor(targets[some], dtype=torch.float32),
+            option=torch.tensor(option[some], dtype=torch.long),
+            next_option=torch.tensor(following[some], dtype=torch.long),
+        )
+        images = torch.from_numpy(np.stack([dataset.image(row) for row in some]))
+        thought = driver.think(images, navigation)
+        plan = thought.plan
+        spoken += [decode_commentary(driver.tokenizer, row.tolist()) for row in thought.words]
+        parts.append((plan.route_ego, plan.waypoints_ego, residual.residual_features(plan.action_features)))
+    action, cause = dataset.column("expert_action")[rows], dataset.column("expert_cause")[rows]
+    said = [names(words, int(a), int(c)) for words, a, c in zip(spoken, action, cause, strict=True)]
+    route, waypoints, features = (torch.cat(column).clone() for column in zip(*parts, strict=True))
+    return BaseReading(route, waypoints, features, np.array(said, np.float32))
+
+
+def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
+    """At most `count` of the policy's own ordinary frames, by the seed; rare situations as often as others.
+
+    What dreams hardly show, passing an obstacle say, must be held as firmly as the free road.
+    """
+    rows = np.flatnonzero(
+        (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
+    )
+    if len(rows) == 0:
+        return []
+    strata = frame_strata(dataset, rows, BUCKET_WEIGHTS, STANDSTILL_WEIGHT)
+    chance = np.random.default_rng([seed, 0xA])
+    names = np.unique(strata.name)
+    share = {name: 1.0 / (len(names) * int((strata.name == name).sum())) for name in names}
+    weight = np.array([share[name] for name in strata.name])
+    chosen = chance.choice(rows, min(count, len(rows)), replace=False, p=weight / weight.sum())
+    return sorted(int(row) for row in chosen)
