@@ -21,6 +21,7 @@ from takevla.bench.provenance import run_facts
 from takevla.dataset.reader import Dataset
 from takevla.driver.closed_loop import Seat, drive
 from takevla.driver.vla.shipped import shipped_base
+from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.config import DreamConfig
 from takevla.stage_work import collect_live, dream_stage
 from takevla.takeover.shadow import TakeoverConfig
@@ -85,7 +86,9 @@ def main() -> None:
     given = parser.parse_args()
     model = shipped_base() if given.model == "shipped" else Path(given.model)
     tasks = select_routes(read_routes(given.routes), given.subset)
-    config = DreamConfig(updates=given.updates)
+    # A handful of takeovers judges no dream: the audit is reported, and refuses nothing.
+    few = AuditLimits(recall_collision=0.0, recall_follow=0.0, recall_restart=0.0, recall_rule=0.0)
+    config = DreamConfig(updates=given.updates, limits=few)
     figures = run_loop(model, given.map, tasks, given.out, config, seed=given.seed)
     command = (
         f"python tests/world/carla_bridge/loop.py --model {given.model} --map {given.map.name} "
