@@ -41,6 +41,8 @@ class Recipe:
         name: how the report names the run.
         base: checkpoint folder of the model to post-train, or "shipped".
         seed: of everything that is drawn by chance.
+        data_seed: of the worlds in which data is collected; None is `seed`.  Arms of a study share it, and
+            with it what the same model drives in its first round.
         workers: processes for driving and dreaming; they change nothing but the time it takes.
         executor: where they run: "local" on this machine, "ray" on a Ray cluster (extra `ray`).
         address: of the Ray cluster; empty starts one on this machine.
@@ -60,6 +62,7 @@ class Recipe:
     name: str = "takevla"
     base: str = SHIPPED_BASE
     seed: int = 0
+    data_seed: int | None = None
     workers: int = 2
     executor: Literal["local", "ray"] = "local"
     address: str = ""
@@ -81,6 +84,11 @@ class Recipe:
             raise ValueError("taught_by: without takeovers there are no dreams; set dream.updates to 0")
         if self.workers < 1:
             raise ValueError(f"workers: {self.workers}; at least one process drives")
+
+    @property
+    def world_seed(self) -> int:
+        """Seed of the worlds in which data is collected."""
+        return self.seed if self.data_seed is None else self.data_seed
 
     @property
     def cluster(self) -> RayCluster | None:

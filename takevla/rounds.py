@@ -111,12 +111,12 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
     for number in range(1, recipe.rounds + 1):
         here = f"rounds/{number}"
         drive_work = partial(_collect, recipe, model, number)
-        key = stage_key("takeovers", recipe.collect, recipe.takeover, seed + number, model_key)
+        key = stage_key("takeovers", recipe.collect, recipe.takeover, recipe.world_seed + number, model_key)
         result.append(Stage(f"round {number}: drive and take over", f"{here}/takeovers", drive_work, key))
         takeovers.append(run / here / "takeovers")
         learnt_keys.append(key)
         if recipe.taught_by == "expert":
-            key = stage_key("expert", recipe.collect, seed + number, *_rig_key(recipe))
+            key = stage_key("expert", recipe.collect, recipe.world_seed + number, *_rig_key(recipe))
             work = partial(_demonstrate_instead, recipe, number)
             result.append(Stage(f"round {number}: the expert drives instead", f"{here}/expert", work, key))
             extra.append(run / here / "expert")
@@ -146,7 +146,7 @@ def _rig_key(recipe: Recipe) -> list[Rig]:
 
 
 def _rehearsal_stages(recipe: Recipe) -> list[Stage]:
-    choice, seed, seen = recipe.rehearsal, recipe.seed, _rig_key(recipe)
+    choice, seed, seen = recipe.rehearsal, recipe.world_seed, _rig_key(recipe)
     found = [
         Stage(
             "the expert drives for the pre-training buckets",
@@ -233,14 +233,14 @@ def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
 
 def _rehearse(recipe: Recipe, folder: Path) -> None:
     demonstrate(
-        [chosen(recipe.rehearsal)], folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster,
-        rig=read_rig(base_folder(recipe)),
+        [chosen(recipe.rehearsal)], folder, seed=recipe.world_seed, workers=recipe.workers,
+        cluster=recipe.cluster, rig=read_rig(base_folder(recipe)),
     )  # fmt: skip
 
 
 def _set_off(recipe: Recipe, folder: Path) -> None:
     demonstrate_starts(
-        [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.seed,
+        [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.world_seed,
         workers=recipe.workers, cluster=recipe.cluster, rig=read_rig(base_folder(recipe)),
     )  # fmt: skip
 
@@ -248,14 +248,14 @@ def _set_off(recipe: Recipe, folder: Path) -> None:
 def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
     suite = chosen(recipe.collect)
     collect(
-        model, suite, recipe.takeover, folder, seed=recipe.seed + number, workers=recipe.workers,
+        model, suite, recipe.takeover, folder, seed=recipe.world_seed + number, workers=recipe.workers,
         cluster=recipe.cluster,
     )  # fmt: skip
 
 
 def _demonstrate_instead(recipe: Recipe, number: int, folder: Path) -> None:
     demonstrate(
-        [chosen(recipe.collect)], folder, seed=recipe.seed + number, workers=recipe.workers,
+        [chosen(recipe.collect)], folder, seed=recipe.world_seed + number, workers=recipe.workers,
         rig=read_rig(base_folder(recipe)),
     )  # fmt: skip
 

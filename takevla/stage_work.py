@@ -38,6 +38,7 @@ from takevla.world.carla.opened import open_route
 from takevla.world.maps.route_xml import RouteTask
 
 START_S = 2.0  # of a standing start, eight frames at 4 Hz
+COLLECT_PART = 44  # attempts in one part of a collection; 16 of them are driven at a time
 START_PART = 32  # standing starts in one part; they are short
 NO_BURSTS = Bursts(every_s=(60.0, 61.0), brake_every_s=(60.0, 61.0))  # none within a standing start
 
@@ -99,7 +100,7 @@ def collect(
     cluster: RayCluster | None = None,
 ) -> None:
     """Let a model drive a suite for training with the expert in shadow, and record it."""
-    config = CollectConfig(read_rig(model), suite.density)
+    config = CollectConfig(read_rig(model), suite.density, part_size=COLLECT_PART)
     policy = partial(load_driver, str(model))
     with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
         collect_takeovers(

@@ -42,6 +42,7 @@ from takevla.world.record import KEY_OF_EVENT, MIN_SPEED_KEY, RouteRecord
 from takevla.world.world import World
 
 PLAN_PERIOD_US: Final = 250_000  # 4 Hz, as the policy plans
+SEATS: Final = 16  # attempts of a part that a policy drives at a time, as many as it plans for in one pass
 LONGEST_BURSTS_US: Final = 600_000_000  # bursts are drawn for attempts up to this long
 
 Refusal = Callable[[Sequence[RouteTask]], None]
@@ -256,7 +257,7 @@ def _drive_policy(
     listeners: list[DriveListener] = [recorder, _Progress(report, len(job.tasks))]
     with worlds(job.tasks, job.seeds, job.config) as (opened, camera):
         seats = [Seat(index, world) for index, world in enumerate(opened)]
-        drive(seats, driver, camera, listeners, _until_us(job))
+        drive(seats, driver, camera, listeners, _until_us(job), at_most=SEATS)
     for seat in seats:
         driver.finish(seat.index, seat.world.time_us)
     _commit(writer, job, seats, attempts, policy.name, settings)
@@ -353,7 +354,8 @@ def _commit(
         )
         takeovers += [takeover | what for takeover in attempt.takeovers]
         if settings is not None:
-            kept = attempt.takeover_scenes(settings.scenes_before_s, settings.scenes_after_s)
+            spans = (settings.scenes_before_s, settings.scenes_after_s, settings.calm_period_us)
+            kept = attempt.kept_scenes(*spans)
             scenes += [(attempt.episode, scene) for scene in kept]
     writer.commit(Part(job.part, episodes, takeovers, frames, scene_columns(scenes)))
 

@@ -164,10 +164,17 @@ class Attempt:
         """Record that the last takeover ended: "clear", "timeout" or "finished"."""
         self.takeovers[-1] |= {"end_us": time_us, "end": how}
 
-    def takeover_scenes(self, before_s: float, after_s: float) -> list[Scene]:
-        """The recorded scenes from `before_s` before to `after_s` after any takeover."""
+    def kept_scenes(self, before_s: float, after_s: float, calm_period_us: int) -> list[Scene]:
+        """All recorded scenes from `before_s` before to `after_s` after any takeover, and elsewhere those at
+        multiples of `calm_period_us` (0: none).
+        """
         spans = [(t["start_us"] - before_s * 1e6, t["end_us"] + after_s * 1e6) for t in self.takeovers]
-        return [s for s in self.scenes if any(low <= s.time_us <= high for low, high in spans)]
+
+        def kept(time_us: int) -> bool:
+            near = any(low <= time_us <= high for low, high in spans)
+            return near or (calm_period_us > 0 and time_us % calm_period_us == 0)
+
+        return [scene for scene in self.scenes if kept(scene.time_us)]
 
 
 def _enhanced(alarm: Alarm, answer: Reason, reason: Reason, scene: Scene, row: Row, now_us: int) -> str:

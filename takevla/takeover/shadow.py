@@ -27,6 +27,9 @@ class TakeoverConfig:
     scenes_before_s: float = 4.0  # scenes are kept from this long before a takeover begins
     scenes_after_s: float = 4.0  # and until this long after it has ended
     scene_period_us: int = 50_000  # dreams may begin at any frame and step at any multiple of the tick
+    calm_period_us: int = (
+        100_000  # of scenes kept elsewhere, from which dreams of calm driving start; 0: none
+    )
 
 
 @dataclass
