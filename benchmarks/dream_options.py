@@ -28,13 +28,14 @@ from takevla.driver.vla.lora import Trainable, prepare
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.shipped import shipped_base
+from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer
 from takevla.learn.dream.dreaming import true_scenes
 from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reading import READ_BATCH, BaseReading, anchor_rows, read_frames
 from takevla.learn.dream.rollouts import RollOuts
-from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.scenes import CALM, DreamScene
 from takevla.learn.samples import frame_samples, make_batch
 from takevla.learn.trainer import TrainConfig, batch_losses
 from takevla.scale import InProcess
@@ -57,6 +58,7 @@ OPTIONS = (
     Option("default", {}),
     Option("default, second seed", {}, seed_shift=1),
     Option("group 8", {"group": 8}),
+    Option("without calm driving", {"calm": 0}),
     Option("group 32", {"group": 32}),
     Option("horizon 2 s", {"horizon_s": 2.0}),
     Option("reward pdm", {"reward": "pdm"}),
@@ -111,6 +113,9 @@ def compared(
     """Train one option and judge it."""
     config, seed = replace(config, **option.settings), seed + option.seed_shift
     scenes, base = parts["train"]
+    if config.method == "dpo" or not config.calm:
+        amiss = np.array([scene.trigger != CALM for scene in scenes])
+        scenes, base = [scene for scene in scenes if scene.trigger != CALM], rows_of(base, amiss)
     start, start_cpu = time.perf_counter(), time.process_time()
     with InProcess().crew(RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)) as crew:
         dreamer = Dreamer(scenes, base, anchor, config, seed, crew)
@@ -157,9 +162,9 @@ def passes_of_lora(
 def table(result: dict[str, Any]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| option | reward held out | failures held out | reward trained on | degenerate groups "
-        "| KL dreamed | KL ordinary | CPU s |",
-        "|---|---|---|---|---|---|---|---|",
+        "| option | reward held out | failures held out | calm reward, failures held out | reward trained on "
+        "| degenerate groups | KL dreamed | KL ordinary | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     before = result["options"][0]
     shown = [("before", before, "before", "", "", "", "")]
@@ -170,6 +175,7 @@ def table(result: dict[str, Any]) -> str:
         held, train = row["held_out"], row["train"]
         figures = [
             f"{held[f'reward_{when}']:.3f}", f"{100 * held[f'failure_rate_{when}']:.1f} %",
+            f"{held[f'calm_reward_{when}']:.3f}, {100 * held[f'calm_failure_rate_{when}']:.1f} %",
             f"{train[f'reward_{when}']:.3f}",
         ]  # fmt: skip
         lines.append("| " + " | ".join([name, *figures, *rest]) + " |")
@@ -190,6 +196,11 @@ def main() -> None:
     loaded = load_checkpoint(arguments.model or shipped_base())
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     scenes, audit = true_scenes(dataset, config, seed=arguments.seed)
+    takeovers = len({scene.takeover for scene in scenes})
+    scenes += calm_scenes(
+        dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
+        seed=arguments.seed,
+    )  # fmt: skip
     rows = [scene.frame_row for scene in scenes]
     base = read_frames(driver, dataset, rows)
     anchor = read_frames(driver, dataset, anchor_rows(dataset, config.anchors, arguments.seed)).features
@@ -200,7 +211,7 @@ def main() -> None:
     }
     result: dict[str, Any] = {
         "machine": machine(), "git_revision": git_revision(), "seed": arguments.seed,
-        "updates": config.updates, "takeovers": len({scene.takeover for scene in scenes}),
+        "updates": config.updates, "takeovers": takeovers,
         "start_frames": {name: len(part[0]) for name, part in parts.items()},
         "recall_collision": audit.recall_collision, "options": [],
     }  # fmt: skip

@@ -1,11 +1,13 @@
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from takevla.takeover.attempt import CameraOffset, seen_from, waypoints_seen_from
+from takevla.scene.scene import TICK_US, Scene
+from takevla.takeover.attempt import Attempt, CameraOffset, seen_from, waypoints_seen_from
 from takevla.world.camera.rig import Rig
 
 offsets = st.builds(CameraOffset, st.floats(-1.5, 1.5), st.floats(-0.4, 0.4))
@@ -42,3 +44,17 @@ def test_without_offset_nothing_moves() -> None:
     points = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
     np.testing.assert_array_equal(seen_from(points, CameraOffset(), -1.5), points)
     np.testing.assert_array_equal(waypoints_seen_from(points, CameraOffset(), -1.5), points)
+
+
+def test_scenes_are_kept_densely_about_takeovers_and_thinly_elsewhere() -> None:
+    attempt = Attempt("a", takeovers=[{"start_us": 10_000_000, "end_us": 12_000_000}])
+    nothing: Any = None
+    for tick in range(400):
+        attempt.scenes.append(Scene(tick * TICK_US, "Made", nothing, nothing, nothing, nothing))
+
+    def times(calm_period_us: int) -> list[int]:
+        return [scene.time_us for scene in attempt.kept_scenes(1.0, 2.0, calm_period_us)]
+
+    near = list(range(9_000_000, 14_000_001, TICK_US))
+    assert times(0) == near
+    assert times(100_000) == sorted({*near, *range(0, 400 * TICK_US, 100_000)})

@@ -162,7 +162,7 @@ class ClosedDreams:
     def record(self, row: int) -> Record:
         """What start frame number `row` is dreamed from."""
         scene, longest_s = self.scenes[row], max(self.config.longest_s, self._least_s)
-        return self._records.record(scene.takeover, scene.frame_row, self._least_s, longest_s)
+        return self._records.record(scene, self._least_s, longest_s)
 
     def dream(self, chosen: Sequence[int], group: int, act: Act) -> Decisions:
         """Drive `group` episodes from each start frame, `act` deciding."""

@@ -25,7 +25,7 @@ from takevla.learn.dream.grpo import Advantages, adapt_kl_weight, clipped_loss, 
 from takevla.learn.dream.reading import BaseReading
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import PlanRows, rewards_of
-from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.learn.dream.scenes import CALM, STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, measure, roll_out
 from takevla.scale import Crew
 
@@ -168,10 +168,12 @@ class Dreamer:
     def before_after(self) -> dict[str, Any]:
         """Reward and failure rate of the plan that drives: the mode of the start, and of the head.
 
-        Over all start frames of open dreams, over `closed.judged` of closed ones.
+        Over all start frames of open dreams, over `closed.judged` of closed ones; those of calm driving
+        count apart.
         """
+        rows = self._judged()
         if self.closed is not None:
-            judged = self.closed.judged()
+            judged = rows
             before, after = (
                 (result.rewards, result.failed)
                 for result in (self.closed.dream(judged, 1, _mode_of(head)) for head in self._heads)
@@ -180,15 +182,24 @@ class Dreamer:
             before, after = (
                 self.rewards(_mode_of(head)(self.base.features)[:, None]) for head in self._heads
             )
-        return {
-            "scenes": len(before[0]),
-            "reward_before": float(before[0].mean()),
-            "reward_after": float(after[0].mean()),
-            "failure_rate_before": float(before[1].mean()),
-            "failure_rate_after": float(after[1].mean()),
-            "rewards_before": [round(float(value), 4) for value in before[0][:, 0]],
-            "rewards_after": [round(float(value), 4) for value in after[0][:, 0]],
-        }
+        calm = np.array([self.scenes[row].trigger == CALM for row in rows])
+
+        def mean(values: Float, some: NDArray[np.bool_]) -> float | None:
+            return float(values[some].mean()) if some.any() else None
+
+        result: dict[str, Any] = {}
+        for prefix, some in (("", ~calm), ("calm_", calm)):
+            result[f"{prefix}scenes"] = int(some.sum())
+            for when, (reward, failed) in (("before", before), ("after", after)):
+                result[f"{prefix}reward_{when}"] = mean(reward, some)
+                result[f"{prefix}failure_rate_{when}"] = mean(failed, some)
+        for when, (reward, _) in (("before", before), ("after", after)):
+            result[f"rewards_{when}"] = [round(float(value), 4) for value in reward[:, 0]]
+        return result
+
+    def _judged(self) -> list[int]:
+        """Rows of the scenes that before and after are measured on."""
+        return list(range(len(self.scenes))) if self.closed is None else self.closed.judged()
 
     @torch.no_grad()
     def fans(self, before: Sequence[float], after: Sequence[float]) -> list[dict[str, Any]]:
@@ -197,7 +208,7 @@ class Dreamer:
         `before` and `after` are the rewards of the plan that drives, as `before_after` has them.  Both
         heads draw with the same noise.
         """
-        judged = list(range(len(self.scenes))) if self.closed is None else self.closed.judged()
+        judged = self._judged()
         gains = np.array(after, np.float32) - np.array(before, np.float32)
         shown = fans.shown_scenes([self.scenes[row] for row in judged], gains)
         return [self._fan(judged[place]) for place in shown]

@@ -16,6 +16,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
+from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer
@@ -73,6 +74,11 @@ def dream(
         )
     loaded, rig = load_checkpoint(checkpoint), common_rig([dataset])
     driver = VlaDriver(loaded.model, loaded.tokenizer)
+    if config.method == "grpo":
+        scenes += calm_scenes(
+            dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
+            seed=seed, maps_dir=maps_dir,
+        )  # fmt: skip
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base = read_frames(driver, dataset, rows)
     anchor = read_frames(driver, dataset, anchor_rows(dataset, config.anchors, seed))

@@ -22,6 +22,7 @@ from takevla.dataset.reader import Dataset, numpy_column
 from takevla.learn.dream.freed import freed, lanes_of
 from takevla.learn.dream.replay import drive_plans, replay_error
 from takevla.learn.dream.scenes import (
+    CALM,
     CELL_M,
     DRIVABLE,
     JUNCTION,
@@ -131,6 +132,7 @@ class FrameIndex:
         self.time_us = numpy_column(dataset.frames, "time_us")
         self._position = dataset.column("position_world").reshape(-1, 3)
         self._heading = numpy_column(dataset.frames, "heading_rad")
+        self._driver = numpy_column(dataset.frames, "driver")
         self._controls = dataset.frames.column("applied_controls")
         self._plans = {
             who: (dataset.column(f"{who}_route_ego"), dataset.column(f"{who}_waypoints_ego"))
@@ -148,6 +150,10 @@ class FrameIndex:
         """The recorded plan of "policy" or "expert"."""
         route, waypoints = self._plans[who]
         return Plan(route[row].reshape(-1, 2), waypoints[row].reshape(-1, 2))
+
+    def driven_plan(self, row: int) -> Plan:
+        """The recorded plan of who drove."""
+        return self.plan(str(self._driver[row]), row)
 
     def expert_trajectory(self, row: int, ego: Ego, instants: int) -> NDArray[np.float32]:
         """(T, 4) from frame `row` under the expert's plans, each followed from when it was made."""
@@ -222,8 +228,11 @@ def dream_scene(
     reacting: float,
     chance: np.random.Generator,
 ) -> DreamScene:
-    """The dream that starts at frame `row` and lasts as long as `record`, one scene every `STEP_S`."""
-    ego = record[0].ego
+    """The dream that starts at frame `row` and lasts as long as `record`, one scene every `STEP_S`.
+
+    Where the trigger is `CALM`, what was driven stands for what the policy and the expert would do.
+    """
+    ego, calm = record[0].ego, takeover["trigger"] == CALM
     origin, heading = ego.position_world[:2].astype(np.float64), float(ego.heading_rad)
     near = route.points_world[:, :2] - origin
     at = int(np.hypot(near[:, 0], near[:, 1]).argmin())
@@ -233,10 +242,11 @@ def dream_scene(
     moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M)
     ego_route = to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32)
     error_m, error_deg = frames.replay_error(row, record)
-    expert = frames.expert_trajectory(row, ego, len(record))
+    lived = _ego_poses(record)
+    expert = lived if calm else frames.expert_trajectory(row, ego, len(record))
     free_to_go, acceleration, limit = lanes_of(record, road_map, ids)
     pose = freed(
-        pose, extent, valid, moving, free_to_go, acceleration, limit, (_ego_poses(record), expert),
+        pose, extent, valid, moving, free_to_go, acceleration, limit, (lived, expert),
         to_ego(route.points_world[at : at + WAY_AHEAD_M, :2], origin, heading).astype(np.float32),
         ego.extent_m[:2],
     )  # fmt: skip
@@ -260,7 +270,7 @@ def dream_scene(
         stop_closed=closed,
         stop_is_sign=sign,
         raster=drivable_raster(road_map, origin, heading, ego_route),
-        policy_plan=frames.plan("policy", row),
+        policy_plan=frames.driven_plan(row) if calm else frames.plan("policy", row),
         expert_plan=frames.plan("expert", row),
         expert_trajectory=expert,
         actor_reacts=reacts,

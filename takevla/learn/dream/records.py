@@ -77,22 +77,20 @@ class Records:
         self._takeovers: dict[str, dict[str, Any]] = {
             row["takeover"]: row for row in dataset.takeovers.to_pylist()
         }
-        self._keypoints = dict(
-            zip(
-                dataset.episodes.column("episode").to_pylist(),
-                dataset.episodes.column("keypoints_world").to_pylist(),
-                strict=True,
-            )
-        )
+        self._episodes: dict[str, dict[str, Any]] = {
+            row["episode"]: row for row in dataset.episodes.to_pylist()
+        }
 
-    def record(self, takeover: str, row: int, least_s: float, longest_s: float) -> Record:
-        """From frame `row` until the expert handed back, but between `least_s` and `longest_s` long.
+    def record(self, start: DreamScene, least_s: float, longest_s: float) -> Record:
+        """From the start frame until the expert handed back, but between `least_s` and `longest_s` long; of
+        calm driving `least_s`.
 
         The record ends a few seconds after the hand-over, and so does the dream.  ValueError where it does
         not even hold `least_s`.
         """
-        what = self._takeovers[takeover]
+        row = start.frame_row
         begin = int(self._frames.time_us[row])
+        what = self._takeovers.get(start.takeover) or self._calm(start)
         past_s = (what["end_us"] - begin) * 1e-6
         steps = round(min(max(past_s, least_s), longest_s) / STEP_S)
         found = {
@@ -104,15 +102,29 @@ class Records:
             scenes.append(found[len(scenes) * TICKS_PER_STEP])
         if (len(scenes) - 1) * STEP_S < least_s - 0.5 * STEP_S:
             raise ValueError(
-                f"takeover {takeover}: the record from frame {row} on is shorter than {least_s} s"
+                f"takeover {start.takeover}: the record from frame {row} on is shorter than {least_s} s"
             )
         road_map = load_town(what["town"], self._maps_dir)
-        route = traced_route(what["town"], tuple(self._keypoints[what["episode"]]), self._maps_dir)
+        route = traced_route(
+            what["town"], tuple(self._episodes[what["episode"]]["keypoints_world"]), self._maps_dir
+        )
         chance = np.random.default_rng([self._seed, 0xD, row])
         scene = dream_scene(what, row, scenes, road_map, route, self._frames, self._reacting, chance)
         ticks = range((len(scenes) - 1) * TICKS_PER_STEP + 1)
         rows = self._frames.current([begin + tick * TICK_US for tick in ticks], what["episode"])
         return Record(scene, found, rows, road_map, route, target_points(route))
+
+    def _calm(self, start: DreamScene) -> dict[str, Any]:
+        """What a takeover's row would say of a calm start frame; it ends where it begins."""
+        episode = str(self._frames.episode[start.frame_row])
+        return {
+            "takeover": start.takeover,
+            "trigger": start.trigger,
+            "detail": start.detail,
+            "episode": episode,
+            "town": self._episodes[episode]["town"],
+            "end_us": int(self._frames.time_us[start.frame_row]),
+        }
 
 
 def camera_of(dataset: Dataset) -> Camera:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from takevla.scene.plan import Plan
 
+CALM = "calm"  # stands for the trigger of scenes in which nothing was amiss (`calm.py`)
 STEP_S = 0.1  # spacing of the recorded scenes, and of every check
 CELL_M = 0.5  # side of a cell of the drivable-area raster
 RASTER_BEHIND_M, RASTER_AHEAD_M, RASTER_SIDE_M = 20.0, 100.0, 60.0
@@ -44,7 +45,7 @@ class DreamScene:
     """T recorded instants (`STEP_S` apart, the first is the start), A other actors."""
 
     takeover: str  # id of the takeover it was rebuilt from
-    trigger: str
+    trigger: str  # or `CALM`
     frame_row: int  # row of the start frame in the dataset's frames table
     ego_speed_mps: float
     ego_steer: float  # applied at the start

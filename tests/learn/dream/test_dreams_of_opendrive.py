@@ -18,6 +18,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import MODES
 from takevla.learn.dream.audit import AuditLimits, expert_is_safe
+from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
 from takevla.learn.dream.rank import Replayer, driven
 from takevla.learn.dream.reconstruct import rebuild
@@ -67,6 +68,33 @@ def test_a_town_whose_file_is_not_given_is_asked_for_by_name(taken: Dataset, tmp
     for folder in (None, tmp_path):
         with pytest.raises((ValueError, FileNotFoundError), match=TOWN):
             rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=folder)
+
+
+def test_calm_dreams_repeat_the_drive_where_nothing_was_amiss(taken: Dataset, maps: Path) -> None:
+    limits = AuditLimits()
+    found = calm_scenes(taken, 6, horizon_s=2.0, reacting=1.0, limits=limits, seed=0, maps_dir=maps)
+    assert found
+    assert len(found) <= 6
+    role, driver = taken.column("role"), taken.column("driver")
+    for scene in found:
+        row = scene.frame_row
+        assert role[row] in ("other", "takeover")
+        assert limits.replays(scene)
+        assert expert_is_safe(scene)
+        travelled_m = float(np.hypot(*np.diff(scene.expert_trajectory[:, :2], axis=0).T).sum())
+        asked = taken.column(f"{driver[row]}_waypoints_ego")[row].reshape(-1, 2)
+        np.testing.assert_array_equal(scene.policy_plan.waypoints_ego, asked)
+        assert travelled_m <= 2.0 * 20.0
+    again = calm_scenes(taken, 6, horizon_s=2.0, reacting=1.0, limits=limits, seed=0, maps_dir=maps)
+    assert [scene.frame_row for scene in again] == [scene.frame_row for scene in found]
+    assert not calm_scenes(taken, 0, horizon_s=2.0, reacting=1.0, limits=limits, seed=0, maps_dir=maps)
+
+
+def test_a_closed_dream_of_calm_driving_lasts_as_long_as_asked(taken: Dataset, maps: Path) -> None:
+    scene = calm_scenes(taken, 1, horizon_s=2.0, reacting=1.0, limits=AuditLimits(), seed=0, maps_dir=maps)[0]
+    record = Records(taken, 1.0, 0, maps).record(scene, 2.0, 6.0)
+    assert record.ticks == 40
+    np.testing.assert_allclose(record.scene.expert_trajectory, scene.expert_trajectory)
 
 
 class _Paints:
