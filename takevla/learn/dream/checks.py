@@ -202,7 +202,9 @@ def check(  # type: ignore[no-untyped-def]
                     if close[a] == f(0.0):
                         continue
                     r = slot[a]
-                    if r < 0 or not apart[b, r, k]:
+                    if r >= 0 and not apart[b, r, k]:
+                        r = -1  # it is on its record, and `moved` was not filled
+                    if r < 0:
                         hits = _overlaps_one(w, o, actors, k, a, extent, length, width)
                     else:
                         hits = _overlaps_each(w, o, moved, b, r, k, a, extent, length, width)
@@ -296,7 +298,7 @@ def _overlaps_each(w, o, moved, b, r, k, a, extent, length, width):  # type: ign
 def _judge(  # type: ignore[no-untyped-def]
     w, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
 ):
-    """Settle what the overlaps in row `_HIT` with actor `a` at instant `k` mean."""
+    """Settle what the overlaps in row `_HIT` with actor `a` at instant `k` mean; `r` -1: it is on its record."""
     now = f(t) * _STEP
     for g in range(LANES):
         if w[_HIT * LANES + g] == f(0.0) or met[a, g]:

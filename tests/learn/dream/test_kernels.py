@@ -215,6 +215,22 @@ def test_a_reacting_car_behind_brakes_for_the_ego_and_is_its_record_when_unhinde
     assert alone.collision_s[0] == measure(crash, _along(8.0)).collision_s[0]
 
 
+@pytest.mark.parametrize("junk", [np.nan, 1e6, 12.0])
+def test_a_car_that_could_react_but_follows_its_record_is_judged_by_its_record(
+    monkeypatch: pytest.MonkeyPatch, junk: float
+):
+    def filled(shape: tuple[int, ...], kind: type[np.generic] = np.float64) -> np.ndarray:
+        return np.full(shape, np.float64(junk)).astype(kind)
+
+    crash = scene(car=(25.0, 0.0, 1.0))
+    record = measure(crash, _along(8.0))
+    assert np.isfinite(record.fault_s[0])
+    monkeypatch.setattr("takevla.learn.dream.simulate.np.empty", filled)
+    reacts = measure(replace(crash, actor_reacts=np.ones(1, np.bool_)), _along(8.0))
+    for name in ("collision_s", "collision_actor", "fault_s", "fault_static", "ttc_s"):
+        assert getattr(reacts, name)[0] == getattr(record, name)[0], name
+
+
 def test_a_replaying_car_keeps_its_record_until_it_would_drive_through_an_ego_that_diverged():
     here = scene(speed=8.0, car=(-15.0, 0.0, 8.0))
     yields = replace(here, actor_yields=np.ones(1, np.bool_))
