@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from takevla.driver.controller import STATE_SIZE, control_step
+from takevla.learn.dream.reward import setting_off
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.dream.simulate import Measures, expert_trajectory, measure, roll_out
 from takevla.scene.plan import Plan
 from takevla.takeover.triggers import HEADWAY, TriggerConfig
 
 CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
-RESTART_PROGRESS_M = 1.0  # a policy that stands gets no further than this
 TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
-EXPERT_SETS_OFF_M = 2.0  # while the expert gets at least this far
 
 
 class UntrueDreamsError(ValueError):
@@ -152,7 +151,7 @@ def _wheel(scene: DreamScene, plan: Plan) -> float:
 
 
 def _stands(scene: DreamScene, policy: Measures) -> bool:
-    return bool(policy.progress_m[0] < RESTART_PROGRESS_M and policy.expert_progress_m > EXPERT_SETS_OFF_M)
+    return bool(setting_off(policy).value[0] == 0.0)
 
 
 def _breaks_rule(scene: DreamScene, policy: Measures) -> bool:

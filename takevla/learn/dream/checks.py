@@ -298,7 +298,10 @@ def _overlaps_each(w, o, moved, b, r, k, a, extent, length, width):  # type: ign
 def _judge(  # type: ignore[no-untyped-def]
     w, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
 ):
-    """Settle what the overlaps in row `_HIT` with actor `a` at instant `k` mean; `r` -1: it is on its record."""
+    """Settle what the overlaps in row `_HIT` with actor `a` at instant `k` mean.
+
+    `r` is -1 where the actor is on its record.
+    """
     now = f(t) * _STEP
     for g in range(LANES):
         if w[_HIT * LANES + g] == f(0.0) or met[a, g]:

@@ -20,10 +20,11 @@ class DreamConfig:
     `kind`: `open` dreams roll one plan out for `horizon_s`; `closed` dreams go on with new frames and plans
     until the danger is past, as `closed` says (its `scenes` and `group` replace all scenes and `group`).
     Scenes: `calm` (so many start frames of calm driving at most, beside those of takeovers; DPO has none: its
-    pairs are of takeovers), `starts_s` (s before the takeover at which dreams start), `horizon_s` (length of
-    a dream), `reacting` (share of the moving vehicles that brake for the ego; the others replay their
-    record), `triggers` (takeovers by others are not dreamed), `limits` (how true the dreams must be for
-    learning to begin).
+    pairs are of takeovers) and `calm_weight` (how much the advantages of each count against those of a
+    takeover's: calm driving is much more frequent than mistakes are), `starts_s` (s before the takeover at
+    which dreams start), `horizon_s` (length of a dream), `reacting` (share of the moving vehicles that brake
+    for the ego; the others replay their record), `triggers` (takeovers by others are not dreamed), `limits`
+    (how true the dreams must be for learning to begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
     `reward` (preset), `terms` (terms of your own: dotted path to weight),
     `group` (plans per scene), `noise` (how far they scatter), `updates`, `passes` (gradient steps per
@@ -38,7 +39,8 @@ class DreamConfig:
     method: Literal["grpo", "dpo"] = "grpo"
     dpo_beta: float = 0.1
     reward: str = "pdm_expert"
-    calm: int = 768
+    calm: int = 1024
+    calm_weight: float = 2.0
     starts_s: tuple[float, ...] = (2.0, 1.25, 0.5, 0.0)
     horizon_s: float = 4.0
     reacting: float = 1.0
@@ -62,6 +64,10 @@ class DreamConfig:
             raise ValueError(f"dream.group: {self.group} plans make no group; give 2 or more")
         if self.calm < 0:
             raise ValueError(f"dream.calm: {self.calm} is negative; 0 leaves calm driving out")
+        if self.calm_weight <= 0.0:
+            raise ValueError(
+                f"dream.calm_weight: {self.calm_weight} must be above 0; dream.calm: 0 leaves it out"
+            )
         if self.updates < 0 or self.passes < 1:
             raise ValueError("dream.updates must be at least 0 and dream.passes at least 1")
         if not 0.0 <= self.reacting <= 1.0:

@@ -67,6 +67,8 @@ class Dreamer:
         self.anchor_weight = config.anchor_weight
         self.update = 0
         self.curves: list[dict[str, float]] = []
+        calm = torch.tensor([scene.trigger == CALM for scene in scenes])
+        self._weight = torch.where(calm, config.calm_weight, 1.0)  # (S,) of the advantages
         self._pairs = self._preferences() if config.method == "dpo" else None
 
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
@@ -105,14 +107,15 @@ class Dreamer:
         return loss + config.kl_weight * moved.mean()
 
     @torch.no_grad()
-    def _dreamed(self) -> Decisions:
-        """What the policy, as it is, decides in the dreams of one update."""
+    def _dreamed(self) -> tuple[Decisions, torch.Tensor]:
+        """What the policy, as it is, decides in the dreams of one update; the weight (S,) of each scene."""
         if self.closed is not None:
-            return self.closed.dream(self.closed.chosen(self.update), self.config.closed.group, self._draw)
+            chosen = self.closed.chosen(self.update)
+            return self.closed.dream(chosen, self.config.closed.group, self._draw), self._weight[chosen]
         drawn = self._scattered(self.head(self.base.features))
         z = residual.sample(drawn, self.config.group, self.generator)
         taken = torch.ones(len(z), 1, dtype=torch.bool)
-        return Decisions(self.base.features[:, None], z[:, None], taken, *self.rewards(z))
+        return Decisions(self.base.features[:, None], z[:, None], taken, *self.rewards(z)), self._weight
 
     def _draw(self, features: torch.Tensor) -> torch.Tensor:
         """One plan for each row."""
@@ -124,14 +127,14 @@ class Dreamer:
 
     def step(self) -> None:
         """Sample, roll out, reward, and move the head; one row is added to `curves`."""
-        config, decisions = self.config, self._dreamed()
+        config, (decisions, weight) = self.config, self._dreamed()
         with torch.no_grad():
             old = self._scattered(decisions.distribution(self.head))
             start = self._scattered(decisions.distribution(self.start))
             calm = self._scattered(self.start(self.anchor))
             old_log_prob = decisions.log_prob(old)
         advantages = group_advantages(torch.from_numpy(decisions.rewards))
-        spread = decisions.spread(advantages)
+        spread = decisions.spread(advantages.weighed(weight))
         divergence = torch.zeros(())
         for _ in range(config.passes):
             new = self._scattered(decisions.distribution(self.head))

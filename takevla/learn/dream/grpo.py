@@ -22,6 +22,10 @@ class Advantages:
     values: Tensor  # (S, G), zero mean per scene, zero on degenerate scenes
     degenerate: Tensor  # (S,) bool: all plans of the group earn the same
 
+    def weighed(self, weight: Tensor) -> Advantages:
+        """With scenes that count by `weight` (S,), positive, in relation to each other."""
+        return Advantages(self.values * (weight / weight.mean())[:, None], self.degenerate)
+
 
 def _check(name: str, value: Tensor, shape: torch.Size) -> None:
     if value.shape != shape:

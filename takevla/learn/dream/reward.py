@@ -30,6 +30,7 @@ CLOSENESS_SCALE_M = 2.0  # a mean deviation of this size earns 1/e
 COLLISION_PENALTY = 1.0
 ENDURANCE_WEIGHT = 0.25
 SHORT_WRONG_WAY_M, LONG_WRONG_WAY_M = 2.0, 6.0  # driving direction (NAVSIM, benchmark facts 4)
+STANDS_M, SETS_OFF_M = 1.0, 2.0  # a RESTART takeover: the policy gets no further, the expert at least so far
 MIN_PROGRESS_M = 5.0  # below it progress is not judged (NAVSIM, benchmark facts 4)
 
 
@@ -92,6 +93,16 @@ def progress(measures: Measures) -> TermReport:
     else:
         value = np.clip(measures.progress_m / best, 0.0, 1.0)
     return TermReport(value.astype(np.float32), measures.progress_m)
+
+
+def setting_off(measures: Measures) -> TermReport:
+    """0 where the ego gets no further than 1 m while the expert gets at least 2 m, else 1; raw in m.
+
+    That is the event of a RESTART takeover.  NAVSIM's progress does not judge so short a way, but in closed
+    loop who stands now stands again with the next plan.
+    """
+    stands = (measures.progress_m < STANDS_M) & (measures.expert_progress_m > SETS_OFF_M)
+    return TermReport(np.where(stands, 0.0, 1.0).astype(np.float32), measures.progress_m)
 
 
 def comfort(measures: Measures) -> TermReport:
@@ -180,7 +191,9 @@ PRESETS: dict[str, Reward] = {
         gates=(), terms=((1.0, expert_closeness),), penalties=((COLLISION_PENALTY, no_collision),)
     ),
     "pdm": _PDM,
-    "pdm_expert": replace(_PDM, terms=(*_PDM.terms, (10.0, expert_closeness))),
+    "pdm_expert": replace(
+        _PDM, gates=(*_PDM.gates, setting_off), terms=(*_PDM.terms, (10.0, expert_closeness))
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from takevla.learn.dream.dreamer import Dreamer
 from takevla.learn.dream.fans import shown_scenes
 from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reading import BaseReading
-from takevla.learn.dream.reward import PRESETS, preset
+from takevla.learn.dream.reward import PRESETS, preset, setting_off
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import (
     CELL_M,
@@ -100,6 +100,18 @@ def test_a_row_of_a_batch_rolls_out_as_it_would_alone():
             together[row],
             roll_out(scene(), routes[row : row + 1], waypoints[row : row + 1], STEPS).poses[0],
         )
+
+
+def test_to_stand_where_the_expert_sets_off_earns_nothing_and_where_he_stays_it_is_right():
+    going, staying = (scene(speed=0.0, expert=straight(speed)) for speed in (3.0, 0.0))
+    still, slow = straight(0.0), straight(2.0)
+    for here, plan, value in ((going, still, 0.0), (going, slow, 1.0), (staying, still, 1.0)):
+        measures = plan_measures(here, plan)
+        assert setting_off(measures).value[0] == value
+        total, reports = PRESETS["pdm_expert"](measures)
+        assert reports["setting_off"].raw[0] == measures.progress_m[0]
+        assert (total[0] == 0.0) == (value == 0.0)
+        assert PRESETS["pdm"](measures)[0][0] > 0.0  # NAVSIM does not judge so short a way
 
 
 def test_driving_on_hits_the_standing_car_and_braking_does_not():
@@ -282,7 +294,7 @@ def _dreamt_head() -> ResidualHead:
 def test_a_policy_that_has_dreamt_goes_on_from_its_head_with_ratio_one_and_kl_zero(noise):
     head = _dreamt_head()
     again = _dreamer([scene(car=(34.0, 0.0, 0.0))], head=head, passes=1, noise=noise)
-    decided = again._dreamed()
+    decided, _ = again._dreamed()
     new, start = (decided.distribution(one) for one in (again.head, again.start))
     assert torch.equal(decided.log_prob(new), decided.log_prob(start))
     assert new.mean.abs().max() > 0.01  # it is not the supervised policy
@@ -308,7 +320,7 @@ def test_a_scheduled_spread_goes_straight_from_start_to_end_and_is_what_plans_ar
     dreamer = _dreamer([scene(car=(25.0, 0.0, 0.0))], noise=noise, updates=3, group=512, modes=(3, 3))
     spreads = []
     for _ in range(3):
-        spreads.append(float(dreamer._dreamed().z.std(dim=2).mean()))
+        spreads.append(float(dreamer._dreamed()[0].z.std(dim=2).mean()))
         dreamer.step()
     assert spreads == pytest.approx([0.8, 0.5, 0.2], rel=0.05)
     assert [row["std"] for row in dreamer.curves] == pytest.approx([0.8, 0.5, 0.2])

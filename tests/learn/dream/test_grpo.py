@@ -34,6 +34,14 @@ def test_a_group_of_equal_rewards_is_degenerate_and_carries_no_advantage():
     assert torch.equal(advantages.values[0], torch.zeros(8))
 
 
+def test_scenes_count_by_their_weight_in_relation_to_each_other():
+    advantages = group_advantages(torch.rand(3, 8, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(advantages.weighed(torch.full((3,), 2.0)).values, advantages.values)
+    twice = advantages.weighed(torch.tensor([1.0, 1.0, 4.0]))
+    assert torch.allclose(twice.values, advantages.values * torch.tensor([0.5, 0.5, 2.0])[:, None])
+    assert torch.equal(twice.degenerate, advantages.degenerate)
+
+
 def test_the_first_step_has_ratio_one_and_kl_zero():
     old = _distribution(4)
     z = residual.sample(old, 16, torch.Generator().manual_seed(2))
