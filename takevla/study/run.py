@@ -65,7 +65,7 @@ def run_study(study: Study, console: Console) -> tuple[int, int]:
         path = cell_path(study.results, suite_label(study), arm.name, seed)
         recipe = arm.cell(seed, study.suite, study.routes, study.workers)
         run = study.work / "runs" / suite_label(study) / arm.name / str(seed)
-        todo = stages(recipe, run)
+        todo = _wanted(stages(recipe, run))
         if not path.is_file() or _keys(path) != [stage.key for stage in todo]:
             for stage in todo:
                 if not _within(study, began) and not _finished(study.work, stage):
@@ -78,6 +78,11 @@ def run_study(study: Study, console: Console) -> tuple[int, int]:
             console.print(f"{path}: written", highlight=False, soft_wrap=True)
         done += 1
     return done, len(cells)
+
+
+def _wanted(found: list[Stage]) -> list[Stage]:
+    """Without the evaluation of the base where more follows: that is a cell of its own arm."""
+    return found[1:] or found
 
 
 def _keys(path: Path) -> list[str]:
