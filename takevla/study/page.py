@@ -48,8 +48,8 @@ def write_results(results: Path, page: Path) -> list[Path]:
         f"Made by `{COMMAND}` of the cells under `results/arms`: numbers change by running, not by hand.",
         f"Choices of method are made on `dev88`; `{SUMMARY_SUITE}` is only reported.  Brackets are 95 %",
         "intervals, resampled over routes and training seeds; a difference is paired by route and seed with",
-        "the base's.  **Bold** differences have an interval without zero.  A seed is one of what is drawn in learning",
-        "and of the traffic that is evaluated in; all seeds share the worlds in which data is collected",
+        "the base's.  **Bold** differences have an interval without zero.  A seed is one of what is drawn in",
+        "learning and of the traffic that is evaluated in; all share the worlds in which data is collected",
         "(`data_seed`).  Each figure is defined in [`metrics.md`](metrics.md).",
     ]
     for suite in sorted(suites, key=lambda name: (name != SUMMARY_SUITE, name)):
