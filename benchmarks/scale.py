@@ -2,12 +2,12 @@
 
     python benchmarks/scale.py [--json FILE] [--routes N] [--seconds S] [--updates U] [--scenes K]
 
-Three workloads: the shipped model drives N training routes, S seconds of each, with the expert in shadow;
-it drives the N shortest routes of `mini44` to their end; a residual head learns for U updates in K made-up
+Three workloads: the expert drives N training routes, S seconds of each, and is recorded; it drives the N
+shortest routes of `mini44` to their end and is scored; a residual head learns for U updates in K made-up
 scenes.  Each is done in process, by two local processes, on Ray with one and with two workers, and by two
 workers of each kind of which one is killed (SIGKILL) at work.  Ratios are to the time in process of the
 same run; they hold on a machine that does nothing else, and the load average stands beside each.  What a
-worker takes to start (imports, compiled loops, the model) is in its time, that of Ray itself apart.
+worker takes to start (imports, compiled loops) is in its time, that of Ray itself apart.
 """
 
 from __future__ import annotations
@@ -32,13 +32,10 @@ import ray
 import torch
 from dream_stage import ANCHORS, GROUP, SEED, made_up_scenes, reading
 
-from takevla.bench.drivers import load_driver
 from takevla.bench.provenance import git_revision, machine, tree_digest
 from takevla.bench.runner import evaluate
 from takevla.bench.suites import load_suite, refuse_for_training
-from takevla.dataset.collect import CollectConfig, collect_takeovers
-from takevla.driver.vla.checkpoint import load_checkpoint, read_rig
-from takevla.driver.vla.shipped import shipped_base
+from takevla.dataset.collect import CollectConfig, collect_expert
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer
 from takevla.learn.dream.rollouts import RollOuts
@@ -46,6 +43,7 @@ from takevla.learn.dream.scenes import STEP_S
 from takevla.scale import RayCluster, Silent, executor
 
 PART_SIZE = 2
+WIDTH = 512  # of the shipped model's features
 BUSY = b"ray::_Actor.work"  # how Ray names a process that is at a job
 LOOK_EVERY_S = 0.02
 WALL_CLOCK = ("duration_system_s", "duration_system", "wall_s")
@@ -86,24 +84,22 @@ class Ended(Silent):
 
 
 def collecting(routes: int, seconds: float, out: Path, workers: int, cluster: RayCluster | None) -> Any:
-    """The model drives, the expert takes over, pictures are written."""
-    model, ended = shipped_base(), Ended()
-    collect_takeovers(
-        load_suite("train").tasks[:routes], partial(load_driver, str(model)), model.name, out, SEED,
-        refuse_for_training, workers,
-        CollectConfig(read_rig(model), longest_s=seconds, part_size=PART_SIZE), listener=ended,
-        cluster=cluster,
+    """The expert drives, pictures are written."""
+    ended = Ended()
+    collect_expert(
+        load_suite("train").tasks[:routes], out, SEED, refuse_for_training, workers,
+        CollectConfig(longest_s=seconds, part_size=PART_SIZE), listener=ended, cluster=cluster,
     )  # fmt: skip
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     return {"sha256": tree_digest(out), "bytes": size, "jobs_ended": sorted(ended.jobs)}
 
 
 def evaluating(routes: int, out: Path, workers: int, cluster: RayCluster | None) -> Any:
-    """The model drives whole routes and is scored."""
+    """The expert drives whole routes and is scored."""
     suite = load_suite("mini44")
     short = sorted(range(len(suite.tasks)), key=lambda number: _length_m(suite.tasks[number]))[:routes]
     done = evaluate(
-        str(shipped_base()), [suite.tasks[number] for number in short], out,
+        "expert", [suite.tasks[number] for number in short], out,
         seeds=[suite.seeds[number] for number in short], density=suite.density, seed=SEED, workers=workers,
         cluster=cluster, show=False,
     )  # fmt: skip
@@ -120,8 +116,7 @@ def dreaming(scenes: int, updates: int, out: Path, workers: int, cluster: RayClu
     """A head learns; only its roll-outs are shared."""
     config = DreamConfig(group=GROUP, updates=updates, anchors=ANCHORS)
     dreamed = made_up_scenes(scenes, round(config.horizon_s / STEP_S))
-    width = load_checkpoint(shipped_base()).model.config.width
-    base, anchor = reading(dreamed, 2 * width)
+    base, anchor = reading(dreamed, WIDTH)
     rollouts = RollOuts.of(dreamed, config.reward, config.terms, config.horizon_s)
     with executor(workers, cluster).crew(rollouts) as crew:
         dreamer = Dreamer(dreamed, base, anchor, config, SEED, crew)
@@ -205,13 +200,13 @@ def _busy_actor() -> int | None:
 
 
 def _busy_process() -> int | None:
-    """A local worker that has spent five seconds of a core, the start included."""
+    """A local worker that has spent a second of a core; it had its job from the start."""
     for child in multiprocessing.active_children():
         try:
             fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
         except OSError:
             continue
-        if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 5.0:
+        if (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.0:
             return child.pid
     return None
 
