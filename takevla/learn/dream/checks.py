@@ -202,7 +202,9 @@ def check(  # type: ignore[no-untyped-def]
                     if close[a] == f(0.0):
                         continue
                     r = slot[a]
-                    if r < 0 or not apart[b, r, k]:
+                    if r >= 0 and not apart[b, r, k]:
+                        r = -1  # on its record in all lanes: `moved` holds nothing there
+                    if r < 0:
                         hits = _overlaps_one(w, o, actors, k, a, extent, length, width)
                     else:
                         hits = _overlaps_each(w, o, moved, b, r, k, a, extent, length, width)

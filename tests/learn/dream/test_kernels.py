@@ -215,6 +215,18 @@ def test_a_reacting_car_behind_brakes_for_the_ego_and_is_its_record_when_unhinde
     assert alone.collision_s[0] == measure(crash, _along(8.0)).collision_s[0]
 
 
+@pytest.mark.parametrize("left", [0.0, 7.0])
+def test_an_unhindered_reacting_car_is_judged_as_its_record_whatever_memory_held(left, monkeypatch):
+    crash = scene(car=(25.0, 0.0, 1.0))  # it has no ego ahead, so it stays on its record
+    record = measure(crash, _along(8.0))
+    empty = np.empty
+    monkeypatch.setattr(np, "empty", lambda *args: np.full_like(empty(*args), left))
+    found = measure(replace(crash, actor_reacts=np.ones(1, np.bool_)), _along(8.0))
+    for name in ("collision_s", "fault_s", "fault_static", "ttc_s"):
+        assert np.array_equal(getattr(found, name), getattr(record, name)), name
+    assert np.isfinite(record.fault_s[0])
+
+
 def test_a_replaying_car_keeps_its_record_until_it_would_drive_through_an_ego_that_diverged():
     here = scene(speed=8.0, car=(-15.0, 0.0, 8.0))
     yields = replace(here, actor_yields=np.ones(1, np.bool_))
