@@ -152,8 +152,8 @@ def map_weights(found: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tenso
             move(block + theirs, tower + ours)
         for part in ("weight", "bias"):
             names = [f"{tower}attention.{letter}_proj.{part}" for letter in "qkv"]
-            rows, *rest = own[names[0]].shape
-            joined = take(f"{block}attn.qkv.{part}", (3 * rows, *rest)).chunk(3)
+            rows, *columns = own[names[0]].shape
+            joined = take(f"{block}attn.qkv.{part}", (3 * rows, *columns)).chunk(3)
             mapped |= {name: value.clone() for name, value in zip(names, joined, strict=True)}
     for name in [name for name in left if name.startswith(LANGUAGE)]:
         rest = name.removeprefix(LANGUAGE)
