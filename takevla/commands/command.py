@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 
 Arguments = Any  # a parsed namespace
-OUT = Console()
+OUT = Console(quiet=os.environ.get("RANK", "0") != "0")  # of a launch the first process speaks
 Folders = list[Path] | Path  # several as "[a,b]" on the command line
 
 

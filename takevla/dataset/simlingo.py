@@ -18,6 +18,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -69,12 +70,14 @@ def import_simlingo_data(source: Path, out: Path, buckets: Path | None = None) -
     """Write the runs below `source` as the dataset `out`; continued where it was stopped.
 
     Raises:
-        FileNotFoundError: no run below `source`.
-        ValueError: a measurement is broken or lacks a key.
+        FileNotFoundError: no run below `source`, or a measurement without its picture.
+        ValueError: a measurement is broken, lacks a key, or is missing between two others.
     """
     runs = sorted({path.parent for path in source.rglob("measurements") if RUN.fullmatch(path.parent.name)})
     if not runs:
-        raise FileNotFoundError(f"{source}: no folder Town*_Rep*_*/measurements below it")
+        raise FileNotFoundError(
+            f"{source}: no folder Town*_Rep*_*/measurements below it; give the folder that holds its data/"
+        )
     names = read_buckets(buckets) if buckets is not None else {}
     writer = Writer(out, META)
     for number, run in enumerate(runs):
@@ -86,6 +89,8 @@ def import_simlingo_data(source: Path, out: Path, buckets: Path | None = None) -
 
 def read_buckets(path: Path) -> dict[str, list[str]]:
     """Bucket names by run and frame, "<run>/0012", of a `buckets_paths.pkl`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give SimLingo's buckets_paths.pkl, or no --buckets")
     with path.open("rb") as file:
         try:
             content = _Plain(file).load()
@@ -103,7 +108,7 @@ def read_buckets(path: Path) -> dict[str, list[str]]:
 
 def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part:
     """One run as a part with one episode."""
-    files = sorted((run / "measurements").glob("*.json.gz"))
+    files = _files(run)
     measured = [_read(path) for path in files]
     matched = RUN.fullmatch(run.name)
     town = matched["town"] if matched else ""
@@ -125,7 +130,7 @@ def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part
         "driver": ["expert"] * count,
         "phase": ["autonomous"] * count,
         "role": ["pretrain"] * count,
-        "image": [(run / "rgb" / f"{files[index].name[:4]}.jpg").read_bytes() for index in range(count)],
+        "image": [_picture(files[index]) for index in range(count)],
     }
     columns["policy_route_ego"] = np.full((count, 2 * ROUTE_POINTS), np.nan, np.float32)
     columns["policy_waypoints_ego"] = np.full((count, 2 * SPEED_WAYPOINTS), np.nan, np.float32)
@@ -224,6 +229,24 @@ def _left(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def _option(command: int) -> int:
     """SimLingo numbers them as CARLA does; what is none of them follows the lane."""
     return int(command) if command in set(RouteOption) else int(RouteOption.LANE_FOLLOW)
+
+
+def _files(run: Path) -> list[Path]:
+    """The measurements of a run in order; none may be missing between two, for their numbers are instants."""
+    files = sorted((run / "measurements").glob("[0-9][0-9][0-9][0-9].json.gz"))
+    for before, after in pairwise(files):
+        due = f"{int(before.name[:4]) + 1:04d}.json.gz"
+        if after.name != due:
+            raise ValueError(f"{after.with_name(due)}: missing; copy the run anew or take its folder away")
+    return files
+
+
+def _picture(measurement: Path) -> bytes:
+    path = measurement.parents[1] / "rgb" / f"{measurement.name[:4]}.jpg"
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: missing; copy the run anew or take its folder away") from error
 
 
 def _blank(kind: Any, count: int) -> Any:

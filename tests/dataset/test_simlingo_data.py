@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from takevla.cli import main
 from takevla.dataset.reader import Dataset
 from takevla.dataset.simlingo import import_simlingo_data
 from takevla.learn.pretrain import BUCKET_WEIGHTS, frame_strata
@@ -98,3 +99,23 @@ def test_a_broken_measurement_is_named_in_one_line(tmp_path: Path, content: obje
     with pytest.raises(ValueError, match=said) as caught:
         import_simlingo_data(tmp_path / "source", tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("lost", ["rgb/0002.jpg", "measurements/0002.json.gz"])
+def test_a_file_that_is_missing_is_named_with_the_mend(tmp_path: Path, lost: str) -> None:
+    file = write_run(tmp_path / "source") / lost
+    file.unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{lost}: missing; copy the run anew"):
+        import_simlingo_data(tmp_path / "source", tmp_path / "out")
+
+
+def test_the_command_prints_the_licence_and_what_it_wrote(tmp_path: Path, capsys) -> None:
+    write_run(tmp_path / "source")
+    assert main(["import", "simlingo-data", str(tmp_path / "source"), "--out", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "non-commercial" in said
+    assert f"1 episodes, {FRAMES - 10} frames, 0 takeovers" in said
+    words = ["import", "simlingo-data", str(tmp_path / "elsewhere"), "--out", str(tmp_path / "out2")]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "elsewhere: no folder Town*_Rep*_*/measurements below it; give" in line

@@ -1,7 +1,8 @@
 """A program for the processes of `accelerate launch --use_fsdp`.
 
 Shares jobs among them, trains the tiny model sharded for four steps (OUT/sharded), and with whole weights to
-the end (OUT/whole).  Usage: launched_training.py DATA OUT
+the end (OUT/whole); dreams of the takeovers with the model of a folder (OUT/dream).
+Usage: launched_training.py DATA TAKEOVERS MODEL OUT
 """
 
 import os
@@ -13,13 +14,21 @@ from safetensors.torch import save_file
 from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.dataset.reader import Dataset
+from takevla.learn.dream import rollouts
+from takevla.learn.dream.audit import AuditLimits
+from takevla.learn.dream.config import DreamConfig
 from takevla.learn.samples import frame_samples
 from takevla.learn.shares import SHARDING_VARIABLE
 from takevla.learn.trainer import TrainConfig, Trainer
 from takevla.scale import Launched, processes
+from takevla.stage_work import dream_stage
 
 CONFIG = TrainConfig(
     batch_size=8, learning_rate=3e-3, warmup_steps=2, parts=2, save_every=2, log_every=2, trackers=()
+)
+
+DREAMS = DreamConfig(
+    updates=3, group=4, anchors=8, limits=AuditLimits(*[0.0] * 6, replay_error_m=1e3, replay_error_deg=360.0)
 )
 
 
@@ -40,10 +49,12 @@ def train(data: Path, out: Path, stop_after: int | None) -> None:
 
 
 if __name__ == "__main__":
-    data, out = Path(sys.argv[1]), Path(sys.argv[2])
+    data, takeovers, model, out = (Path(word) for word in sys.argv[1:])
     among = processes()
     with Launched(among).crew(halve) as crew:
         assert crew.run(range(5), [""] * 5) == [(job / 2, job % among.size) for job in range(5)]
     train(data, out / "sharded", 4)
     os.environ.pop(SHARDING_VARIABLE)
     train(data, out / "whole", None)
+    rollouts.SCENES_IN_A_JOB = 1  # so that there is work for two
+    dream_stage(model, takeovers, out / "dream", DREAMS, seed=0)

@@ -1,5 +1,6 @@
-"""Two processes, as `accelerate launch` starts them, against one: the same training, whole or sharded."""
+"""Two processes, as `accelerate launch` starts them, against one: the same training and the same dreams."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,12 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from launched_training import CONFIG, train
+from launched_training import CONFIG, DREAMS, train
 from safetensors.torch import load_file
-from tiny_vla import tiny_model, write_frames
+from short_drives import CONFIG as DRIVES
+from short_drives import Drifter, allow, short_tasks
+from tiny_vla import tiny_model, tiny_tokenizer, write_frames
 
+from takevla.bench.provenance import tree_digest
+from takevla.dataset.collect import collect_takeovers
+from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.learn.shares import Shares
 from takevla.scale import Processes
+from takevla.stage_work import dream_stage
 
 HERE = Path(__file__).parent
 # Weights move by 1.2e-2 here.  Another order of a sum changes a last bit; bfloat16 and Adam make more of it.
@@ -36,7 +43,21 @@ def alone(data, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def launched(data, tmp_path_factory):
+def takeovers(tmp_path_factory):
+    out = tmp_path_factory.mktemp("takeovers") / "data"
+    collect_takeovers(short_tasks(2), Drifter, "drifter", out, 0, allow, 1, DRIVES)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    out = tmp_path_factory.mktemp("model") / "model"
+    save_checkpoint(out, Checkpoint(tiny_model(), tiny_tokenizer(), rig=DRIVES.rig))
+    return out
+
+
+@pytest.fixture(scope="module")
+def launched(data, takeovers, model, tmp_path_factory):
     paths = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     for _ in range(ATTEMPTS):
@@ -45,7 +66,7 @@ def launched(data, tmp_path_factory):
             sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2",
             "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
             "--dynamo_backend", "no", "--main_process_port", "0",
-            str(HERE / "launched_training.py"), str(data), str(out),
+            str(HERE / "launched_training.py"), str(data), str(takeovers), str(model), str(out),
         ]  # fmt: skip
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if GLOO_ENDS_BADLY not in done.stderr:
@@ -69,6 +90,13 @@ def test_two_processes_train_as_one(alone, launched):
 def test_a_sharded_training_is_continued_by_one_process_and_ends_the_same(data, alone, launched):
     train(data, launched / "sharded", None)
     assert_same(alone, load_file(launched / "sharded" / "weights.safetensors"))
+
+
+def test_two_processes_dream_as_one_to_the_bit(takeovers, model, launched, tmp_path):
+    dream_stage(model, takeovers, tmp_path / "dream", DREAMS, seed=0)
+    judged = json.loads((tmp_path / "dream/before_after.json").read_text())
+    assert judged["scenes"] > 1  # two processes had work
+    assert tree_digest(tmp_path / "dream") == tree_digest(launched / "dream")
 
 
 def test_parts_that_cannot_be_shared_are_refused():

@@ -213,5 +213,8 @@ def import_simlingo(file: Path, tokenizer_source: str, out: Path) -> None:
     if not isinstance(state, dict):
         raise ValueError(f"{file}: holds no state dict but a {type(state).__name__}")
     tokenizer = _tokenizer(tokenizer_source)
-    model = simlingo_model(state.get("state_dict", state), tokenizer)
+    try:
+        model = simlingo_model(state.get("state_dict", state), tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{file}: no SimLingo checkpoint as released: {error}") from error
     save_checkpoint(out, Checkpoint(model, tokenizer, rig=SIMLINGO_RIG))

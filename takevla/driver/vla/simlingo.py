@@ -12,7 +12,7 @@ What differs from SimLingo's own run: the speed stands in the prompt with two di
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +21,7 @@ from transformers import InternVLConfig, InternVLVisionConfig, PreTrainedTokeniz
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.families import internvl
 from takevla.driver.vla.model import SPEED_DIGITS, TakeVLA
+from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
 LICENCE = (
     "SimLingo's weights and data are licensed by Wayve for non-commercial research only; what is made of "
@@ -72,6 +73,8 @@ TOWER = {
     "mlp1.3.weight": "multi_modal_projector.linear_2.weight",
     "mlp1.3.bias": "multi_modal_projector.linear_2.bias",
 }
+UNUSED = ("speed_encoder.", "option_embedding.", "next_option_embedding.")  # ours; SimLingo has none
+DIGITS = "0123456789"
 Weights = dict[str, torch.Tensor]
 
 
@@ -104,51 +107,70 @@ def read_state(state: Mapping[str, torch.Tensor]) -> Weights:
     for name, value in state.items():
         if ".lora_" in name or name.startswith(TIED) or name.startswith(VISION + "language_model."):
             continue
+        if not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name} is no tensor but a {type(value).__name__}")
         plain = name.replace(".base_layer.", ".")
-        if plain != name:
+        if plain != name and name.endswith(".weight"):
             stem = name.removesuffix("base_layer.weight")
-            if name.endswith(".weight"):
-                down, up = (_needed(state, f"{stem}lora_{part}.default.weight") for part in "AB")
-                value = value.float() + LORA_ALPHA / down.shape[0] * up.float() @ down.float()
+            down, up = (_needed(state, f"{stem}lora_{part}.default.weight") for part in "AB")
+            if down.shape != (up.shape[-1], value.shape[-1]) or up.shape[0] != value.shape[0]:
+                shapes = " and ".join(str(tuple(part.shape)) for part in (down, up))
+                raise ValueError(
+                    f"{stem}lora_A and lora_B have shapes {shapes}, not those of an adapter to it"
+                )
+            value = value.float() + LORA_ALPHA / down.shape[0] * up.float() @ down.float()
         folded[plain] = value.float()
     return folded
 
 
-def map_weights(found: Mapping[str, torch.Tensor], layers: int) -> Weights:
-    """Folded SimLingo weights under the names of `TakeVLA`; `layers` of the image tower.
+def map_weights(found: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], layers: int) -> Weights:
+    """Folded SimLingo weights under the names of `own`, a `TakeVLA`'s; `layers` of the image tower.
 
-    Raises ValueError with the first name that is missing or that has no place in the model.
+    Raises ValueError with the first name that is missing, that has another shape, or no place in the model.
     """
     left = dict(found)
-
-    def take(name: str) -> torch.Tensor:
-        value = _needed(left, name)
-        del left[name]
-        return value
-
     mapped: Weights = {}
+
+    def take(theirs: str, shape: Sequence[int]) -> torch.Tensor:
+        value = _needed(left, theirs)
+        if _extents(value.shape) != _extents(shape):
+            raise ValueError(f"{theirs} has shape {tuple(value.shape)}, not {tuple(shape)}")
+        del left[theirs]
+        return value.reshape(tuple(shape))
+
+    def move(theirs: str, ours: str) -> None:
+        if ours not in own:
+            raise ValueError(f"{theirs} has no place in the model")
+        mapped[ours] = take(theirs, own[ours].shape)
+
     for theirs, ours in TOWER.items():
-        mapped[f"backbone.model.{ours}"] = take(VISION + theirs)
+        move(VISION + theirs, f"backbone.model.{ours}")
     for layer in range(layers):
         block = f"{VISION}vision_model.encoder.layers.{layer}."
-        own = f"backbone.model.vision_tower.encoder.layer.{layer}."
+        tower = f"backbone.model.vision_tower.encoder.layer.{layer}."
         for theirs, ours in BLOCK.items():
-            mapped[own + ours] = take(block + theirs)
+            move(block + theirs, tower + ours)
         for part in ("weight", "bias"):
-            joined = take(f"{block}attn.qkv.{part}").chunk(3)
-            for letter, value in zip("qkv", joined, strict=True):
-                mapped[f"{own}attention.{letter}_proj.{part}"] = value.clone()
+            names = [f"{tower}attention.{letter}_proj.{part}" for letter in "qkv"]
+            rows, *columns = own[names[0]].shape
+            joined = take(f"{block}attn.qkv.{part}", (3 * rows, *columns)).chunk(3)
+            mapped |= {name: value.clone() for name, value in zip(names, joined, strict=True)}
     for name in [name for name in left if name.startswith(LANGUAGE)]:
         rest = name.removeprefix(LANGUAGE)
         ours = rest if rest.startswith("lm_head.") else f"model.language_model.{rest.removeprefix('model.')}"
-        mapped[f"backbone.{ours}"] = take(name)
-    queries = [take(f"{DRIVING}query_embeds_{kind}") for kind in ("wps", "speed")]
-    mapped["queries"] = torch.cat(queries, dim=1)
-    for before, own in FRONT.items():
+        move(name, f"backbone.{ours}")
+    width = own["queries"].shape[-1]
+    counts = {"wps": ROUTE_POINTS, "speed": SPEED_WAYPOINTS}
+    queries = [take(f"{DRIVING}query_embeds_{kind}", (1, count, width)) for kind, count in counts.items()]
+    mapped["queries"] = torch.cat(queries, dim=1).reshape(own["queries"].shape)
+    for before, after in FRONT.items():
         for name in [name for name in left if name.startswith(before)]:
-            mapped[own + name.removeprefix(before)] = take(name)
+            move(name, after + name.removeprefix(before))
     if left:
-        raise ValueError(f"SimLingo checkpoint: {min(left)} has no place in the model ({len(left)} in all)")
+        raise ValueError(f"{min(left)} has no place in the model ({len(left)} in all)")
+    for name in own:
+        if name not in mapped and not name.startswith(UNUSED):
+            raise ValueError(f"nothing for our {name} is in it")
     _turn(mapped)
     return mapped
 
@@ -159,29 +181,13 @@ def simlingo_model(
     """The driving model of a SimLingo state dict, in evaluation mode.
 
     `tokenizer` is InternVL2-1B's.  Raises ValueError with the first name that is missing, has no place, or
-    has another shape.
+    has another shape, or that the tokenizer lacks.
     """
     size = size or SimLingoSize()
     found = read_state(state)
     table = _needed(found, f"{LANGUAGE}model.embed_tokens.weight")
     model = TakeVLA(simlingo_config(tokenizer, size, table.shape[0]))
-    mapped = map_weights(found, size.vision_layers)
-    own = model.state_dict()
-    unused = ("speed_encoder.", "option_embedding.", "next_option_embedding.")
-    for name in own:
-        if name in mapped and own[name].numel() == mapped[name].numel():
-            mapped[name] = mapped[name].reshape(own[name].shape)
-        elif name in mapped:
-            raise ValueError(
-                f"SimLingo checkpoint: {name} has shape {tuple(mapped[name].shape)}, "
-                f"not {tuple(own[name].shape)}"
-            )
-        elif not name.startswith(unused):
-            raise ValueError(f"SimLingo checkpoint: nothing for {name}")
-    strange = sorted(set(mapped) - set(own))
-    if strange:
-        raise ValueError(f"SimLingo checkpoint: {strange[0]} has no place in the model")
-    model.load_state_dict(mapped, strict=False)
+    model.load_state_dict(map_weights(found, model.state_dict(), size.vision_layers), strict=False)
     model.eval()
     return model
 
@@ -191,7 +197,15 @@ def simlingo_config(
 ) -> TakeVLAConfig:
     """Two tiles of a picture cut by 30 %, SimLingo's heads, queries right behind the words."""
     words = tokenizer.get_vocab()
-    image = words[internvl.PLACEHOLDER]
+    missing = [word for word in (internvl.PLACEHOLDER, "<|im_end|>", *DIGITS) if word not in words]
+    if missing:
+        raise ValueError(f"the tokenizer has no token {missing[0]}; give InternVL2-1B's")
+    if len(tokenizer) > vocabulary_size:
+        raise ValueError(
+            f"the tokenizer has {len(tokenizer)} tokens, the table of embeddings {vocabulary_size}; "
+            "give InternVL2-1B's"
+        )
+    image, end = words[internvl.PLACEHOLDER], words["<|im_end|>"]
     vision = InternVLVisionConfig(
         hidden_size=size.vision_width,
         intermediate_size=size.vision_inner,
@@ -229,9 +243,9 @@ def simlingo_config(
         target_token_id=TARGET_ID,
         speed_token_id=SPEED_ID,
         option_token_id=-3,
-        pad_token_id=int(tokenizer.pad_token_id),
-        eos_token_id=words["<|im_end|>"],
-        speed_digit_ids=tuple(words[str(digit)] for digit in range(10)),
+        pad_token_id=end if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
+        eos_token_id=end,
+        speed_digit_ids=tuple(words[digit] for digit in DIGITS),
         max_words=size.max_words,
         queries_follow_words=True,
         deep_heads=True,
@@ -262,7 +276,12 @@ def _turn(mapped: Weights) -> None:
         mapped[last] = _needed(mapped, last) * mirror[:, None]
 
 
+def _extents(shape: Sequence[int]) -> list[int]:
+    """A shape without its ones: SimLingo and we put them in other places."""
+    return [extent for extent in shape if extent != 1]
+
+
 def _needed(found: Mapping[str, torch.Tensor], name: str) -> torch.Tensor:
     if name not in found:
-        raise ValueError(f"SimLingo checkpoint: {name} is missing")
+        raise ValueError(f"{name} is missing")
     return found[name]

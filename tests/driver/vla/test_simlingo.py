@@ -1,15 +1,19 @@
 """The import is checked against plain torch code that knows SimLingo's names and nothing of `TakeVLA`."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from small_vlms import byte_tokenizer
 from torch.nn import functional
 
+from takevla.cli import main
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.simlingo import DRIVING, LANGUAGE, VISION, SimLingoSize, simlingo_model
+from takevla.driver.vla.tokenizer import build_tokenizer
+from takevla.takeover.commentary import corpus
 
 SIZE = SimLingoSize(
     vision_width=16, vision_inner=24, vision_layers=2, vision_heads=2, image_px=16, patch_px=4, width=32,
@@ -198,6 +202,14 @@ def test_plans_are_those_of_an_independent_computation() -> None:
         (LANGUAGE + "model.layers.0.self_attn.q_proj.lora_A.default.weight", "missing"),
         (DRIVING + "query_embeds_wps", "missing"),
         ("adaptors.driving.another_head.weight", "strange"),
+        (LANGUAGE + "model.layers.7.input_layernorm.weight", "strange"),
+        (VISION + "mlp1.1.weight", "turned over"),
+        (VISION + "vision_model.encoder.layers.1.attn.qkv.weight", "turned over"),
+        (LANGUAGE + "model.layers.1.mlp.up_proj.lora_A", "turned over"),
+        (DRIVING + "query_embeds_speed", "turned over"),
+        (DRIVING + "route_head.2.weight", "turned over"),
+        ("wp_encoder.mlp.0.weight", "turned over"),
+        (DRIVING + "speed_wps_head.0.bias", "a word"),
     ],
 )
 def test_first_name_that_does_not_fit_is_said(name: str, change: str) -> None:
@@ -205,7 +217,39 @@ def test_first_name_that_does_not_fit_is_said(name: str, change: str) -> None:
     state = random_state(len(tokenizer))
     if change == "missing":
         del state[name]
+    elif change == "turned over":
+        whole = name if name in state else f"{name}.default.weight"
+        state[whole] = state[whole].transpose(-1, -2)
+    elif change == "a word":
+        state[name] = "zeros"  # type: ignore[assignment]
     else:
         state[name] = torch.zeros(2)
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=name) as caught:
         simlingo_model(state, tokenizer, SIZE)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_prints_the_licence_and_names_file_and_weight(tmp_path: Path, capsys) -> None:
+    """Shapes of `SIZE` are not the published ones: refused, in one line."""
+    tokenizer = byte_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    torch.save(random_state(len(tokenizer)), tmp_path / "pytorch_model.pt")
+    words = ["import", "simlingo", str(tmp_path / "pytorch_model.pt")]
+    words += ["--tokenizer", str(tmp_path / "tokenizer"), "--out", str(tmp_path / "out")]
+    with torch.device("meta"):  # the model of the published shapes has a billion weights
+        assert main(words) == 2
+    said = capsys.readouterr()
+    assert "non-commercial" in said.out
+    (line,) = said.err.splitlines()
+    assert "pytorch_model.pt" in line
+    assert f"{VISION}vision_model.embeddings.class_embedding has shape (1, 1, 16), not (1, 1, 1024)" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    state = random_state(len(tokenizer) - 1)
+    with pytest.raises(ValueError, match="table of embeddings"):
+        simlingo_model(state, tokenizer, SIZE)
+    with pytest.raises(ValueError, match="no token <IMG_CONTEXT>"):
+        simlingo_model(state, build_tokenizer(corpus()), SIZE)
