@@ -30,7 +30,7 @@ def roll_out(scene: DreamScene, routes: Float64, waypoints: Float64, steps: int)
     plans = len(routes)
     lines = np.empty((plans, PROLONGED_TO, 2), np.float32)
     for route, line in zip(routes.astype(np.float32), lines, strict=True):
-        prolong(route, scene.route, line)
+        prolong(route, scene.way, line)
     road = lines.astype(np.float64)
     segment = np.diff(road, axis=1)
     length = np.maximum(np.linalg.norm(segment, axis=-1), 1e-9)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from takevla.learn.dream.kinematics import prolong
 from takevla.scene.plan import Plan
 
 CALM = "calm"  # stands for the trigger of scenes in which nothing was amiss (`calm.py`)
@@ -23,6 +24,9 @@ RASTER_BEHIND_M, RASTER_AHEAD_M, RASTER_SIDE_M = 20.0, 100.0, 60.0
 DRIVABLE, ONCOMING, JUNCTION = 1, 2, 4  # bits of the raster
 COURSE_SPACING_M = 0.5  # of the tables of actors' paths
 COURSE_BEYOND_M = 65.0  # length of a table behind the last recorded pose; an actor looks 60 m ahead
+WAY_SPACING_M = 1.0  # as the points of routes
+LEAST_WAY_M = 3.0  # an expert who gets no further shows no way
+STILL_M = 1e-3  # between two instants of who stands
 LANE_SHIFT = 3  # the bits above tell neighbouring lanes apart
 
 
@@ -81,6 +85,27 @@ class DreamScene:
     def steps(self) -> int:
         """T - 1, how many steps the record can be dreamed for."""
         return len(self.actor_pose) - 1
+
+    @cached_property
+    def way(self) -> NDArray[np.float32]:
+        """(N, 2) the line that a plan goes on along behind its end, a point every metre.
+
+        It is the expert's path, and behind that the route.  A plan's route ends after 20 m, long before a
+        dream does, and in closed loop the next plans would lead on.  Along the lanes alone a plan that passes
+        an obstacle would be led back into it.
+        """
+        path = self.expert_trajectory[:, :2].astype(np.float64)
+        steps = np.linalg.norm(np.diff(path, axis=0), axis=1)
+        moved = np.concatenate([np.ones(min(len(path), 1), np.bool_), steps > STILL_M])
+        path = path[moved]
+        s = np.concatenate([[0.0], np.linalg.norm(np.diff(path, axis=0), axis=1).cumsum()])
+        if s[-1] < LEAST_WAY_M:
+            return self.route
+        at = np.arange(0.0, s[-1], WAY_SPACING_M)
+        known = np.stack([np.interp(at, s, path[:, axis]) for axis in range(2)], axis=1).astype(np.float32)
+        line = np.empty((len(known) + len(self.route), 2), np.float32)
+        prolong(known, self.route, line)
+        return line
 
     @cached_property
     def arrays(self) -> SceneArrays:

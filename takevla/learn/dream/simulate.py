@@ -99,13 +99,13 @@ class Measures:
 def roll_out(scene: DreamScene, routes_ego: Points, waypoints_ego: Points, steps: int) -> Trajectories:
     """Trajectories of plans: routes (G, 20, 2), waypoints (G, 10, 2) in m.
 
-    A dream may outlast its plan: behind the plan's last point the route goes on along the road, and the
+    A dream may outlast its plan: behind the plan's last point it goes on along `DreamScene.way`, and the
     speed stays as the last waypoints ask.
     """
     routes, waypoints = (np.ascontiguousarray(points, np.float32) for points in (routes_ego, waypoints_ego))
     speed = np.float32(scene.ego_speed_mps)
     reach = kinematics.reach_points(speed, waypoints, steps * STEP_S)
-    tables, sharp = kinematics.route_tables(routes, scene.route, reach)
+    tables, sharp = kinematics.route_tables(routes, scene.way, reach)
     path = np.empty((len(tables), steps + 1, PATH_ROWS, LANES), np.float32)
     kinematics.roll(tables, sharp, waypoints, speed, TICKS_PER_STEP, path)
     return Trajectories(path, len(routes_ego))
@@ -190,8 +190,8 @@ def _safe(rows: Float) -> NDArray[np.bool_]:
 
 
 def _expert_course(scene: DreamScene) -> Float:
-    """The expert's route (N, 2) every `SPACING_M`, prolonged along the road."""
-    length = len(scene.expert_plan.route_ego) + len(scene.route)
+    """The expert's route (N, 2) every `SPACING_M`, prolonged along his way."""
+    length = len(scene.expert_plan.route_ego) + len(scene.way)
     route = np.ascontiguousarray(scene.expert_plan.route_ego[None], np.float32)
-    tables, _ = kinematics.route_tables(route, scene.route, length)
+    tables, _ = kinematics.route_tables(route, scene.way, length)
     return np.ascontiguousarray(tables[0, :, :, 0])

@@ -127,7 +127,7 @@ def drive_on(world: EmbeddedWorld, scene: DreamScene) -> list[Scene]:
     plan, seconds = scene.policy_plan, scene.steps * STEP_S
     reach = reach_points(scene.ego_speed_mps, plan.waypoints_ego[None], seconds)
     line = np.empty((max(reach, len(plan.route_ego)) + 1, 2), np.float32)
-    prolong(np.ascontiguousarray(plan.route_ego, np.float32), scene.route, line)
+    prolong(np.ascontiguousarray(plan.route_ego, np.float32), scene.way, line)
     route, waypoints = line[1:].astype(np.float64), plan.waypoints_ego.astype(np.float64)
     state, start = np.zeros(STATE_SIZE), world.ego()
     origin, heading = start.position_world[:2].astype(np.float64), float(start.heading_rad)

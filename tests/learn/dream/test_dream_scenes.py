@@ -102,6 +102,23 @@ def test_a_row_of_a_batch_rolls_out_as_it_would_alone():
         )
 
 
+def test_a_plan_that_passes_an_obstacle_goes_on_past_it_as_the_expert_did():
+    t = 0.1 * np.arange(STEPS + 1)
+    passing = np.zeros((STEPS + 1, 4), np.float32)
+    passing[:, 0], passing[:, 1], passing[:, 3] = 8.0 * t, np.clip(0.5 * (8.0 * t - 4.0), 0.0, 2.6), 8.0
+    here = scene(car=(27.0, -1.0, 0.0))
+    alike = replace(here, expert_trajectory=passing)
+    route = np.stack([np.arange(1, 21), np.clip(0.5 * (np.arange(1, 21) - 4.0), 0.0, 2.6)], axis=1)
+    plan = Plan(route.astype(np.float32), straight(8.0).waypoints_ego)
+    assert np.isfinite(plan_measures(here, plan).collision_s[0])  # led back to the middle of the lane
+    assert np.isinf(plan_measures(alike, plan).collision_s[0])
+    near = replace(scene(car=(18.0, -1.0, 0.0)), expert_trajectory=passing)
+    assert np.isfinite(plan_measures(near, straight(8.0)).collision_s[0])  # the plan itself does not pass
+    assert alike.way[-1, 0] > passing[-1, 0] + 50.0
+    standing = replace(here, expert_trajectory=passing * 0.0)
+    assert np.array_equal(standing.way, here.route)
+
+
 def test_to_stand_where_the_expert_sets_off_earns_nothing_and_where_he_stays_it_is_right():
     going, staying = (scene(speed=0.0, expert=straight(speed)) for speed in (3.0, 0.0))
     still, slow = straight(0.0), straight(2.0)

@@ -61,7 +61,7 @@ def worlds_roll_out(here, plan: Plan, steps: int):
         len(plan.route_ego),
     )
     line = np.empty((reach + 1, 2), np.float32)
-    prolong(plan.route_ego, here.route, line)
+    prolong(plan.route_ego, here.way, line)
     out = np.empty((steps + 1, 4))
     drive_plans(
         line[None, 1:].astype(np.float64), plan.waypoints_ego[None].astype(np.float64),
