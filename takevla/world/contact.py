@@ -2,8 +2,11 @@
 
 A collision is inelastic and nothing tunnels.  Whoever moved into the other is put back where it was
 a tick before and loses its speed (the ego keeps at most the speed of what it ran into); a vehicle that
-was involved then stands for `SHOCK_TICKS`.  Light bodies (pedestrians, bicycles, cones, boards) do not
-hold the ego up: they stay down where they were hit and leave after `DOWN_TICKS`.
+was involved then stands for `SHOCK_TICKS`.  Where bodies have mass they push each other aside or drive
+apart; here poses would stay jammed until the route's time is out.  So one that was driving, and stands
+against the ego still when the shock is over, leaves the stage.  An obstacle stays.  Light bodies
+(pedestrians, bicycles, cones, boards, an open door) do not hold the ego up: they stay down where they were
+hit and leave after `DOWN_TICKS`.
 """
 
 from __future__ import annotations
@@ -44,6 +47,8 @@ BICYCLE, PEDESTRIAN = int(ActorKind.BICYCLE), int(ActorKind.PEDESTRIAN)
 CONE, WARNING_SIGN = int(ActorKind.CONE), int(ActorKind.WARNING_SIGN)
 STATIC = int(Motion.STATIC)
 SHOCK_TICKS = 100  # 5 s
+JAMMED_M = 0.5  # nearer than this on any side, two that collided stand against each other
+PLATE_M = 0.2  # a body thinner than this is a door or a board
 DOWN_TICKS = 40  # 2 s
 LIGHT_LOSS = 0.85  # share of its speed that the ego keeps when it runs into something light
 AT_REST_MPS = 0.1
@@ -97,13 +102,56 @@ def set_ego_rates(state: WorldState, speed_before: float, heading_before: float)
 
 
 @njit(cache=True)
-def touches(state: WorldState, x: float, y: float, heading: float, j: int) -> bool:
-    """Whether the ego at this pose overlaps actor j."""
+def touches(state: WorldState, x: float, y: float, heading: float, j: int, margin: float = 0.0) -> bool:
+    """Whether the ego at this pose, wider by `margin` (m) on every side, overlaps actor j."""
     ego = state.actors[EGO]
     other = state.actors[j]
     return boxes_overlap(
-        x, y, heading, ego.length, ego.width, other.x, other.y, other.heading, other.length, other.width
+        x,
+        y,
+        heading,
+        ego.length + 2.0 * margin,
+        ego.width + 2.0 * margin,
+        other.x,
+        other.y,
+        other.heading,
+        other.length,
+        other.width,
     )
+
+
+@njit(cache=True)
+def is_light(state: WorldState, j: int) -> bool:
+    """Whether actor j gives way to a car that runs into it."""
+    kind = state.actors[j].kind
+    return (
+        kind in (BICYCLE, PEDESTRIAN, CONE, WARNING_SIGN)
+        or min(state.actors[j].length, state.actors[j].width) < PLATE_M
+    )
+
+
+@njit(cache=True)
+def shake(state: WorldState, j: int) -> None:
+    """Actor j has collided with the ego: it stands for a while, counted from the first touch."""
+    tick = state.clock[TICK]
+    if state.actors[j].shock_tick < 0:
+        state.actors[j].shock_tick = tick
+    if state.actors[j].kind != PEDESTRIAN:
+        state.actors[j].halt_until = state.actors[j].shock_tick + SHOCK_TICKS
+
+
+@njit(cache=True)
+def part(state: WorldState) -> None:
+    """Whoever drove and has stood its shock out leaves the stage if it is jammed against the ego."""
+    ego = state.actors[EGO]
+    tick = state.clock[TICK]
+    for j in range(1, state.actors.shape[0]):
+        actor = state.actors[j]
+        if actor.stage != ON_STAGE or actor.shock_tick < 0 or tick - actor.shock_tick < SHOCK_TICKS:
+            continue
+        actor.shock_tick = -1
+        if actor.motion != STATIC and touches(state, ego.x, ego.y, ego.heading, j, JAMMED_M):
+            actor.leave_tick = tick
 
 
 @njit(cache=True)
@@ -128,8 +176,7 @@ def resolve_contacts(
                 continue
             if not touches(state, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, j):
                 continue
-            kind = state.actors[j].kind
-            light = kind in (BICYCLE, PEDESTRIAN, CONE, WARNING_SIGN)
+            light = is_light(state, j)
             if light and state.actors[j].leave_tick > 0:
                 continue
             if before[3] >= AT_REST_MPS:
@@ -147,8 +194,7 @@ def resolve_contacts(
                 state.actors[j].speed = 0.0
                 if state.queue[j, 0] >= 0:
                     put_on_path(state, paths, j)
-                if kind != PEDESTRIAN:
-                    state.actors[j].halt_until = state.clock[TICK] + SHOCK_TICKS
+                shake(state, j)
             if touches(state, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, j):
                 along = state.actors[j].speed * math.cos(state.actors[j].heading - state.actors[EGO].heading)
                 state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading = (
@@ -157,8 +203,7 @@ def resolve_contacts(
                     before[2],
                 )
                 state.actors[EGO].speed = min(state.actors[EGO].speed, max(0.0, along))
-                if kind < BICYCLE:
-                    state.actors[j].halt_until = state.clock[TICK] + SHOCK_TICKS
+                shake(state, j)
                 moved_back = True
         if not moved_back:
             return

@@ -75,6 +75,7 @@ ROUTE_TIMEOUT, TICK_LIMIT = 7, 8
 HIT_X, HIT_Y, HAS_HIT, RED_SIGNAL, STOP_LINE, STOP_DONE = range(6)
 OUTSIDE_M, DRIVEN_M, WRONG_LANE, LAST_LANE, LAST_HEADING, LAST_IN_JUNCTION = range(6, 12)
 AWAY_M, BLOCKED_TICKS, TIMEOUT_S, LAST_X, LAST_Y, TRAFFIC_SPEED = range(12, 18)
+REST_X, REST_Y = 18, 19
 
 KIND_FACTOR = 10_000_000  # packs kind and id into the detail of a collision
 WALL = 99  # kind of a building in the detail of a collision; its id is its number on the map
@@ -83,6 +84,7 @@ WALL = 99  # kind of a building in the detail of a collision; its id is its numb
 SAME_ACTOR_TICKS = 100  # 5 s
 SAME_PLACE_M = 5.0
 AT_REST_MPS = 0.1
+AT_REST_M = 0.25  # an ego that jerks to and fro within this does not get on
 LIGHT_NEAR_M = 15.0
 LINE_SHARE = 0.6  # half of 1.2 lane widths
 TAIL_SHARE = 0.8
@@ -122,6 +124,7 @@ def start_marks(state: WorldState) -> None:
     state.marks[TIMEOUT_S] = TIMEOUT_BASE_S
     state.marks[LAST_X] = state.actors["x"][EGO]
     state.marks[LAST_Y] = state.actors["y"][EGO]
+    state.marks[REST_X], state.marks[REST_Y] = state.marks[LAST_X], state.marks[LAST_Y]
 
 
 @njit(cache=True)
@@ -350,10 +353,12 @@ def judge(
     marks[LAST_X] = x
     marks[LAST_Y] = y
     # By the way made, not by the speed: an ego that pushes against an obstacle does not get on.
-    if moved < AT_REST_MPS * TICK_S and blocked_counts:
+    if math.hypot(x - marks[REST_X], y - marks[REST_Y]) < AT_REST_M and blocked_counts:
         marks[BLOCKED_TICKS] += 1.0
     else:
         marks[BLOCKED_TICKS] = 0.0
+        marks[REST_X] = x
+        marks[REST_Y] = y
     write_sample(state)
     tick = state.clock[TICK]
     remaining = math.hypot(x - route.x[-1], y - route.y[-1])

@@ -88,6 +88,7 @@ def clear_slot(state: WorldState, i: int) -> None:
     state.actors[i].pace = 1.0
     state.actors[i].bound = 3.0
     state.actors[i].halt_until = 0
+    state.actors[i].shock_tick = -1
     state.actors[i].stand_ticks = 0
     state.actors[i].wait_ticks = 0
     state.actors[i].served = -1

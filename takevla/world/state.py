@@ -63,6 +63,7 @@ ACTOR = np.dtype(
         ("pace", "f8"),  # share of the speed limit it likes
         ("bound", "f8"),  # m/s2 of SCRIPTED actors
         ("halt_until", "i8"),  # tick until which it brakes to a stand
+        ("shock_tick", "i8"),  # of the collision with the ego that it stands for, -1: none
         ("stand_ticks", "i8"),  # since it last moved
         ("wait_ticks", "i8"),  # at the stop line
         ("served", "i8"),  # stop line (path) at which it has waited

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from takevla.scene.road_map import RoadArrays
-from takevla.world.contact import move_ego, resolve_contacts, resolve_walls
+from takevla.world.contact import move_ego, part, resolve_contacts, resolve_walls
 from takevla.world.criteria import judge
 from takevla.world.lane_change import change_lanes
 from takevla.world.lights import LightProgram, set_lights
@@ -90,6 +90,7 @@ def step_world(
     for i in range(1, slots):
         travelled[i] = min(max(abs(state.actors[i].s + state.actors[i].done_m - travelled[i]), 0.0), 3.0)
     resolve_contacts(state, paths, before, travelled)
+    part(state)
     resolve_walls(state, walls, before)
     state.clock[TICK] = tick + 1
     for i in range(1, slots):

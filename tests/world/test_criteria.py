@@ -10,6 +10,7 @@ from plain_maps import crossing, straight, task
 from takevla.scene.actors import ActorKind
 from takevla.scene.road_map import Control, LightState, Prop
 from takevla.scene.scene import Controls
+from takevla.world.contact import SHOCK_TICKS
 from takevla.world.criteria import Event, Outcome
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.record import RouteRecord
@@ -65,6 +66,30 @@ def test_a_collision_does_not_let_the_ego_through() -> None:
     _drive(world, 400)
     assert float(world.ego().position_world[0]) < 50.0
     assert world.ego().speed_mps < 1.0
+
+
+def test_two_that_ran_into_each_other_part_after_the_shock_and_the_route_goes_on() -> None:
+    line = np.array([[240.0, 0.0], [5.0, 0.0]], np.float32)
+    car = ActorSpec("it", ActorKind.CAR, line, speed_mps=8.0, cruise_mps=8.0, motion=Motion.SCRIPTED)
+    head_on = Scenario("Head on", 0.0, (car,))
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[head_on])
+    while world._state.actors["shock_tick"][1] < 0:
+        world.tick(GO)
+    at = float(world.ego().position_world[0])
+    _drive(world, SHOCK_TICKS - 2)  # pushing on makes the shock neither shorter nor longer
+    assert abs(float(world.ego().position_world[0]) - at) < 0.5
+    record = _drive(world, 900)
+    assert record.status == "Completed"
+    assert _events(record, Event.COLLISION_VEHICLE) == 1
+
+
+def test_an_open_door_bends_away_and_counts() -> None:
+    line = np.array([[50.0, 0.6], [51.0, 0.6]], np.float32)
+    door = ActorSpec("door", ActorKind.BOX, line, extent_m=(0.1, 0.9, 1.2), gone_at_path_end=False)
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[Scenario("Door", 0.0, (door,))])
+    record = _drive(world, 300)
+    assert _events(record, Event.COLLISION_LAYOUT) == 1
+    assert float(world.ego().position_world[0]) > 60.0
 
 
 def test_a_building_stops_the_ego_and_counts_as_layout() -> None:
@@ -194,6 +219,13 @@ def test_pushing_against_an_obstacle_blocks_too() -> None:
     record = _drive(world, 1500)
     assert record.status == "Failed - Agent got blocked"
     assert len(record.infractions["collisions_vehicle"]) == 1
+
+
+def test_jerking_to_and_fro_against_an_obstacle_blocks_too() -> None:
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[_obstacle(ActorKind.CAR, 30.0)])
+    for tick in range(1800):
+        world.tick(GO if tick < 200 or tick % 5 == 0 else STOP)
+    assert world.record().status == "Failed - Agent got blocked"
 
 
 def test_nobody_is_blocked_while_a_scenario_with_a_timeout_runs() -> None:
