@@ -141,7 +141,9 @@ def passes_of_lora(
     reading_s = (time.process_time() - start) / len(timed)
     prepare(driver.model, Trainable(lora_rank=LORA_RANK))
     model, training = driver.model, TrainConfig()
-    samples = frame_samples(dataset, np.array(timed), driver.tokenizer, model.config.max_words)
+    samples = frame_samples(
+        dataset, np.array(timed), driver.tokenizer, model.config.max_words, past=model.config.sees_past
+    )
     generator = torch.Generator().manual_seed(0)
     start = time.process_time()
     for first in range(0, len(timed), READ_BATCH):

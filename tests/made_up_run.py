@@ -120,6 +120,7 @@ def part(number: int, paint: Paint, origin: tuple[float, float, float], rehearsa
             if before
             else "other",
             "image": _jpeg(paint(scene)),
+            "past_image": b"",
             "speed_mps": 6.0,
             "target_points_ego": np.array([20.0, 0.0, 50.0, 0.0], np.float32),
             "option": 4,

@@ -108,6 +108,7 @@ def write_frames(path: Path, roles: dict[str, int], seed: int = 0) -> Path:
             "frame": list(range(count)),
             "role": [role] * count,
             "image": [_jpeg(rng) for _ in range(count)],
+            "past_image": [_jpeg(rng) if k % 2 else b"" for k in range(count)],
             "speed_mps": rng.uniform(3, 6, count).astype(np.float32),
             "target_points_ego": rng.normal(0, 10, (count, 4)).astype(np.float32),
             "option": [4] * count,

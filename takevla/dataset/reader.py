@@ -21,6 +21,7 @@ from takevla.dataset.schema import (
     LATER,
     MANIFEST,
     META,
+    PICTURES,
     SCENES,
     TAKEOVERS,
     VERSION,
@@ -30,6 +31,7 @@ from takevla.dataset.writer import read_json, sha256
 from takevla.scene.scene import Scene
 
 _IMAGE: Final = "image"
+_PAST: Final = "past_image"
 
 
 class Dataset:
@@ -55,11 +57,11 @@ class Dataset:
 
     @cached_property
     def frames(self) -> pa.Table:
-        """All frames in the order of their parts, without their images (`image(i)` gives those).
+        """All frames in the order of their parts, without their images (`pictures(i)` gives those).
 
         Columns that came `LATER` are missing where a part was written before them.
         """
-        names = [name for name in arrow_schema(FRAMES).names if name != _IMAGE]
+        names = [name for name in arrow_schema(FRAMES).names if name not in PICTURES]
         return self._table(FRAMES, names)
 
     @cached_property
@@ -78,14 +80,22 @@ class Dataset:
 
     def image_bytes(self, index: int) -> bytes:
         """JPEG of frame `index`."""
-        part = int(np.searchsorted(self._image_ends, index, side="right"))
-        start = int(self._image_ends[part - 1]) if part else 0
-        return bytes(self._images.chunk(part)[index - start].as_py())
+        return self._jpeg(self._images, index)
 
     def image(self, index: int) -> NDArray[np.uint8]:
         """Image of frame `index`: (H, W, 3) RGB."""
-        with Image.open(io.BytesIO(self.image_bytes(index))) as picture:
-            return np.asarray(picture.convert("RGB"))
+        return _decoded(self.image_bytes(index))
+
+    def pictures(self, index: int, past: bool) -> NDArray[np.uint8]:
+        """Image of frame `index`, with `past` followed by that of 0.5 s before: (H, W, 3) or (H, W, 6) RGB.
+
+        A frame whose past is unknown shows its present twice.
+        """
+        now = self.image(index)
+        if not past:
+            return now
+        before = self._jpeg(self._past_images, index) if self._past_images is not None else b""
+        return np.concatenate([now, _decoded(before) if before else now], axis=-1)
 
     def scenes(self, episode: str, from_us: int, to_us: int) -> list[Scene]:
         """The recorded scenes of `episode` with from_us <= time <= to_us, in time order."""
@@ -101,8 +111,18 @@ class Dataset:
         return self._table(FRAMES, [_IMAGE]).column(_IMAGE)
 
     @cached_property
+    def _past_images(self) -> pa.ChunkedArray | None:
+        table = self._table(FRAMES, [_PAST])
+        return table.column(_PAST) if _PAST in table.column_names else None
+
+    @cached_property
     def _image_ends(self) -> NDArray[np.int64]:
         return np.cumsum([len(chunk) for chunk in self._images.chunks])
+
+    def _jpeg(self, images: pa.ChunkedArray, index: int) -> bytes:
+        part = int(np.searchsorted(self._image_ends, index, side="right"))
+        start = int(self._image_ends[part - 1]) if part else 0
+        return bytes(images.chunk(part)[index - start].as_py())
 
     def _table(self, name: str, columns: list[str] | None) -> pa.Table:
         paths = [f["path"] for f in self._files if f["path"].split("/")[0].removesuffix(".parquet") == name]
@@ -117,6 +137,11 @@ class Dataset:
         names = [column for column in schema.names if column not in absent]
         tables = [pq.read_table(self.path / path, columns=names) for path in paths]
         return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _decoded(jpeg: bytes) -> NDArray[np.uint8]:
+    with Image.open(io.BytesIO(jpeg)) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def numpy_column(table: pa.Table, name: str) -> NDArray[Any]:

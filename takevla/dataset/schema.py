@@ -64,6 +64,13 @@ FRAME_COLUMNS: Final = (
     ),
     Column("role", _TEXT, "", "", '"pretrain" (expert attempt), "pre_takeover", "takeover" or "other"'),
     Column("image", pa.binary(), "", "", "camera image, JPEG"),
+    Column(
+        "past_image",
+        pa.binary(),
+        "",
+        "",
+        "what it was 0.5 s before, by a camera that stands alike; empty: unknown",
+    ),
     Column("speed_mps", _F32, "m/s", "", "the ego's speed along its heading"),
     Column("target_points_ego", _fixed(4), "m", "ego", "the next two target points: x, y, x, y"),
     Column("option", _I8, "", "", "RouteOption that applies now"),
@@ -199,7 +206,8 @@ SCENE_COLUMNS: Final = (
     Column("actor_lane", _list(_I32), "", "", "lane index under the centre, -1 off the lanes"),
 )
 
-LATER: Final = frozenset({"seen_ego"})  # columns that older datasets do not have
+PICTURES: Final = frozenset({"image", "past_image"})  # columns of JPEGs
+LATER: Final = frozenset({"seen_ego", "past_image"})  # columns that older datasets do not have
 TABLES: Final[Mapping[str, tuple[Column, ...]]] = {
     FRAMES: FRAME_COLUMNS,
     EPISODES: EPISODE_COLUMNS,

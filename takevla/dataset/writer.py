@@ -29,6 +29,7 @@ from takevla.dataset.schema import (
     FRAMES,
     MANIFEST,
     META,
+    PICTURES,
     SCENES,
     TABLES,
     TAKEOVERS,
@@ -148,8 +149,8 @@ def sha256(path: Path) -> str:
 
 
 def _write_parquet(path: Path, content: pa.Table) -> None:
-    columns = [column for column in content.schema.names if column != "image"]
-    compression = dict.fromkeys(columns, "zstd") | dict.fromkeys({"image"} & {*content.schema.names}, "none")
+    columns = [column for column in content.schema.names if column not in PICTURES]
+    compression = dict.fromkeys(columns, "zstd") | dict.fromkeys(PICTURES & {*content.schema.names}, "none")
     strings = [column for column in columns if pa.types.is_string(content.schema.field(column).type)]
     buffer = pa.BufferOutputStream()
     pq.write_table(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from takevla.driver.controller import Controller
 from takevla.driver.driver import Driver
+from takevla.scene.past import Past
 from takevla.scene.plan import Observation, Plan, Privileged
 from takevla.scene.road_map import RoadMap
 from takevla.scene.route import Route, RouteOption
@@ -113,6 +114,7 @@ class Seat:
     controller: Controller = field(default_factory=Controller)
     bursts: tuple[Burst, ...] = ()  # pushes of wheel and brake, none for a plain drive
     burst_fast_mps: float = 10.0
+    pictures: Past[NDArray[np.uint8]] = field(default_factory=Past)  # that `observe` has taken
     _targets: tuple[Route, NDArray[np.int32]] | None = None
 
     @property
@@ -166,11 +168,14 @@ def observe(
     ego = scene.ego
     route = world.route
     targets, option, following = navigation(route, seat.target_indices, world.route_index, ego)
-    image = None
+    image = past = None
     if camera is not None:
         image = camera.render(world.road_map, scene, offset_y_m, yaw_offset_rad)
+        past = seat.pictures.keep(scene.time_us, image)
     truth = Privileged(scene, world.road_map, route, world.route_index) if privileged else None
-    return Observation(seat.index, scene.time_us, ego.speed_mps, targets, option, following, image, truth)
+    return Observation(
+        seat.index, scene.time_us, ego.speed_mps, targets, option, following, image, truth, past
+    )
 
 
 def navigation(

@@ -29,6 +29,7 @@ class Augmentation:
     speed_noise_relative: float = 0.08
     target_noise_m: float = 0.3
     unheard_share: float = 0.2  # samples whose plan is learnt without hearing the commentary
+    unknown_past_share: float = 0.1  # samples whose present is shown twice, of models that see the past
 
 
 @dataclass
@@ -36,7 +37,7 @@ class AugmentedBatch:
     """A batch with float pictures in [0, 255] and the rows that hear their commentary."""
 
     batch: Batch
-    images: torch.Tensor  # (B, H, W, 3) float32
+    images: torch.Tensor  # (B, H, W, 3 or 6) float32
     words_heard: torch.Tensor  # (B,) bool
 
 
@@ -51,8 +52,13 @@ def augment(batch: Batch, how: Augmentation, generator: torch.Generator) -> Augm
         return 2.0 * uniform(*shape) - 1.0
 
     images = batch.images.float()
+    frames = images.shape[-1] // 3
+    if frames > 1:
+        unknown = uniform() < how.unknown_past_share
+        images[unknown] = images[unknown][..., :3].repeat(1, 1, 1, frames)
     changed = (uniform(1, 1, 1) < how.picture_share).float()
     gain = 1.0 + changed * (how.contrast * spread(1, 1, 1) + how.colour * spread(1, 1, 3))
+    gain = gain.repeat(1, 1, 1, frames)  # the same for both pictures
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     shift = mean * (1.0 - gain) + changed * how.brightness * spread(1, 1, 1)
     images = images * gain + shift

@@ -20,6 +20,7 @@ from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
+from takevla.driver.vla.vision import ConvVisionConfig
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.sight import SIGHT_OUTPUTS
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
@@ -68,7 +69,8 @@ class PretrainConfig:
     Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the
     checkpoint folder `start`, which is trained on (`takevla import vlm` makes one of any backbone), in
     the weights that `trainable` names.  With `sight` the image tokens of a model with square tiles also
-    learn what is where (`takevla.learn.sight`), from data that say so.
+    learn what is where (`takevla.learn.sight`), from data that say so.  With `sees_past` a tiny model also
+    gets the picture of 0.5 s before, without which nothing tells how fast others are.
     """
 
     draws: int = 128_000
@@ -81,6 +83,7 @@ class PretrainConfig:
     size: TinySize = field(default_factory=TinySize)
     start: Path | None = None
     sight: bool = True
+    sees_past: bool = True
     trainable: Trainable = field(default_factory=Trainable)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -97,15 +100,15 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
     torch.manual_seed(config.train.seed)
     prepare(model, config.trainable)
-    side = model.config.tile_side
+    side, past = model.config.tile_side, model.config.sees_past
     parts, held, strata = [], [], []
     for dataset in datasets:
         frames, kept_out = _split(dataset, config.held_out_every)
-        parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
+        parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
         strata.append(frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight))
         if len(kept_out):
             some = _spaced(kept_out, config.held_out_frames)
-            held.append(frame_samples(dataset, some, tokenizer, words, tile_side=side))
+            held.append(frame_samples(dataset, some, tokenizer, words, tile_side=side, past=past))
     samples = join_samples(parts)
     draws, audit = weighted_draws(strata, config.draws, config.max_repeats, config.train.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -129,11 +132,15 @@ def _beginning(config: PretrainConfig) -> Checkpoint:
         if config.sight and found.model.config.tile_side and not found.model.config.sight_outputs:
             torch.manual_seed(config.train.seed)
             found.model.add_sight_head(SIGHT_OUTPUTS)
+        if config.sees_past and isinstance(found.model.config.backbone.vision_config, ConvVisionConfig):
+            found.model.see_past()
         return found
     tokenizer = build_tokenizer(corpus())
     torch.manual_seed(config.train.seed)
     outputs = SIGHT_OUTPUTS if config.sight else 0
-    return Checkpoint(TakeVLA(tiny_config(tokenizer, config.max_words, config.size, outputs)), tokenizer)
+    return Checkpoint(
+        TakeVLA(tiny_config(tokenizer, config.max_words, config.size, outputs, config.sees_past)), tokenizer
+    )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 from takevla.world.camera.rig import Rig
 
 TILE_SIDE = 4  # image tokens along a side of a tile of the default size
-ImageSource = Callable[[int], NDArray[np.uint8]]  # sample number to its (H, W, 3) RGB frame
+ImageSource = Callable[[int], NDArray[np.uint8]]  # sample number to its (H, W, 3 or 6) RGB frame
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Samples:
 class Batch:
     """B samples as tensors, before augmentation."""
 
-    images: torch.Tensor  # (B, H, W, 3) uint8
+    images: torch.Tensor  # (B, H, W, C) uint8, C is 3, or 6 with the past picture
     navigation: NavigationInput
     words: torch.Tensor  # (B, W) int64, padded on the right
     route_ego: torch.Tensor  # (B, 20, 2) float32
@@ -78,6 +78,7 @@ def frame_samples(
     commentary: str = "expert_commentary",
     acts: bool = True,
     tile_side: int = TILE_SIDE,
+    past: bool = False,
 ) -> Samples:
     """Samples of these frames of a dataset, labelled with the expert's plan.
 
@@ -89,6 +90,7 @@ def frame_samples(
         commentary: column with the sentence to be said; frames where it is empty teach no language.
         acts: whether the expert's plan is a label, or these frames teach language alone.
         tile_side: image tokens along a side of the model's square tiles, 0 for a model without any.
+        past: whether the model sees the past picture too.
     """
     sentences = dataset.frames.column(commentary).take(frames).to_pylist()
     spelled = {sentence: _spell(sentence, tokenizer, max_words) for sentence in dict.fromkeys(sentences)}
@@ -106,7 +108,7 @@ def frame_samples(
         acts=np.full(count, acts),
         sight=_sight(dataset, frames, tile_side),
     )
-    return Samples(labels, lambda number: dataset.image(int(frames[number])))
+    return Samples(labels, lambda number: dataset.pictures(int(frames[number]), past))
 
 
 def join_samples(parts: Sequence[Samples]) -> Samples:

@@ -95,7 +95,7 @@ def sft(
     model, tokenizer = checkpoint.model, checkpoint.tokenizer
     torch.manual_seed(config.train.seed)
     prepare(model, config.trainable)
-    words, side = model.config.max_words, model.config.tile_side
+    words, side, past = model.config.max_words, model.config.tile_side, model.config.sees_past
     parts: list[Samples] = []
     members: dict[str, dict[str, list[NDArray[np.int64]]]] = {}  # by kind, then bucket
     weights: dict[str, dict[str, float]] = {}  # of the buckets of a kind
@@ -108,7 +108,7 @@ def sft(
     for dataset in rehearsed:
         frames = _rehearsal_frames(dataset)
         first = sum(len(part) for part in parts)
-        parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
+        parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
         strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
         for name in np.unique(strata.name):
             rows, bucket = np.flatnonzero(strata.name == name), f"{PRETRAINING}: {name}"
@@ -127,9 +127,9 @@ def sft(
             if extra:
                 continue
             first = sum(len(part) for part in parts)
-            how = (urgent, config.pre_takeover_acts, side)
+            how = (urgent, config.pre_takeover_acts, side, past)
             parts.append(frame_samples(dataset, before, tokenizer, words, *how))
-            parts.append(frame_samples(dataset, during, tokenizer, words, tile_side=side))
+            parts.append(frame_samples(dataset, during, tokenizer, words, tile_side=side, past=past))
             add(PRE_TAKEOVER, f"{PRE_TAKEOVER}: {trigger}", first, np.arange(len(before)), weight)
             add(TAKEOVER, f"{TAKEOVER}: {trigger}", first + len(before), np.arange(len(during)), weight)
     if extra:
@@ -137,7 +137,7 @@ def sft(
         wanted = sum(taken[kind] for kind, ratio in ratios.items() if ratio > 0.0)
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
             first = sum(len(part) for part in parts)
-            parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side))
+            parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
             add(EXTRA_EXPERT, EXTRA_EXPERT, first, np.arange(len(frames)), 1.0)
     samples = join_samples(parts)
     buckets = {bucket: np.concatenate(rows) for kind in members.values() for bucket, rows in kind.items()}

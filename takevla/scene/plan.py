@@ -103,6 +103,7 @@ class Observation:
     next_option: int  # the RouteOption that follows
     image: NDArray[np.uint8] | None  # (H, W, 3) RGB or None for drivers without a camera
     privileged: Privileged | None = None
+    past_image: NDArray[np.uint8] | None = None  # what `image` was `PAST_US` ago (`takevla.scene.past`)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Attempt:
                 "takeover": takeover,
                 "role": role,
                 "image": jpeg(observation.image),
+                "past_image": b"" if observation.past_image is None else jpeg(observation.past_image),
                 "speed_mps": observation.speed_mps,
                 "target_points_ego": seen_from(observation.target_points_ego, shift, mount_x_m).ravel(),
                 "option": observation.option,

@@ -9,8 +9,9 @@ from typing import Final
 import numpy as np
 
 from takevla.driver.closed_loop import Camera, Seat
+from takevla.scene.past import Past
 from takevla.scene.plan import WAYPOINT_PERIOD_US, Action, Observation, Plan
-from takevla.scene.scene import Controls, Ego
+from takevla.scene.scene import Controls, Ego, Scene
 from takevla.takeover.attempt import Attempt, CameraOffset
 from takevla.takeover.monitor import Phase
 
@@ -70,6 +71,7 @@ class DemonstrationRecorder:
         self._camera, self._attempts, self._offsets, self._mount_m = camera, attempts, offsets, mount_m
         self._standing_every = standing_every
         self._stood = dict.fromkeys(seeds, 0)  # instants in a row
+        self._scenes: dict[int, Past[Scene]] = {seat: Past() for seat in seeds}
         self._random = {
             seat: np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _OFFSET_STREAM])))
             for seat, seed in seeds.items()
@@ -80,15 +82,19 @@ class DemonstrationRecorder:
         truth = observation.privileged
         if truth is None:
             raise ValueError("demonstrations need privileged observations")
+        before = self._scenes[seat.index].keep(observation.time_us, truth.scene)
         stays = plan.reason is not None and plan.reason.action == Action.REMAIN_STOPPED
         stood = self._stood[seat.index] + 1 if stays else 0
         self._stood[seat.index] = stood
         if stood and stood % self._standing_every != 1 % self._standing_every:
             return
         offset = self._offset(seat.index)
-        picture = self._camera.render(truth.road_map, truth.scene, offset.y_m, offset.yaw_rad)
+        pictures = [
+            self._camera.render(truth.road_map, scene, offset.y_m, offset.yaw_rad)
+            for scene in (truth.scene, before)
+        ]
         self._attempts[seat.index].add_frame(
-            replace(observation, image=picture),
+            replace(observation, image=pictures[0], past_image=pictures[1]),
             plan,
             None,
             Phase.AUTONOMOUS,

@@ -81,6 +81,29 @@ def test_every_instant_of_an_attempt_is_kept_with_both_plans(taken: Path) -> Non
     assert dataset.image(0).shape == (32, 96, 3)
 
 
+def test_each_frame_keeps_the_picture_of_half_a_second_before(taken: Path) -> None:
+    dataset = Dataset(taken)
+    frames = np.flatnonzero(dataset.column("episode") == dataset.column("episode")[0])
+    for k in (0, 1, 2, 7):
+        now, past = np.split(dataset.pictures(int(frames[k]), past=True), 2, axis=-1)
+        np.testing.assert_array_equal(now, dataset.image(int(frames[k])))
+        np.testing.assert_array_equal(past, dataset.image(int(frames[max(k - 2, 0)])))
+
+
+def test_the_past_picture_of_a_demonstration_is_taken_by_a_camera_that_stands_alike(shown: Path) -> None:
+    dataset = Dataset(shown)
+    speed, time, turned = (dataset.column(name) for name in ("speed_mps", "time_us", "camera_yaw_rad"))
+    pictures = [dataset.pictures(k, past=True).astype(float) for k in range(len(dataset))]
+    apart = np.array([np.abs(both[..., 3:] - both[..., :3]).mean() for both in pictures])
+    assert (apart[time == 0] == 0).all()
+    still = (speed < 0.01) & (time > 0)
+    turns = np.flatnonzero(np.abs(turned[1:]) > 0.05)
+    jumps = np.array([np.abs(pictures[k + 1][..., :3] - pictures[k][..., :3]).mean() for k in turns])
+    assert apart[turns + 1].mean() < 0.5 * jumps.mean()  # against what the wandering camera would show
+    assert (apart[speed > 2.0] > 0).all()
+    assert still.sum() == 0 or np.median(apart[still]) < np.median(apart[speed > 2.0])
+
+
 def test_scenes_cover_each_takeover_and_what_led_to_it(taken: Path) -> None:
     dataset = Dataset(taken)
     for takeover in dataset.takeovers.to_pylist():

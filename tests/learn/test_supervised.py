@@ -309,3 +309,38 @@ def test_augmentation_is_reproducible_and_leaves_labels_alone(data):
     same = augment(batch, still, torch.Generator().manual_seed(4))
     torch.testing.assert_close(same.images, batch.images.float())
     assert same.words_heard.all()
+
+
+def test_samples_of_a_model_that_sees_the_past_show_both_pictures_or_the_present_twice(data):
+    dataset = Dataset(data)
+    samples = frame_samples(dataset, np.arange(4), tiny_tokenizer(), 16, past=True)
+    unknown, known = samples.image(0), samples.image(1)
+    np.testing.assert_array_equal(unknown[..., 3:], unknown[..., :3])
+    np.testing.assert_array_equal(known[..., :3], dataset.image(1))
+    assert (known[..., 3:] != known[..., :3]).any()
+
+
+def test_both_pictures_are_changed_alike_and_the_past_is_at_times_unknown(data):
+    samples = frame_samples(Dataset(data), np.arange(1, 65, 2), tiny_tokenizer(), 16, past=True)
+    batch = make_batch(samples, np.arange(32), 0)
+    twice = dataclasses.replace(batch, images=batch.images[..., :3].repeat(1, 1, 1, 2))
+    how = Augmentation(noise_share=0.0, unknown_past_share=0.5)
+    alike = augment(twice, how, torch.Generator().manual_seed(1)).images
+    assert torch.equal(alike[..., :3], alike[..., 3:])
+    changed = augment(batch, how, torch.Generator().manual_seed(1)).images
+    unknown = (changed[..., :3] == changed[..., 3:]).all(dim=(1, 2, 3)).float().mean()
+    assert 0.2 < unknown < 0.8
+
+
+@pytest.mark.parametrize("sees_past", [True, False])
+def test_pretraining_goes_on_from_a_model_and_teaches_it_to_see_the_past(data, tmp_path, sees_past):
+    save_checkpoint(tmp_path / "start", Checkpoint(tiny_model(), tiny_tokenizer(), rig=Rig(96, 32)))
+    config = PretrainConfig(
+        draws=32, start=tmp_path / "start", sees_past=sees_past, sight=False, train=_quick(), held_out_every=4
+    )
+    model = load_checkpoint(pretrain(config, data, tmp_path / "out", show=False)).model
+    assert model.config.sees_past == sees_past
+    stem = model.backbone.model.vision_tower.layers[0].weight
+    assert stem.shape[1] == (6 if sees_past else 3)
+    if sees_past:
+        assert stem[:, 3:].abs().sum() > 0

@@ -23,6 +23,7 @@ from takevla.driver.driver import Driver
 from takevla.driver.serve.batcher import Batcher
 from takevla.driver.serve.frames import Retina, SeenBy, navigation, plan_in_rig
 from takevla.driver.serve.lenses import Picture, Pinhole, Radial, fisheye
+from takevla.scene.past import Past
 from takevla.scene.plan import Observation
 
 try:
@@ -58,6 +59,7 @@ class AlpasimPolicy(BaseDriver):
         self._needs_image = driver.needs_image
         self._numbers = itertools.count()
         self._seats: dict[str, tuple[int, Retina | None]] = {}
+        self._pictures: dict[int, Past[NDArray[np.uint8]]] = {}
         self._lock = threading.Lock()
 
     def on_session_start(self, session: SessionState) -> None:
@@ -71,19 +73,22 @@ class AlpasimPolicy(BaseDriver):
         with self._lock:
             seat = next(self._numbers)
             self._seats[session.uuid] = (seat, retina)
+            self._pictures[seat] = Past()
         self.batcher.reset(seat)
 
     def on_session_close(self, session: SessionState) -> None:
         """Forgets the seat."""
         with self._lock:
             seat, _ = self._seats.pop(session.uuid)
+            del self._pictures[seat]
         self.batcher.reset(seat)
 
     def drive(self, ctx: DriveContext) -> DriveResult:
         """The plan of one session; concurrent calls of other sessions share its batch."""
         with self._lock:
             seat, retina = self._seats[ctx.session.uuid]
-        observation = _observation(ctx, seat, retina)
+            memory = self._pictures[seat]
+        observation = _observation(ctx, seat, retina, memory)
         plan = self.batcher.plan(observation)
         LOG.info("session %s at %.2f s: %s", ctx.session.uuid, ctx.time_now_us * 1e-6, plan.commentary)
         trajectory = Trajectory.empty()
@@ -99,7 +104,9 @@ class AlpasimPolicy(BaseDriver):
         return DriveResult(trajectory_in_rig=trajectory, debug_scalars=scalars)
 
 
-def _observation(ctx: DriveContext, seat: int, retina: Retina | None) -> Observation:
+def _observation(
+    ctx: DriveContext, seat: int, retina: Retina | None, memory: Past[NDArray[np.uint8]]
+) -> Observation:
     """What the driver gets of a session at `time_now_us`."""
     session = ctx.session
     with session.lock:
@@ -113,13 +120,14 @@ def _observation(ctx: DriveContext, seat: int, retina: Retina | None) -> Observa
     if then is not None and now is not None and len(route):
         route = now.inverse().transform_points(then.transform_points(route))
     targets, option, following = navigation(route)
-    image = None
+    image = past = None
     if retina is not None:
         pictures: dict[str, NDArray[np.uint8]] = {
             name: frame.as_array() for name, frame in frames.items() if frame is not None
         }
         image = retina.paint(pictures)
-    return Observation(seat, ctx.time_now_us, speed, targets, option, following, image)
+        past = memory.keep(ctx.time_now_us, image)
+    return Observation(seat, ctx.time_now_us, speed, targets, option, following, image, past_image=past)
 
 
 def _seen_by(name: str, camera: Any) -> SeenBy:

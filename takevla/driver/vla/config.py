@@ -21,7 +21,8 @@ TARGET_POINTS = 2
 class TakeVLAConfig(PreTrainedConfig):
     """What fixes a `TakeVLA`.
 
-    Image: a camera frame is cut into `tile_rows` x `tile_columns` square tiles of `tile_px`.
+    Image: a camera frame is cut into `tile_rows` x `tile_columns` square tiles of `tile_px`.  A model that
+    `sees_past` also gets how the frame differs from that of 0.5 s before.
     Prompt: `prompt_ids` is one token sequence for every frame; at the places of `image_token_id`,
     `target_token_id`, `speed_token_id` and `option_token_id` embeddings of this frame are put in.
     Ids below 0 are places that no token of the backbone's vocabulary takes.  With `speed_digit_ids` (the
@@ -45,6 +46,7 @@ class TakeVLAConfig(PreTrainedConfig):
     tile_columns: int = 3
     tile_px: int = 128
     bottom_crop: float = 0.0  # share of the picture's height cut off below (bonnet)
+    sees_past: bool = False  # the picture of 0.5 s before too, as three more channels (tiny tower only)
     image_mean: tuple[float, ...] = IMAGENET_MEAN
     image_std: tuple[float, ...] = IMAGENET_STD
     prompt_ids: tuple[int, ...] = ()
@@ -133,12 +135,15 @@ class TinySize:
         return (self.tile_px // 32) ** 2
 
 
-def tiny_backbone(size: TinySize, vocabulary: int, image_token_id: int) -> InternVLConfig:
+def tiny_backbone(
+    size: TinySize, vocabulary: int, image_token_id: int, sees_past: bool = False
+) -> InternVLConfig:
     """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2."""
     if size.tile_px % 32 or size.tile_px <= 0:
         raise ValueError(f"tile_px {size.tile_px}: must be a positive multiple of 32")
     vision = ConvVisionConfig(
         image_size=size.tile_px,
+        num_channels=6 if sees_past else 3,
         stem_width=size.stem_width,
         stage_widths=size.stage_widths,
         stage_blocks=size.stage_blocks,

@@ -21,6 +21,7 @@ def tiny_config(
     max_words: int = 16,
     size: TinySize | None = None,
     sight_outputs: int = 0,
+    sees_past: bool = False,
 ) -> TakeVLAConfig:
     """The configuration of the tiny model for this word-level tokenizer.
 
@@ -32,10 +33,11 @@ def tiny_config(
     tile = [TILE, *[IMAGE] * size.image_tokens]
     prompt = [*tile * columns, *[TARGET] * TARGET_POINTS, SPEED, OPTION, SAY]
     return TakeVLAConfig(
-        backbone_config=tiny_backbone(size, len(tokenizer), vocabulary[IMAGE]),
+        backbone_config=tiny_backbone(size, len(tokenizer), vocabulary[IMAGE], sees_past),
         attention="eager",  # faster than sdpa for some eighty tokens in bfloat16 on a CPU
         tile_columns=columns,
         tile_px=size.tile_px,
+        sees_past=sees_past,
         prompt_ids=tuple(vocabulary[word] for word in prompt),
         image_token_id=vocabulary[IMAGE],
         target_token_id=vocabulary[TARGET],
@@ -50,28 +52,36 @@ def tiny_config(
 
 
 def image_inputs(images: torch.Tensor, config: TakeVLAConfig) -> dict[str, torch.Tensor]:
-    """(B, H, W, 3) uint8 frames to what the backbone takes: for InternVL, normalised tiles `pixel_values`
-    (B * tiles, 3, S, S) float32.
+    """(B, H, W, C) uint8 frames to what the backbone takes: for InternVL, normalised tiles `pixel_values`
+    (B * tiles, C, S, S) float32.
 
-    Tiles run row by row.  Frames are cut below by `bottom_crop`; of another size than the tile grid, they
-    are resized to it.
+    C is 3, or 6 for a model that `sees_past`: the present and, behind it, the past picture, which becomes
+    its difference from the present.  Tiles run row by row.  Frames are cut below by `bottom_crop`; of
+    another size than the tile grid, they are resized to it.
     """
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"camera frames have shape {tuple(images.shape)}; the model takes (B, H, W, 3) RGB")
+    channels = 6 if config.sees_past else 3
+    if images.ndim != 4 or images.shape[-1] != channels:
+        raise ValueError(
+            f"camera frames have shape {tuple(images.shape)}; the model takes (B, H, W, {channels}) RGB"
+        )
     if config.bottom_crop > 0.0:
         images = images[:, : images.shape[1] - int(images.shape[1] * config.bottom_crop)]
     side = config.tile_px
     height, width = config.tile_rows * side, config.tile_columns * side
     mean = torch.tensor(config.image_mean) * 255.0
     scale = 1.0 / (torch.tensor(config.image_std) * 255.0)
-    pixels = ((images.float() - mean) * scale).permute(0, 3, 1, 2)
+    frames = images.float()
+    pixels = (frames[..., :3] - mean) * scale
+    if config.sees_past:
+        pixels = torch.cat([pixels, (frames[..., 3:] - frames[..., :3]) * scale], dim=-1)
+    pixels = pixels.permute(0, 3, 1, 2)
     if pixels.shape[-2:] != (height, width):
         pixels = torch.nn.functional.interpolate(
             pixels, (height, width), mode="bilinear", align_corners=False, antialias=True
         )
     rows = pixels.shape[0]
-    tiles = pixels.reshape(rows, 3, config.tile_rows, side, config.tile_columns, side)
-    tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(rows, config.tiles, 3, side, side)
+    tiles = pixels.reshape(rows, channels, config.tile_rows, side, config.tile_columns, side)
+    tiles = tiles.permute(0, 2, 4, 1, 3, 5).reshape(rows, config.tiles, channels, side, side)
     return image_tensors(tiles, pixels, config)
 
 
@@ -88,13 +98,17 @@ def navigation_inputs(observations: Sequence[Observation]) -> NavigationInput:
     )
 
 
-def frame_stack(observations: Sequence[Observation]) -> NDArray[np.uint8]:
-    """The camera frames of these observations, (B, H, W, 3); raises where one has no picture."""
+def frame_stack(observations: Sequence[Observation], past: bool = False) -> NDArray[np.uint8]:
+    """The camera frames of these observations, (B, H, W, 3), with `past` (B, H, W, 6).
+
+    An observation that knows no past shows its present twice.  Raises where one has no picture.
+    """
     frames = []
     for item in observations:
         if item.image is None:
             raise ValueError(f"seat {item.seat}: the VLA drives by camera, but no image was rendered")
-        frames.append(item.image)
+        before = item.image if item.past_image is None else item.past_image
+        frames.append(np.concatenate([item.image, before], axis=-1) if past else item.image)
     return np.stack(frames)
 
 

@@ -137,6 +137,17 @@ class TakeVLA(PreTrainedModel):
         self.sight_head.apply(self._init_weights)
 
     @torch.no_grad()
+    def see_past(self) -> None:
+        """Let a tiny model see the past picture too; until it is trained it takes no notice of it."""
+        tower = self.backbone.model.vision_tower
+        old = tower.layers[0]
+        new = nn.Conv2d(2 * old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding)
+        new.load_state_dict({"weight": torch.cat([old.weight, 0.0 * old.weight], 1), "bias": old.bias})
+        tower.layers[0] = new
+        tower.config.num_channels = self.config.backbone.vision_config.num_channels = new.in_channels
+        self.config.sees_past = True
+
+    @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         spread = self.config.initializer_range
         if isinstance(module, nn.Linear):

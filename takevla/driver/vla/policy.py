@@ -94,7 +94,9 @@ class VlaDriver:
         if self.forced is not None:
             given = [self._encode(self.forced(item)) for item in observations]
         thought = self.think(
-            torch.from_numpy(frame_stack(observations)), navigation_inputs(observations), given
+            torch.from_numpy(frame_stack(observations, self.model.config.sees_past)),
+            navigation_inputs(observations),
+            given,
         )
         route, waypoints = thought.plan.route_ego, thought.plan.waypoints_ego
         if self.residual is not None:
@@ -132,7 +134,8 @@ class VlaDriver:
     ) -> Thought:
         """Commentary and plan of a batch.
 
-        `images` (B, H, W, 3) uint8; `given` are token lists that replace the generated commentary.
+        `images` (B, H, W, 3) uint8, (B, H, W, 6) for a model that sees the past; `given` are token lists
+        that replace the generated commentary.
         The action features of the result are what a residual head is trained on.
         """
         rows = len(images)

@@ -37,6 +37,7 @@ from takevla.learn.dream.reward import Reward
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.dream.simulate import TICKS_PER_STEP, Measures, Trajectories, measure, reactions
 from takevla.scene.geometry import to_world
+from takevla.scene.past import PAST_US, Past
 from takevla.scene.plan import Observation
 from takevla.scene.scene import TICK_US, Ego, Scene
 from takevla.takeover.commentary import parse
@@ -86,6 +87,7 @@ class _Episode:
         self.true_words: list[bool] = []
         self.features: list[torch.Tensor] = []
         self.z: list[torch.Tensor] = []
+        self.pictures: Past[NDArray[np.uint8]] = Past()
 
     def ego(self, t: int) -> Ego:
         """The ego at tick `t`, in the world."""
@@ -142,7 +144,8 @@ class ClosedDreams:
         self.scenes = scenes
         self.config = config
         self._driver, self._camera, self._reward, self._least_s = driver, camera, reward, least_s
-        self._records, self._seed = records, seed
+        self._records, self._seed, self._dataset = records, seed, dataset
+        self._sees_past = driver.model.config.sees_past
         self._action = dataset.column("expert_action")
         self._cause = dataset.column("expert_cause")
 
@@ -204,7 +207,9 @@ class ClosedDreams:
         for first in range(0, len(active), READ_BATCH):
             some = active[first : first + READ_BATCH]
             views = [self._observe(episode, t, beside) for episode, beside in some]
-            thought = self._driver.think(torch.from_numpy(frame_stack(views)), navigation_inputs(views))
+            thought = self._driver.think(
+                torch.from_numpy(frame_stack(views, self._sees_past)), navigation_inputs(views)
+            )
             features = residual_features(thought.plan.action_features).float().clone()
             z = act(features)
             route, waypoints = bend(thought.plan.route_ego.clone(), thought.plan.waypoints_ego.clone(), z)
@@ -231,7 +236,13 @@ class ClosedDreams:
         scene = _moved(record, t, ego, beside)
         targets, option, following = navigation(record.route, record.targets, episode.index, ego)
         image = self._camera.render(record.road_map, scene)
-        return Observation(0, scene.time_us, ego.speed_mps, targets, option, following, image)
+        if t == 0 and self._sees_past:
+            before = self._dataset.pictures(int(record.frame_rows[0]), past=True)[..., 3:]
+            episode.pictures.keep(scene.time_us - PAST_US, before)
+        past = episode.pictures.keep(scene.time_us, image)
+        return Observation(
+            0, scene.time_us, ego.speed_mps, targets, option, following, image, past_image=past
+        )
 
     def _decisions(self, groups: list[list[_Episode]], plans: int) -> Decisions:
         """Everything that was decided, with `plans` places for each episode."""

@@ -49,7 +49,9 @@ def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> Bas
             option=torch.tensor(option[some], dtype=torch.long),
             next_option=torch.tensor(following[some], dtype=torch.long),
         )
-        images = torch.from_numpy(np.stack([dataset.image(row) for row in some]))
+        images = torch.from_numpy(
+            np.stack([dataset.pictures(row, driver.model.config.sees_past) for row in some])
+        )
         thought = driver.think(images, navigation)
         plan = thought.plan
         spoken += [decode_commentary(driver.tokenizer, row.tolist()) for row in thought.words]

@@ -250,3 +250,35 @@ def test_after_long_rest_the_plan_creeps_and_then_waits_anew():
     assert not np.array_equal(moving, creeps)
     driver.reset([seen.seat])
     assert np.array_equal(waypoints(200.0), own)
+
+
+def test_a_model_that_learns_to_see_the_past_starts_as_it_was_and_then_sees_motion(tmp_path):
+    seen = observations(3)
+    moved = [replace(item, past_image=255 - item.image) for item in seen]
+    plain = VlaDriver(tiny_model(), tiny_tokenizer(), half_precision=False).plan(seen)
+    model = tiny_model()
+    model.see_past()
+    widened = VlaDriver(model, tiny_tokenizer(), half_precision=False)
+    for before, still, motion in zip(plain, widened.plan(seen), widened.plan(moved), strict=True):
+        np.testing.assert_allclose(before.waypoints_ego, still.waypoints_ego, atol=1e-5)
+        np.testing.assert_allclose(before.waypoints_ego, motion.waypoints_ego, atol=1e-5)
+    with torch.no_grad():
+        model.backbone.model.vision_tower.layers[0].weight[:, 3:] += 0.3
+    save_checkpoint(tmp_path, Checkpoint(model, tiny_tokenizer()))
+    again = load_checkpoint(tmp_path).model
+    assert again.config.sees_past
+    driver = VlaDriver(again, tiny_tokenizer(), half_precision=False)
+    still, motion = driver.plan(seen), driver.plan(moved)
+    np.testing.assert_allclose(still[0].waypoints_ego, plain[0].waypoints_ego, atol=1e-5)
+    assert np.abs(motion[0].waypoints_ego - still[0].waypoints_ego).max() > 1e-3
+
+
+def test_a_model_that_sees_the_past_asks_for_both_pictures():
+    model = tiny_model()
+    model.see_past()
+    frame = torch.from_numpy(frame_stack(observations(1)))
+    with pytest.raises(ValueError, match=r"\(B, H, W, 6\)"):
+        image_inputs(frame, model.config)
+    pixels = image_inputs(torch.cat([frame, frame], -1), model.config)["pixel_values"]
+    assert pixels.shape[1] == 6
+    assert torch.count_nonzero(pixels[:, 3:]) == 0

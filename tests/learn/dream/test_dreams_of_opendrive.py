@@ -125,6 +125,39 @@ def test_a_closed_dream_replans_between_the_steps_of_its_record(taken: Dataset, 
     assert len(times) > 1
 
 
+class _Dated(_Paints):
+    """A camera whose pictures say when they were taken."""
+
+    def render(
+        self, road_map: RoadMap, scene: Scene, offset_y_m: float = 0.0, yaw_offset_rad: float = 0.0
+    ) -> NDArray[np.uint8]:
+        super().render(road_map, scene, offset_y_m, yaw_offset_rad)
+        return np.full((32, 96, 3), len({seen.time_us for seen in self.seen}), np.uint8)
+
+
+def test_a_model_that_sees_the_past_sees_the_record_first_and_then_what_was_dreamed(
+    taken: Dataset, maps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=maps).scenes[:1]
+    model = tiny_model()
+    model.see_past()
+    driver, shown = VlaDriver(model, tiny_tokenizer()), []
+    think = driver.think
+    monkeypatch.setattr(driver, "think", lambda images, *rest: shown.append(images) or think(images, *rest))
+    dreams = ClosedDreams(
+        taken, scenes, driver, _Dated(), ClosedConfig(replan_s=0.25, longest_s=2.0, group=2), preset("pdm"),
+        Records(taken, 1.0, 0, maps), least_s=2.0, seed=0,
+    )  # fmt: skip
+    dreams.dream([0], 2, lambda features: torch.zeros(len(features), MODES))
+    recorded = taken.pictures(scenes[0].frame_row, past=True)[..., 3:]
+    np.testing.assert_array_equal(shown[0][0, ..., 3:].numpy(), recorded)
+    assert len(shown) > 3
+    for k, images in enumerate(shown):
+        assert (images[..., :3] == k + 1).all()
+        if k >= 2:
+            assert (images[..., 3:] == k - 1).all()
+
+
 def test_the_recorded_plan_drives_in_the_world_as_it_does_in_the_dream(taken: Dataset, maps: Path) -> None:
     scene = rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=maps).scenes[0]
     begin = int(taken.column("time_us")[scene.frame_row])

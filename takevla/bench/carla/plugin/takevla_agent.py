@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from takevla.bench.carla.agent_config import agent_config
 from takevla.bench.carla.localisation import Localiser, solve_reference
@@ -26,6 +27,7 @@ from takevla.bench.drivers import load_driver
 from takevla.driver.controller import Controller
 from takevla.driver.driver import Driver
 from takevla.driver.vla.shipped import shipped_base
+from takevla.scene.past import Past
 from takevla.scene.plan import Observation
 from takevla.scene.scene import TICK_US, Controls, Ego
 from takevla.world.carla.answer import vehicle_control
@@ -91,6 +93,7 @@ class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
         self._controller = Controller()
         self._log = MotionLog(config.folder, config.heartbeat)
         self._navigator: Navigator | None = None
+        self._pictures: Past[NDArray[np.uint8]] = Past()
         self._localiser: Localiser | None = None
         self._planned_us: int | None = None
         self._last = Controls()
@@ -165,7 +168,10 @@ class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
         assert self._navigator is not None
         targets, option, following = self._navigator.targets(ego.position_world, ego.heading_rad)
         image = picture(input_data, self._driver.rig) if self._driver.needs_image else None
-        observation = Observation(SEAT, time_us, ego.speed_mps, targets, option, following, image)
+        past = None if image is None else self._pictures.keep(time_us, image)
+        observation = Observation(
+            SEAT, time_us, ego.speed_mps, targets, option, following, image, past_image=past
+        )
         plan = self._driver.plan([observation])[0]
         self._controller.follow(plan, ego)
         self._log.said(time_us, ego.speed_mps, plan.commentary)
