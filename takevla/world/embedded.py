@@ -15,7 +15,7 @@ from takevla.scene.route import Route
 from takevla.scene.scene import TICK_US, Controls, Ego, Scene, Weather
 from takevla.world.casting import cast
 from takevla.world.contact import find_walls
-from takevla.world.criteria import Event, Outcome, start_marks
+from takevla.world.criteria import Event, Outcome, check_stop_signs, start_marks
 from takevla.world.dynamics import EGO_EXTENT_M
 from takevla.world.lights import light_program, set_lights
 from takevla.world.maps.route_xml import RouteTask, trace_task
@@ -142,6 +142,7 @@ class EmbeddedWorld:
         state.actors["length"][EGO], state.actors["width"][EGO], state.actors["height"][EGO] = EGO_EXTENT_M
         state.clock[NEXT_ID] = FIRST_BACKGROUND_ID
         start_marks(state)
+        check_stop_signs(state, self._route_arrays)  # who begins at rest before a stop sign has stopped
 
     def _set_stage(self) -> None:
         state = self._state

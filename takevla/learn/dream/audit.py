@@ -11,10 +11,12 @@ from takevla.driver.controller import STATE_SIZE, control_step
 from takevla.learn.dream.reward import setting_off
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.dream.simulate import Measures, expert_trajectory, measure, roll_out
+from takevla.scene.geometry import project_on_polyline
 from takevla.scene.plan import Plan
 from takevla.takeover.triggers import HEADWAY, TriggerConfig
 
 CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
+BACKWARDS_STEPS = 10.0  # the expert's path is prolonged backwards by so many of its first steps
 TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
 
 
@@ -115,7 +117,8 @@ def _collides(scene: DreamScene, policy: Measures) -> bool:
 
 def _follows_badly(scene: DreamScene, policy: Measures) -> bool:
     """The event of the trigger's detail: a short headway while closing, or a wheel or course apart from the
-    expert's.  Without a detail, or failing that: a contact, an alarm of time-to-collision or a lost course.
+    expert's, as the trigger measures them.  Without a detail, or failing that: a contact, an alarm of
+    time-to-collision or a lost course.
     """
     alarm = np.isfinite(policy.collision_s[0]) or policy.ttc_s[0] < CLOSE_TTC_S
     if scene.detail == HEADWAY:
@@ -123,9 +126,22 @@ def _follows_badly(scene: DreamScene, policy: Measures) -> bool:
     if scene.detail == "steer":
         wheels = [_wheel(scene, plan) for plan in (scene.policy_plan, scene.expert_plan)]
         return bool(abs(wheels[0] - wheels[1]) > TRIGGERS.steer_difference)
-    expert = expert_trajectory(scene, scene.steps).poses[0, 1:]
-    away = np.linalg.norm(policy.trajectories.poses[0, 1:, None, :2] - expert[None, :, :2], axis=-1).min(1)
-    return bool(alarm or np.isfinite(policy.offroad_s[0]) or away.max() > TRIGGERS.lateral_error_m)
+    return bool(
+        alarm or np.isfinite(policy.offroad_s[0]) or _beside(scene, policy) > TRIGGERS.lateral_error_m
+    )
+
+
+def _beside(scene: DreamScene, policy: Measures) -> float:
+    """How far the ego gets, after the start, to the side of the path that the expert plans there (m).
+
+    The trigger measured it against the expert's path of the moment.  Where the expert would be led from
+    there says less: he starts beside his own path too, and comes back.
+    """
+    path = scene.expert_plan.route_ego.astype(np.float64)
+    path = np.concatenate([path[:1] - BACKWARDS_STEPS * (path[1:2] - path[:1]), path])
+    length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+    feet = [project_on_polyline(path, x, y)[:2] for x, y in policy.trajectories.poses[0, 1:, :2]]
+    return max((abs(side) for along, side in feet if 0.0 < along < length), default=0.0)
 
 
 def _closes_in(scene: DreamScene, policy: Measures) -> bool:

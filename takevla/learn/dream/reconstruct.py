@@ -49,6 +49,8 @@ NEAR_M, NEAR_MPS = (
 )  # actors further from the start than this, or this times the length, are not met
 STEP_US = round(STEP_S * 1e6)
 OPPOSED_COS = -0.5  # a lane that runs against the route by more than 120 deg is oncoming
+BESIDE_M = 4.5  # from the route to the middle of the next lane, at most
+SAME_WAY_COS = 0.5
 LINE_SHARE = 1.2  # a stop line is so many lane widths long (leaderboard, benchmark facts 1.4)
 MOVES_M = 1.0  # a vehicle that gets further than this within the record can be one that reacts
 WAY_AHEAD_M = 40  # points of the route that others take for the ego's way
@@ -251,7 +253,9 @@ def dream_scene(
         ego.extent_m[:2],
     )  # fmt: skip
     reacts = moving & (chance.random(len(moving)) < reacting)
-    lines, closed, sign = _stop_lines(road_map, set(route.lane[kept].tolist()), record, origin, heading)
+    lines, closed, sign = _stop_lines(
+        road_map, set(route.lane[kept].tolist()), ego_route, record, origin, heading
+    )
     return DreamScene(
         takeover=takeover["takeover"],
         trigger=takeover["trigger"],
@@ -328,12 +332,20 @@ def _actors(
 
 
 def _stop_lines(
-    road_map: RoadMap, lanes: set[int], record: list[Scene], origin: NDArray[np.float64], heading: float
+    road_map: RoadMap,
+    lanes: set[int],
+    ego_route: NDArray[np.float32],
+    record: list[Scene],
+    origin: NDArray[np.float64],
+    heading: float,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Lines (L, 4), closed (T, L) and is-a-sign (L,) of the stop lines on `lanes`."""
+    """Lines (L, 4), closed (T, L) and is-a-sign (L,) of the stop lines that the ego may come to.
+
+    They are those on `lanes` and those of lanes beside the route that lead the same way.
+    """
     ends, closed, sign = [], [], []
     for line in road_map.stop_lines:
-        if line.lane not in lanes or line.control == Control.YIELD:
+        if line.control == Control.YIELD:
             continue
         lane = road_map.lanes[line.lane]
         share = line.s_m / max(lane.length_m, 1e-6) * (len(lane.points_world) - 1)
@@ -343,6 +355,10 @@ def _stop_lines(
             float(lane.heading_rad[at]),
             0.5 * LINE_SHARE * float(lane.width_m[at]),
         )
+        if line.lane not in lanes and not _leads_along(
+            ego_route, to_ego(centre, origin, heading), yaw - heading
+        ):
+            continue
         side = half * np.array([-np.sin(yaw), np.cos(yaw)])
         ends.append(to_ego(np.stack([centre + side, centre - side]), origin, heading).ravel())
         is_sign = line.control == Control.STOP_SIGN
@@ -351,6 +367,15 @@ def _stop_lines(
     if not ends:
         return np.zeros((0, 4), np.float32), np.zeros((len(record), 0), np.bool_), np.zeros(0, np.bool_)
     return np.array(ends, np.float32), np.array(closed, np.bool_).T.copy(), np.array(sign, np.bool_)
+
+
+def _leads_along(route: NDArray[np.float32], place: NDArray[np.float64], yaw: float) -> bool:
+    """Whether a lane at `place` with this heading runs beside the route (R, 2), its way."""
+    away = np.hypot(*(route - place).T)
+    at = min(int(away.argmin()), len(route) - 2)
+    way = route[at + 1] - route[at]
+    along = (way[0] * np.cos(yaw) + way[1] * np.sin(yaw)) / max(float(np.hypot(*way)), 1e-6)
+    return bool(away.min() < BESIDE_M and along > SAME_WAY_COS)
 
 
 def drivable_raster(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, ResidualHead
-from takevla.learn.dream.audit import AuditLimits, audit, plan_measures
+from takevla.learn.dream.audit import AuditLimits, audit, fails_as_recorded, plan_measures
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer
 from takevla.learn.dream.fans import shown_scenes
@@ -221,6 +221,13 @@ def test_dreaming_learns_to_brake_before_a_standing_car():
     assert result["reward_before"] == before  # the frozen plan itself has not moved
     assert result["reward_after"] > before + 0.1
     assert all(not torch.equal(value, weights[name]) for name, value in dreamer.head.named_parameters())
+
+
+@pytest.mark.parametrize(("beside_m", "shows"), [(0.0, False), (1.3, True)])
+def test_a_lost_course_shows_where_the_plan_stays_beside_the_experts_path(beside_m, shows):
+    here = replace(scene(), trigger="follow", detail="lateral")
+    route = here.expert_plan.route_ego + np.float32([0.0, beside_m])
+    assert fails_as_recorded(replace(here, expert_plan=replace(here.expert_plan, route_ego=route))) == shows
 
 
 def test_the_scene_of_median_gain_is_shown_for_each_trigger_with_fans_before_and_after():
