@@ -31,6 +31,7 @@ from takevla.learn.pretrain import (
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.scale import processes
+from takevla.scene.plan import Action
 from takevla.takeover.triggers import checked_triggers
 
 ADAPTERS_FOLDER = "adapters"
@@ -47,8 +48,10 @@ class SftConfig:
     Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
     leaves a kind out.  The pre-training share is balanced by `bucket_weights` as pretraining is.
     `pre_takeover_acts` also learns the expert's plan before the takeover.
-    `enhanced` False uses the plain commentary there.  `triggers` says in what ratio takeovers by each of them
-    are drawn, however many there are; those of weight 0 teach nothing.
+    `enhanced` False uses the plain commentary there.  Of the instants at which the expert stands and stays
+    one in `standing_every` is drawn, as demonstrations keep them: the others show the same.
+    `triggers` says in what ratio takeovers by each of them are drawn, however many there are; those of
+    weight 0 teach nothing.
     Weights: `trainable` (LoRA or full, vision or not).
     """
 
@@ -60,6 +63,7 @@ class SftConfig:
     standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
     enhanced: bool = True
+    standing_every: int = 4
     triggers: Mapping[str, float] = field(default_factory=lambda: dict(TRIGGER_WEIGHTS))
     max_repeats: int = 8
     trainable: Trainable = field(default_factory=Trainable)
@@ -120,7 +124,7 @@ def sft(
         for trigger, weight in config.triggers.items():
             if weight <= 0.0:
                 continue
-            before, during = _taught_frames(dataset, trigger)
+            before, during = _taught_frames(dataset, trigger, config.standing_every)
             if not config.pre_takeover_acts:
                 before = before[dataset.column(urgent)[before] != ""]  # nothing is said, nothing to teach
             taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
@@ -227,11 +231,16 @@ def _rehearsal_frames(dataset: Dataset) -> NDArray[np.int64]:
     return frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
 
 
-def _taught_frames(dataset: Dataset, trigger: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _taught_frames(
+    dataset: Dataset, trigger: str, standing_every: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Frames before and during the takeovers by a trigger."""
     table = dataset.takeovers
     names = numpy_column(table, "takeover")[numpy_column(table, "trigger").astype(str) == trigger]
     chosen = np.isin(dataset.column("takeover"), names)
+    chosen &= (dataset.column("expert_action") != int(Action.REMAIN_STOPPED)) | (
+        dataset.column("frame") % standing_every == 0
+    )
     before, during = _frames(dataset, "pre_takeover"), _frames(dataset, "takeover")
     return before[chosen[before]], during[chosen[during]]
 

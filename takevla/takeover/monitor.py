@@ -56,7 +56,7 @@ class MonitorConfig:
 
     least_s: float = 2.0
     calm_s: float = 1.0  # without alarm and in agreement before the hand-back
-    greatest_s: float = 8.0  # then the policy drives again, alarm or not
+    greatest_s: float = 20.0  # then the policy drives again, alarm or not
 
 
 @dataclass(frozen=True, slots=True)

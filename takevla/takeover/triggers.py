@@ -27,7 +27,7 @@ import numpy as np
 
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.geometry import project_on_polyline
-from takevla.scene.plan import WAYPOINT_PERIOD_US, Action, Cause, Plan, Privileged, Reason
+from takevla.scene.plan import WAYPOINT_PERIOD_US, Action, Cause, Manoeuvre, Plan, Privileged, Reason
 from takevla.scene.road_map import Control, LightState
 from takevla.scene.scene import Scene
 from takevla.takeover.forecast import F64, actors_ego, first_contact, plan_forecast
@@ -85,6 +85,11 @@ class TriggerConfig:
     expert_goes_mps: float = 1.0  # the expert's planned speed that means "go"
     expert_goes_s: float = 2.0
     agree_speed_mps: float = 2.0  # planned speeds after one second that differ less agree
+    until_past: bool = True  # no agreement while the expert deals with what must be passed or waited for
+
+
+# Causes of the expert's speed that leave no decision open.
+GO_ON: Final = frozenset({Cause.FREE_ROAD, Cause.LEADER, Cause.RED_LIGHT, Cause.YELLOW_LIGHT, Cause.JUNCTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +173,20 @@ def watch(before: Watch, sight: Sight, config: TriggerConfig) -> tuple[Watch, Ve
     if alarm is None:
         alarm = _off_course(sight, after, steer, config) or _standing(sight, after, config)
     agreement = (
-        alarm is None and not turning and abs(planned_policy - planned_expert) <= config.agree_speed_mps
+        alarm is None
+        and not turning
+        and abs(planned_policy - planned_expert) <= config.agree_speed_mps
+        and not (config.until_past and is_busy(sight.reason))
     )
     return after, Verdict(alarm, agreement)
+
+
+def is_busy(reason: Reason) -> bool:
+    """Whether the expert deals with something that will not go on by itself.
+
+    Two that both wait behind an obstacle agree, but the danger is not past: what matters comes then.
+    """
+    return reason.manoeuvre != Manoeuvre.FOLLOW_ROUTE or reason.cause not in GO_ON
 
 
 def collision(sight: Sight, config: TriggerConfig) -> Alarm | None:

@@ -91,10 +91,12 @@ def scene(speed: float, others: Actors, light: LightState = LightState.GREEN, ti
     return Scene(time_us, "line", ego, others, np.array([light], np.int8), Weather())
 
 
-def judge(at: Scene, policy: Plan, expert: Plan, before: Watch | None = None) -> tuple[Watch, Verdict]:
+def judge(
+    at: Scene, policy: Plan, expert: Plan, before: Watch | None = None, config: TriggerConfig = CONFIG
+) -> tuple[Watch, Verdict]:
     truth = Privileged(at, ROAD, ROUTE, int(START_S_M))
     expert = replace(expert, reason=expert.reason or FREE)
-    return watch(before or Watch(), look(truth, policy, expert, CONFIG), CONFIG)
+    return watch(before or Watch(), look(truth, policy, expert, config), config)
 
 
 def alarm(at: Scene, policy: Plan, expert: Plan) -> Alarm | None:
@@ -205,6 +207,26 @@ def test_standing_though_the_expert_goes_is_a_restart_after_both_times() -> None
         before, verdict = judge(at, plan(0.0), goes, before)
         fired.append(verdict.alarm.trigger if verdict.alarm else None)
     assert fired == [None] * 5 + [Trigger.RESTART] * 3
+
+
+@pytest.mark.parametrize(
+    ("manoeuvre", "cause", "past"),
+    [
+        (Manoeuvre.FOLLOW_ROUTE, Cause.FREE_ROAD, True),
+        (Manoeuvre.FOLLOW_ROUTE, Cause.RED_LIGHT, True),
+        (Manoeuvre.WAIT_FOR_GAP, Cause.ONCOMING, False),
+        (Manoeuvre.FOLLOW_ROUTE, Cause.OBSTACLE, False),
+        (Manoeuvre.RETURN_TO_LANE, Cause.FREE_ROAD, False),
+        (Manoeuvre.GIVE_WAY, Cause.YIELD, False),
+    ],
+)
+def test_two_that_wait_alike_do_not_agree_before_the_danger_is_past(
+    manoeuvre: Manoeuvre, cause: Cause, past: bool
+) -> None:
+    alike = plan(4.0, reason=replace(FREE, manoeuvre=manoeuvre, cause=cause))
+    assert judge(scene(4.0, actors()), plan(4.0), alike)[1].agreement == past
+    by_agreement = replace(CONFIG, until_past=False)
+    assert judge(scene(4.0, actors()), plan(4.0), alike, config=by_agreement)[1].agreement
 
 
 def test_different_speeds_are_no_agreement() -> None:
