@@ -26,6 +26,7 @@ class DreamConfig:
     for the ego; the others replay their record), `triggers` (takeovers by others are not dreamed), `limits`
     (how true the dreams must be for learning to begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
+    `expert_pull` (weight of DPO's loss beside that of open GRPO; 0: reward alone),
     `reward` (preset), `terms` (terms of your own: dotted path to weight),
     `group` (plans per scene), `noise` (how far they scatter), `updates`, `passes` (gradient steps per
     update), `learning_rate`, `clip`.
@@ -38,6 +39,7 @@ class DreamConfig:
     closed: ClosedConfig = field(default_factory=ClosedConfig)
     method: Literal["grpo", "dpo"] = "grpo"
     dpo_beta: float = 0.1
+    expert_pull: float = 0.0
     reward: str = "pdm_expert"
     calm: int = 1024
     calm_weight: float = 2.0
@@ -74,5 +76,10 @@ class DreamConfig:
             raise ValueError(f"dream.reacting: {self.reacting} is no share; give 0 to 1")
         if self.kind == "closed" and self.method != "grpo":
             raise ValueError(f"dream.method: {self.method} has no episodes; closed dreams learn by grpo")
+        if self.expert_pull < 0.0 or (self.expert_pull > 0.0 and self.kind == "closed"):
+            raise ValueError(
+                f"dream.expert_pull: {self.expert_pull} must be 0 or above, and 0 for closed dreams, "
+                "in whose frames the expert has no plan"
+            )
         checked_triggers(self.triggers, "dream.triggers")
         preset(self.reward, self.terms)

@@ -69,7 +69,9 @@ class Dreamer:
         self.curves: list[dict[str, float]] = []
         calm = torch.tensor([scene.trigger == CALM for scene in scenes])
         self._weight = torch.where(calm, config.calm_weight, 1.0)  # (S,) of the advantages
-        self._pairs = self._preferences() if config.method == "dpo" else None
+        self._taught = torch.nonzero(~calm).flatten()  # scenes in which the expert knows better
+        pulled = config.method == "dpo" or config.expert_pull > 0.0
+        self._pairs = self._preferences() if pulled and len(self._taught) else None
 
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
         """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
@@ -78,16 +80,29 @@ class Dreamer:
         return rewards_of(self.crew, route.numpy(), waypoints.numpy(), words)
 
     def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(S, 2, MODES) latents of the expert's plan and the policy's; their log-probabilities (S, 2)."""
+        """(T, 2, MODES) latents of the expert's plan and the policy's in the scenes of takeovers; their
+        log-probabilities (T, 2).
+        """
+        base, rows = self.base, self._taught
+        plans = [self.scenes[row].expert_plan for row in rows.tolist()]
         wanted = [
-            torch.from_numpy(np.stack([getattr(scene.expert_plan, name) for scene in self.scenes]))
+            torch.from_numpy(np.stack([getattr(plan, name) for plan in plans]))
             for name in ("route_ego", "waypoints_ego")
         ]
-        z = nearest_modes(self.base.route_ego, self.base.waypoints_ego, *wanted) * self.head.moves
+        z = nearest_modes(base.route_ego[rows], base.waypoints_ego[rows], *wanted) * self.head.moves
         with torch.no_grad():
-            start = self.start(self.base.features)
+            start = self.start(base.features[rows])
             pairs = torch.stack([z, residual.mode(start)], dim=1)
             return pairs, residual.log_prob(start, pairs)
+
+    def _preference(self) -> torch.Tensor:
+        """DPO's loss: the expert's plan over the policy's."""
+        assert self._pairs is not None
+        pairs, reference = self._pairs
+        density = residual.log_prob(self._scattered(self.head(self.base.features[self._taught])), pairs)
+        return preference_loss(
+            density[:, 0], density[:, 1], reference[:, 0], reference[:, 1], beta=self.config.dpo_beta
+        )
 
     def _objective(
         self, new: PlanDistribution, decisions: Decisions, old: torch.Tensor, advantages: Advantages,
@@ -95,16 +110,12 @@ class Dreamer:
     ) -> torch.Tensor:  # fmt: skip
         """The loss of the chosen method, the KL `moved` (S,) to the start included."""
         config = self.config
-        if self._pairs is None:
-            return clipped_loss(
-                decisions.log_prob(new), old, advantages, moved, clip=config.clip, kl_weight=config.kl_weight
-            )
-        pairs, reference = self._pairs
-        density = residual.log_prob(new, pairs)
-        loss = preference_loss(
-            density[:, 0], density[:, 1], reference[:, 0], reference[:, 1], beta=config.dpo_beta
+        if config.method == "dpo":
+            return self._preference() + config.kl_weight * moved.mean()
+        loss = clipped_loss(
+            decisions.log_prob(new), old, advantages, moved, clip=config.clip, kl_weight=config.kl_weight
         )
-        return loss + config.kl_weight * moved.mean()
+        return loss if self._pairs is None else loss + config.expert_pull * self._preference()
 
     @torch.no_grad()
     def _dreamed(self) -> tuple[Decisions, torch.Tensor]:

@@ -18,6 +18,7 @@ from takevla.learn.dream.reading import BaseReading
 from takevla.learn.dream.reward import PRESETS, preset, setting_off
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import (
+    CALM,
     CELL_M,
     DRIVABLE,
     RASTER_AHEAD_M,
@@ -304,6 +305,28 @@ def test_preferences_pull_the_plan_towards_the_experts():
         dreamer.step()
     after = dreamer.before_after()
     assert after["reward_after"] > before["reward_after"] + 0.1
+
+
+def test_the_experts_plan_pulls_beside_the_reward_in_takeovers_and_not_in_calm_driving(monkeypatch):
+    here = scene(car=(34.0, 0.0, 0.0), expert=straight(8.0, 3.0))
+    moved = {}
+    for name, scenes in (("takeover", [here, here]), ("calm", [replace(here, trigger=CALM)] * 2)):
+        dreamer = _dreamer(scenes, expert_pull=1.0, kl_weight=0.0, learning_rate=5e-3, passes=1)
+        alike = lambda z: (np.ones(z.shape[:2], np.float32), np.zeros(z.shape[:2], np.float32))  # noqa: E731
+        monkeypatch.setattr(dreamer, "rewards", alike)  # so that GRPO itself moves nothing
+        head = {key: value.clone() for key, value in dreamer.head.named_parameters()}
+        for _ in range(3):
+            dreamer.step()
+        moved[name] = max(
+            float((value - head[key]).detach().abs().max()) for key, value in dreamer.head.named_parameters()
+        )
+    assert moved["takeover"] > 1e-3
+    assert moved["calm"] < 1e-6
+
+
+def test_closed_dreams_have_no_plan_to_be_pulled_to():
+    with pytest.raises(ValueError, match=r"dream\.expert_pull"):
+        DreamConfig(kind="closed", expert_pull=0.5)
 
 
 def _dreamt_head() -> ResidualHead:
