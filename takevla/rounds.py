@@ -48,6 +48,7 @@ from takevla.stage_work import (
 from takevla.world.camera.rig import Rig
 
 RUN_FILE = "run.json"
+BEHAVIOUR = 2  # raised when the world, takeovers or what is recorded change: no stage of before is used again
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Stage:
 def stage_key(kind: str, *made_of: Any) -> str:
     """Hash of a kind of stage and what decides its outcome (dataclasses, plain values, other keys)."""
     plain = [asdict(one) if is_dataclass(one) and not isinstance(one, type) else one for one in made_of]
-    text = json.dumps([kind, plain], sort_keys=True, default=str)
+    text = json.dumps([kind, BEHAVIOUR, plain], sort_keys=True, default=str)
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 

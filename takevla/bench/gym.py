@@ -73,10 +73,11 @@ class DriveEnv(gymnasium.Env[dict[str, Any], Any]):
         self._by_plan = action == "plan"
         self._camera = Camera(*image_size)
         self.render_mode = render_mode
-        options = len(RouteOption)
+        options, picture = len(RouteOption), (image_size[1], image_size[0], 3)
         self.observation_space = spaces.Dict(
             {
-                "image": spaces.Box(0, 255, (image_size[1], image_size[0], 3), np.uint8),
+                "image": spaces.Box(0, 255, picture, np.uint8),
+                "past_image": spaces.Box(0, 255, picture, np.uint8),
                 "speed_mps": spaces.Box(-SPEED_LIMIT_MPS, SPEED_LIMIT_MPS, (1,), np.float32),
                 "target_points_ego": spaces.Box(-TARGET_LIMIT_M, TARGET_LIMIT_M, (2, 2), np.float32),
                 "option": spaces.Discrete(options),
@@ -154,6 +155,7 @@ class DriveEnv(gymnasium.Env[dict[str, Any], Any]):
         targets = np.clip(seen.target_points_ego, -TARGET_LIMIT_M, TARGET_LIMIT_M)
         return {
             "image": seen.image,
+            "past_image": seen.past_image,
             "speed_mps": np.array([seen.speed_mps], np.float32),
             "target_points_ego": targets.astype(np.float32),
             "option": np.int64(seen.option - 1),

@@ -28,6 +28,7 @@ from takevla.dataset.schema import (
     arrow_schema,
 )
 from takevla.dataset.writer import read_json, sha256
+from takevla.scene.past import PAST_US, SLACK_US
 from takevla.scene.scene import Scene
 
 _IMAGE: Final = "image"
@@ -89,13 +90,28 @@ class Dataset:
     def pictures(self, index: int, past: bool) -> NDArray[np.uint8]:
         """Image of frame `index`, with `past` followed by that of 0.5 s before: (H, W, 3) or (H, W, 6) RGB.
 
-        A frame whose past is unknown shows its present twice.
+        Datasets from before past pictures were kept show the present twice.
         """
         now = self.image(index)
         if not past:
             return now
-        before = self._jpeg(self._past_images, index) if self._past_images is not None else b""
-        return np.concatenate([now, _decoded(before) if before else now], axis=-1)
+        if self._past_images is None:
+            return np.concatenate([now, now], axis=-1)
+        before = self._jpeg(self._past_images, index) or self.image_bytes(self._past_row(index))
+        return np.concatenate([now, _decoded(before)], axis=-1)
+
+    def seen_before(self, index: int) -> list[tuple[int, NDArray[np.uint8]]]:
+        """Time (µs) and picture of what was seen 0.5 and 0.25 s before frame `index`, where it is known."""
+        time, begins = self._instants
+        known = [(int(time[index]) - PAST_US, self.pictures(index, past=True)[..., 3:])]
+        if index > begins[index] and time[index] - time[index - 1] < PAST_US:
+            known.append((int(time[index - 1]), self.image(index - 1)))
+        return known
+
+    @property
+    def knows_past(self) -> bool:
+        """Whether its frames keep the picture of 0.5 s before."""
+        return self._past_images is not None
 
     def scenes(self, episode: str, from_us: int, to_us: int) -> list[Scene]:
         """The recorded scenes of `episode` with from_us <= time <= to_us, in time order."""
@@ -114,6 +130,21 @@ class Dataset:
     def _past_images(self) -> pa.ChunkedArray | None:
         table = self._table(FRAMES, [_PAST])
         return table.column(_PAST) if _PAST in table.column_names else None
+
+    @cached_property
+    def _instants(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Of every frame its time (µs) and the first frame of its episode."""
+        episode, number = self.column("episode"), np.arange(len(self.frames))
+        goes_on = np.concatenate([np.zeros(1, np.bool_), episode[1:] == episode[:-1]])[: len(number)]
+        return self.column("time_us"), np.maximum.accumulate(np.where(goes_on, 0, number))
+
+    def _past_row(self, index: int) -> int:
+        """The frame that shows what `Past` would have kept for frame `index`."""
+        time, begins = self._instants
+        first, now = int(begins[index]), int(time[index])
+        due = int(np.searchsorted(time[first : index + 1], now - PAST_US + SLACK_US, side="right"))
+        row = first + max(due - 1, 0)
+        return row if now - int(time[row]) <= 2 * PAST_US else index
 
     @cached_property
     def _image_ends(self) -> NDArray[np.int64]:

@@ -69,7 +69,7 @@ FRAME_COLUMNS: Final = (
         pa.binary(),
         "",
         "",
-        "what it was 0.5 s before, by a camera that stands alike; empty: unknown",
+        "what it was 0.5 s before, by a camera that stands alike; empty: the frame of then",
     ),
     Column("speed_mps", _F32, "m/s", "", "the ego's speed along its heading"),
     Column("target_points_ego", _fixed(4), "m", "ego", "the next two target points: x, y, x, y"),
@@ -113,7 +113,8 @@ FRAME_COLUMNS: Final = (
         _list(_F32),
         "",
         "ego",
-        "what the camera sees (`takevla.scene.sight`): N x (kind, x, y, z, heading, speed), m, rad, m/s",
+        "what the camera sees (`takevla.scene.sight`): N x (kind, x, y, z, heading, speed), m, rad, m/s; "
+        "one of kind -1: unknown",
     ),
     Column("buckets", pa.list_(_TEXT), "", "", "names of the buckets that hold the frame"),
 )

@@ -39,6 +39,7 @@ from takevla.scene.plan import (
     Reason,
 )
 from takevla.scene.route import RouteOption
+from takevla.scene.sight import FIELDS, UNSEEN_KIND
 from takevla.takeover.commentary import commentary
 from takevla.world.camera.rig import SIMLINGO_RIG
 
@@ -131,6 +132,7 @@ def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part
         "phase": ["autonomous"] * count,
         "role": ["pretrain"] * count,
         "image": [_picture(files[index]) for index in range(count)],
+        "seen_ego": [[float(UNSEEN_KIND)] * FIELDS] * count,
     }
     columns["policy_route_ego"] = np.full((count, 2 * ROUTE_POINTS), np.nan, np.float32)
     columns["policy_waypoints_ego"] = np.full((count, 2 * SPEED_WAYPOINTS), np.nan, np.float32)

@@ -101,6 +101,11 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     torch.manual_seed(config.train.seed)
     prepare(model, config.trainable)
     side, past = model.config.tile_side, model.config.sees_past
+    if past and not any(dataset.knows_past for dataset in datasets):
+        raise ValueError(
+            f"{datasets[0].path}: its frames keep no past pictures; collect anew, or set "
+            "pretrain.sees_past: false"
+        )
     parts, held, strata = [], [], []
     for dataset in datasets:
         frames, kept_out = _split(dataset, config.held_out_every)
@@ -132,7 +137,8 @@ def _beginning(config: PretrainConfig) -> Checkpoint:
         if config.sight and found.model.config.tile_side and not found.model.config.sight_outputs:
             torch.manual_seed(config.train.seed)
             found.model.add_sight_head(SIGHT_OUTPUTS)
-        if config.sees_past and isinstance(found.model.config.backbone.vision_config, ConvVisionConfig):
+        tower = getattr(found.model.config.backbone, "vision_config", None)
+        if config.sees_past and isinstance(tower, ConvVisionConfig) and not found.model.config.sees_past:
             found.model.see_past()
         return found
     tokenizer = build_tokenizer(corpus())

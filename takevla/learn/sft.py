@@ -48,8 +48,8 @@ class SftConfig:
     Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
     leaves a kind out.  The pre-training share is balanced by `bucket_weights` as pretraining is.
     `pre_takeover_acts` also learns the expert's plan before the takeover.
-    `enhanced` False uses the plain commentary there.  Of the instants at which the expert stands and stays
-    one in `standing_every` is drawn, as demonstrations keep them: the others show the same.
+    `enhanced` False uses the plain commentary there.  Of the instants of a takeover at which the expert
+    stands and stays one in `standing_every` is drawn, as demonstrations keep them: the others show the same.
     `triggers` says in what ratio takeovers by each of them are drawn, however many there are; those of
     weight 0 teach nothing.
     Weights: `trainable` (LoRA or full, vision or not).
@@ -70,6 +70,8 @@ class SftConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=5e-5, warmup_steps=30))
 
     def __post_init__(self) -> None:
+        if self.standing_every < 1:
+            raise ValueError(f"sft.standing_every: {self.standing_every} must be at least 1; 1 draws all")
         checked_triggers([name for name, weight in self.triggers.items() if weight], "sft.triggers")
 
 
@@ -148,7 +150,7 @@ def sft(
     draws = _draws(config, buckets, _ratios(config, weights, bool(extra)), out)
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
-    if config.trainable.lora_rank > 0:
+    if config.trainable.lora_rank > 0 and trainer.leads:
         save_adapters(model, out / ADAPTERS_FOLDER)
     merge(model)
     if trainer.leads:
@@ -238,11 +240,19 @@ def _taught_frames(
     table = dataset.takeovers
     names = numpy_column(table, "takeover")[numpy_column(table, "trigger").astype(str) == trigger]
     chosen = np.isin(dataset.column("takeover"), names)
-    chosen &= (dataset.column("expert_action") != int(Action.REMAIN_STOPPED)) | (
-        dataset.column("frame") % standing_every == 0
-    )
     before, during = _frames(dataset, "pre_takeover"), _frames(dataset, "takeover")
-    return before[chosen[before]], during[chosen[during]]
+    return before[chosen[before]], during[(chosen & _telling(dataset, standing_every))[during]]
+
+
+def _telling(dataset: Dataset, standing_every: int) -> NDArray[np.bool_]:
+    """Frames that show something new: of a stand within a takeover, the first and one in so many after it."""
+    stands = dataset.column("expert_action") == int(Action.REMAIN_STOPPED)
+    role, of = dataset.column("role"), dataset.column("takeover")
+    number = np.arange(len(stands))
+    alike = (role[1:] == role[:-1]) & (of[1:] == of[:-1])
+    goes_on = np.concatenate([np.zeros(1, np.bool_), stands[1:] & stands[:-1] & alike])[: len(stands)]
+    first = np.maximum.accumulate(np.where(goes_on, 0, number)) if len(number) else number
+    return ~stands | ((number - first) % standing_every == 0)
 
 
 def _open(paths: Path | Sequence[Path]) -> list[Dataset]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from takevla.scene.actors import ActorKind
 from takevla.scene.road_map import LightState
-from takevla.scene.sight import FIELDS, LAMP_KIND
+from takevla.scene.sight import FIELDS, LAMP_KIND, UNSEEN_KIND
 from takevla.world.camera.rig import Rig
 
 CLASSES: Final = ("vehicle", "bicycle", "pedestrian", "obstacle", "green lamp", "yellow lamp", "red lamp")
@@ -43,7 +43,7 @@ def sight_rows(seen: pa.ChunkedArray, rig: Rig, side: int) -> NDArray[np.float16
     """(N, ROWS, ROW) of the column `seen_ego` of N frames: cell, class and motion of each sighting.
 
     `side` is the number of tokens along a side of a lens's tile; cells run tile by tile, row by row, as
-    the model's image tokens do.
+    the model's image tokens do.  A thing of `UNSEEN_KIND` says that nobody knows what was to be seen.
     """
     lists = seen.combine_chunks()
     lists = pa.concat_arrays(lists.chunks) if isinstance(lists, pa.ChunkedArray) else lists
@@ -71,6 +71,7 @@ def sight_rows(seen: pa.ChunkedArray, rig: Rig, side: int) -> NDArray[np.float16
     kept = rank < ROWS
     result = np.full((len(lists), ROWS, ROW), NOTHING, np.float16)
     result[found[kept], rank[kept]] = rows[order][kept]
+    result[frame[things[:, 0] == UNSEEN_KIND]] = UNKNOWN
     return result
 
 

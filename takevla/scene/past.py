@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Generic, TypeVar
 
+SLACK_US: Final = 25_000  # clocks of simulators are not exact
 PAST_US: Final = 500_000  # an oncoming car at 10 m/s and 30 m grows by a fifth in it
 
 
@@ -30,7 +31,7 @@ class Past(Generic[T]):
         elif kept and time_us == kept[-1][0]:
             kept.pop()
         kept.append((time_us, now))
-        while len(kept) > 1 and kept[1][0] <= time_us - PAST_US:
+        while len(kept) > 1 and kept[1][0] <= time_us - PAST_US + SLACK_US:
             kept.popleft()
         then_us, past = kept[0]
         return past if time_us - then_us <= 2 * PAST_US else now

@@ -18,6 +18,7 @@ from takevla.scene.road_map import LightState, RoadMap
 from takevla.scene.scene import Scene
 
 FIELDS: Final = 6  # kind, x, y, z, heading, speed
+UNSEEN_KIND: Final = -1  # stands alone in a frame of which nobody knows what was to be seen
 LAMP_KIND: Final = 40  # plus the LightState, for a lamp that shines towards the ego
 REACH_M: Final = 60.0  # what is farther away is a few pixels
 HALF_ANGLE_RAD: Final = math.radians(65.0)  # of the sector in front that counts

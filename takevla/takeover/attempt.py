@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from takevla.scene.past import Past
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS, Observation, Plan, Privileged, Reason
 from takevla.scene.scene import Controls, Scene
 from takevla.scene.sight import in_view
@@ -45,6 +46,7 @@ class Attempt:
     takeovers: list[Row] = field(default_factory=list)
     scenes: list[Scene] = field(default_factory=list)
     _truths: list[tuple[Scene, Reason]] = field(default_factory=list)
+    _pictures: Past[NDArray[np.uint8]] = field(default_factory=Past)  # that its frames show
 
     def add_frame(
         self,
@@ -69,6 +71,7 @@ class Attempt:
                 "a recorded frame needs an image, the truth, and an expert's plan with its reason"
             )
         scene, reason = observation.privileged.scene, expert.reason
+        past, recorded = observation.past_image, self._pictures.keep(observation.time_us, observation.image)
         shift, mount_x_m = offset or CameraOffset(), mount_m[0]
         seen = in_view(scene, observation.privileged.road_map, mount_m)
         seen[:, 1:3] = seen_from(seen[:, 1:3], shift, mount_x_m)
@@ -88,7 +91,7 @@ class Attempt:
                 "takeover": takeover,
                 "role": role,
                 "image": jpeg(observation.image),
-                "past_image": b"" if observation.past_image is None else jpeg(observation.past_image),
+                "past_image": b"" if past is None or past is recorded else jpeg(past),
                 "speed_mps": observation.speed_mps,
                 "target_points_ego": seen_from(observation.target_points_ego, shift, mount_x_m).ravel(),
                 "option": observation.option,

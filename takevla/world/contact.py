@@ -3,8 +3,9 @@
 A collision is inelastic and nothing tunnels.  Whoever moved into the other is put back where it was
 a tick before and loses its speed (the ego keeps at most the speed of what it ran into); a vehicle that
 was involved then stands for `SHOCK_TICKS`.  Where bodies have mass they push each other aside or drive
-apart; here poses would stay jammed until the route's time is out.  So one that was driving, and stands
-against the ego still when the shock is over, leaves the stage.  An obstacle stays.  Light bodies
+apart; here poses would stay jammed until the route's time is out.  So a vehicle of the traffic that stands
+against the ego still when the shock is over leaves the stage.  An obstacle stays, and an ambulance, to
+which the ego must yield.  Light bodies
 (pedestrians, bicycles, cones, boards, an open door) do not hold the ego up: they stay down where they were
 hit and leave after `DOWN_TICKS`.
 """
@@ -44,10 +45,11 @@ from takevla.world.state import (
 )
 
 BICYCLE, PEDESTRIAN = int(ActorKind.BICYCLE), int(ActorKind.PEDESTRIAN)
+AMBULANCE = int(ActorKind.AMBULANCE)
 CONE, WARNING_SIGN = int(ActorKind.CONE), int(ActorKind.WARNING_SIGN)
 STATIC = int(Motion.STATIC)
 SHOCK_TICKS = 100  # 5 s
-JAMMED_M = 0.5  # nearer than this on any side, two that collided stand against each other
+JAMMED_M = 1.0  # two that collided and are no farther apart stand against each other: a tick of their way
 PLATE_M = 0.2  # a body thinner than this is a door or a board
 DOWN_TICKS = 40  # 2 s
 LIGHT_LOSS = 0.85  # share of its speed that the ego keeps when it runs into something light
@@ -142,7 +144,7 @@ def shake(state: WorldState, j: int) -> None:
 
 @njit(cache=True)
 def part(state: WorldState) -> None:
-    """Whoever drove and has stood its shock out leaves the stage if it is jammed against the ego."""
+    """Who is of the traffic and has stood its shock out leaves the stage if it is jammed against the ego."""
     ego = state.actors[EGO]
     tick = state.clock[TICK]
     for j in range(1, state.actors.shape[0]):
@@ -150,7 +152,8 @@ def part(state: WorldState) -> None:
         if actor.stage != ON_STAGE or actor.shock_tick < 0 or tick - actor.shock_tick < SHOCK_TICKS:
             continue
         actor.shock_tick = -1
-        if actor.motion != STATIC and touches(state, ego.x, ego.y, ego.heading, j, JAMMED_M):
+        stays = actor.motion == STATIC or actor.kind in (PEDESTRIAN, AMBULANCE)
+        if not stays and touches(state, ego.x, ego.y, ego.heading, j, JAMMED_M):
             actor.leave_tick = tick
 
 

@@ -353,7 +353,8 @@ def judge(
     marks[LAST_X] = x
     marks[LAST_Y] = y
     # By the way made, not by the speed: an ego that pushes against an obstacle does not get on.
-    if math.hypot(x - marks[REST_X], y - marks[REST_Y]) < AT_REST_M and blocked_counts:
+    still = moved < AT_REST_MPS * TICK_S or math.hypot(x - marks[REST_X], y - marks[REST_Y]) < AT_REST_M
+    if still and blocked_counts:
         marks[BLOCKED_TICKS] += 1.0
     else:
         marks[BLOCKED_TICKS] = 0.0

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from short_drives import CONFIG, Drifter, allow, short_tasks
 
@@ -88,6 +89,8 @@ def test_each_frame_keeps_the_picture_of_half_a_second_before(taken: Path) -> No
         now, past = np.split(dataset.pictures(int(frames[k]), past=True), 2, axis=-1)
         np.testing.assert_array_equal(now, dataset.image(int(frames[k])))
         np.testing.assert_array_equal(past, dataset.image(int(frames[max(k - 2, 0)])))
+    table = pq.read_table(taken / FRAMES / "part-00000.parquet", columns=["past_image"])
+    assert set(table.column("past_image").to_pylist()) == {b""}  # nothing is stored twice
 
 
 def test_the_past_picture_of_a_demonstration_is_taken_by_a_camera_that_stands_alike(shown: Path) -> None:

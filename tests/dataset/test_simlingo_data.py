@@ -12,6 +12,7 @@ from takevla.dataset.reader import Dataset
 from takevla.dataset.simlingo import import_simlingo_data
 from takevla.learn.pretrain import BUCKET_WEIGHTS, frame_strata
 from takevla.scene.plan import Cause
+from takevla.scene.sight import UNSEEN_KIND
 
 SPEED_MPS = 4.0
 FRAMES = 14  # of which the last ten have no plan
@@ -61,6 +62,10 @@ def test_frames_keep_their_plan_and_turn_to_y_left(tmp_path: Path) -> None:
     assert "red_light" in names[2]
     assert "simlingo:leading_object_traffic.traffic_light" in names[2]
     assert not any(name.startswith("simlingo:") for name in names[3])
+    assert all(seen[0] == UNSEEN_KIND for seen in data.frames.column("seen_ego").to_pylist())
+    now, past = np.split(data.pictures(3, past=True), 2, axis=-1)
+    np.testing.assert_array_equal(now, data.image(3))
+    np.testing.assert_array_equal(past, data.image(1))
     strata = frame_strata(data, np.arange(len(data)), BUCKET_WEIGHTS, 1.0)
     assert strata.weight[2] == BUCKET_WEIGHTS["red_light"]
 

@@ -23,7 +23,7 @@ from takevla.learn.sight import (
 )  # fmt: skip
 from takevla.scene.actors import ActorKind
 from takevla.scene.road_map import LightState
-from takevla.scene.sight import LAMP_KIND
+from takevla.scene.sight import LAMP_KIND, UNSEEN_KIND
 from takevla.world.camera.rig import Rig
 
 SIDE = 4
@@ -47,6 +47,13 @@ def test_lamps_are_named_by_their_state_and_empty_frames_hold_nothing():
     red = _rows([(LAMP_KIND + LightState.RED, 30.0, 0.0, 5.0, math.pi, 0.0)], [])
     assert {CLASSES[int(name)] for name in red[0, red[0, :, 0] >= 0, 1]} == {"red lamp"}
     assert (red[1] == NOTHING).all()
+
+
+def test_frames_of_which_nothing_is_known_are_not_empty_ones():
+    unknown = [(UNSEEN_KIND, 0.0, 0.0, 0.0, 0.0, 0.0)]
+    rows = _rows(unknown, [(ActorKind.CAR, 18.5, 4.0, 0.7, 0.0, 5.0)], unknown)
+    assert (rows[[0, 2]] == unknown_rows(2)).all()
+    assert (rows[1, 0] != UNKNOWN).any()
 
 
 def test_the_nearest_come_first_and_no_more_than_are_kept():

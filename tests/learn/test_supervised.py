@@ -16,8 +16,9 @@ from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_ta
 from takevla.learn.pretrain import PretrainConfig, frame_strata, pretrain, weighted_draws
 from takevla.learn.replicas import Replicas
 from takevla.learn.samples import frame_samples, join_samples, make_batch
-from takevla.learn.sft import SftConfig, sft
+from takevla.learn.sft import SftConfig, _telling, sft
 from takevla.learn.trainer import TrainConfig, Trainer, batch_losses, learning_rate
+from takevla.scene.plan import Action
 from takevla.world.camera.rig import Rig
 
 
@@ -311,11 +312,11 @@ def test_augmentation_is_reproducible_and_leaves_labels_alone(data):
     assert same.words_heard.all()
 
 
-def test_samples_of_a_model_that_sees_the_past_show_both_pictures_or_the_present_twice(data):
+def test_samples_of_a_model_that_sees_the_past_show_both_pictures(data):
     dataset = Dataset(data)
     samples = frame_samples(dataset, np.arange(4), tiny_tokenizer(), 16, past=True)
-    unknown, known = samples.image(0), samples.image(1)
-    np.testing.assert_array_equal(unknown[..., 3:], unknown[..., :3])
+    first, known = samples.image(0), samples.image(1)
+    np.testing.assert_array_equal(first[..., 3:], first[..., :3])
     np.testing.assert_array_equal(known[..., :3], dataset.image(1))
     assert (known[..., 3:] != known[..., :3]).any()
 
@@ -344,3 +345,28 @@ def test_pretraining_goes_on_from_a_model_and_teaches_it_to_see_the_past(data, t
     assert stem.shape[1] == (6 if sees_past else 3)
     if sees_past:
         assert stem[:, 3:].abs().sum() > 0
+    further = dataclasses.replace(config, start=tmp_path / "out" / "model")
+    again = load_checkpoint(pretrain(further, data, tmp_path / "further", show=False)).model
+    assert again.backbone.model.vision_tower.layers[0].weight.shape == stem.shape
+
+
+def test_of_a_stand_within_a_takeover_the_first_instant_is_drawn_and_one_in_so_many_after_it(takeovers):
+    dataset = Dataset(takeovers)
+    stands = dataset.column("expert_action") == int(Action.REMAIN_STOPPED)
+    assert _telling(dataset, 1).all()
+    assert (_telling(dataset, 4) | stands).all()
+    dataset.column = {
+        "expert_action": np.array([3, 0, 0, 0, 0, 0, 3, 0, 0, 0]),
+        "role": np.array(["takeover"] * 8 + ["pre_takeover"] * 2),
+        "takeover": np.array(["a"] * 8 + ["b"] * 2),
+    }.__getitem__
+    kept = _telling(dataset, 4).tolist()
+    assert kept == [True, True, False, False, False, True, True, True, True, False]
+    with pytest.raises(ValueError, match=r"sft\.standing_every"):
+        SftConfig(standing_every=0)
+
+
+def test_a_model_that_sees_the_past_does_not_learn_from_frames_that_have_none(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Dataset, "knows_past", False)
+    with pytest.raises(ValueError, match=r"past pictures.*sees_past"):
+        pretrain(PretrainConfig(draws=32, size=SIZE, train=_quick()), data, tmp_path, show=False)

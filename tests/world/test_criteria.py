@@ -15,7 +15,7 @@ from takevla.world.criteria import Event, Outcome
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.record import RouteRecord
 from takevla.world.staging import ActorSpec, EgoPast, ForceSignals, Motion, Now, Scenario, Stage
-from takevla.world.state import EGO, OUTCOME
+from takevla.world.state import EGO, ON_STAGE, OUTCOME
 
 GO = Controls(0.0, 0.6, 0.0)
 STOP = Controls(0.0, 0.0, 1.0)
@@ -68,7 +68,8 @@ def test_a_collision_does_not_let_the_ego_through() -> None:
     assert world.ego().speed_mps < 1.0
 
 
-def test_two_that_ran_into_each_other_part_after_the_shock_and_the_route_goes_on() -> None:
+@pytest.mark.parametrize("then", [GO, STOP])
+def test_two_that_ran_into_each_other_part_after_the_shock_and_the_route_goes_on(then: Controls) -> None:
     line = np.array([[240.0, 0.0], [5.0, 0.0]], np.float32)
     car = ActorSpec("it", ActorKind.CAR, line, speed_mps=8.0, cruise_mps=8.0, motion=Motion.SCRIPTED)
     head_on = Scenario("Head on", 0.0, (car,))
@@ -76,8 +77,9 @@ def test_two_that_ran_into_each_other_part_after_the_shock_and_the_route_goes_on
     while world._state.actors["shock_tick"][1] < 0:
         world.tick(GO)
     at = float(world.ego().position_world[0])
-    _drive(world, SHOCK_TICKS - 2)  # pushing on makes the shock neither shorter nor longer
+    _drive(world, SHOCK_TICKS - 2, then)  # pushing on makes the shock neither shorter nor longer
     assert abs(float(world.ego().position_world[0]) - at) < 0.5
+    _drive(world, 4, then)
     record = _drive(world, 900)
     assert record.status == "Completed"
     assert _events(record, Event.COLLISION_VEHICLE) == 1
@@ -225,6 +227,23 @@ def test_jerking_to_and_fro_against_an_obstacle_blocks_too() -> None:
     world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[_obstacle(ActorKind.CAR, 30.0)])
     for tick in range(1800):
         world.tick(GO if tick < 200 or tick % 5 == 0 else STOP)
+    assert world.record().status == "Failed - Agent got blocked"
+
+
+def test_an_ambulance_stays_to_be_yielded_to() -> None:
+    line = np.array([[240.0, 0.0], [5.0, 0.0]], np.float32)
+    car = ActorSpec("it", ActorKind.AMBULANCE, line, speed_mps=8.0, cruise_mps=8.0, motion=Motion.SCRIPTED)
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[Scenario("Head on", 0.0, (car,))])
+    _drive(world, 500)
+    assert world._state.actors["stage"][1] == ON_STAGE
+    assert world._state.actors["hit_tick"][1] >= 0
+
+
+def test_creeping_at_less_than_a_tenth_of_a_metre_per_second_blocks() -> None:
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0)
+    for _ in range(1300):
+        world.tick(STOP)
+        world._state.actors["x"][EGO] += 0.0025
     assert world.record().status == "Failed - Agent got blocked"
 
 

@@ -79,7 +79,10 @@ class AlpasimPolicy(BaseDriver):
     def on_session_close(self, session: SessionState) -> None:
         """Forgets the seat."""
         with self._lock:
-            seat, _ = self._seats.pop(session.uuid)
+            known = self._seats.pop(session.uuid, None)
+            if known is None:  # its start was refused
+                return
+            seat, _ = known
             del self._pictures[seat]
         self.batcher.reset(seat)
 

@@ -84,6 +84,10 @@ class Batcher:
         try:
             with self._lock:
                 plans = self._driver.plan([one.observation for one in batch])
+            if len(plans) != len(batch):
+                raise ValueError(
+                    f"driver {self._driver.name!r}: {len(plans)} plans for {len(batch)} observations"
+                )
         except Exception as error:
             for one in batch:
                 one.answer.set_exception(error)

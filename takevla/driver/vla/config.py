@@ -89,6 +89,8 @@ class TakeVLAConfig(PreTrainedConfig):
     @property
     def tile_side(self) -> int:
         """Image tokens along a side of a lens's square tile; 0 where tokens are laid out otherwise."""
+        if self.backbone.model_type != "internvl":  # others read the picture as one, or more than its tiles
+            return 0
         tokens = self.prompt_ids.count(self.image_token_id)
         side = math.isqrt(tokens // self.tiles)
         return side if self.tile_rows == 1 and tokens == self.tiles * side * side else 0

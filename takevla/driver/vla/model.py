@@ -138,7 +138,13 @@ class TakeVLA(PreTrainedModel):
 
     @torch.no_grad()
     def see_past(self) -> None:
-        """Let a tiny model see the past picture too; until it is trained it takes no notice of it."""
+        """Let a tiny model see the past picture too; until it is trained it takes no notice of it.
+
+        Raises:
+            ValueError: it does already.
+        """
+        if self.config.sees_past:
+            raise ValueError("the model sees the past already")
         tower = self.backbone.model.vision_tower
         old = tower.layers[0]
         new = nn.Conv2d(2 * old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding)

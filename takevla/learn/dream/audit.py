@@ -9,13 +9,15 @@ import numpy as np
 
 from takevla.driver.controller import STATE_SIZE, control_step
 from takevla.learn.dream.reward import setting_off
-from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, expert_trajectory, measure, roll_out
 from takevla.scene.geometry import project_on_polyline
 from takevla.scene.plan import Plan
 from takevla.takeover.triggers import HEADWAY, TriggerConfig
 
 CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
+LASTS_S = 0.5
+END_M = 0.01  # so near to a path's end a place is beyond it
 BACKWARDS_STEPS = 10.0  # the expert's path is prolonged backwards by so many of its first steps
 TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
 
@@ -132,16 +134,18 @@ def _follows_badly(scene: DreamScene, policy: Measures) -> bool:
 
 
 def _beside(scene: DreamScene, policy: Measures) -> float:
-    """How far the ego gets, after the start, to the side of the path that the expert plans there (m).
+    """How far the ego is, from `LASTS_S` on, to the side of the path that the expert plans at the start (m).
 
     The trigger measured it against the expert's path of the moment.  Where the expert would be led from
-    there says less: he starts beside his own path too, and comes back.
+    there says less: he starts beside his own path too, and comes back.  A plan that comes back by then has
+    lost nothing.
     """
     path = scene.expert_plan.route_ego.astype(np.float64)
     path = np.concatenate([path[:1] - BACKWARDS_STEPS * (path[1:2] - path[:1]), path])
     length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-    feet = [project_on_polyline(path, x, y)[:2] for x, y in policy.trajectories.poses[0, 1:, :2]]
-    return max((abs(side) for along, side in feet if 0.0 < along < length), default=0.0)
+    later = policy.trajectories.poses[0, round(LASTS_S / STEP_S) :, :2]
+    feet = [project_on_polyline(path, x, y)[:2] for x, y in later]
+    return max((abs(side) for along, side in feet if 0.0 < along < length - END_M), default=0.0)
 
 
 def _closes_in(scene: DreamScene, policy: Measures) -> bool:

@@ -37,7 +37,7 @@ from takevla.learn.dream.reward import Reward
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.dream.simulate import TICKS_PER_STEP, Measures, Trajectories, measure, reactions
 from takevla.scene.geometry import to_world
-from takevla.scene.past import PAST_US, Past
+from takevla.scene.past import Past
 from takevla.scene.plan import Observation
 from takevla.scene.scene import TICK_US, Ego, Scene
 from takevla.takeover.commentary import parse
@@ -237,8 +237,8 @@ class ClosedDreams:
         targets, option, following = navigation(record.route, record.targets, episode.index, ego)
         image = self._camera.render(record.road_map, scene)
         if t == 0 and self._sees_past:
-            before = self._dataset.pictures(int(record.frame_rows[0]), past=True)[..., 3:]
-            episode.pictures.keep(scene.time_us - PAST_US, before)
+            for time_us, seen in self._dataset.seen_before(int(record.frame_rows[0])):
+                episode.pictures.keep(time_us, seen)
         past = episode.pictures.keep(scene.time_us, image)
         return Observation(
             0, scene.time_us, ego.speed_mps, targets, option, following, image, past_image=past

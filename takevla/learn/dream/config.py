@@ -76,10 +76,12 @@ class DreamConfig:
             raise ValueError(f"dream.reacting: {self.reacting} is no share; give 0 to 1")
         if self.kind == "closed" and self.method != "grpo":
             raise ValueError(f"dream.method: {self.method} has no episodes; closed dreams learn by grpo")
-        if self.expert_pull < 0.0 or (self.expert_pull > 0.0 and self.kind == "closed"):
+        if self.expert_pull < 0.0:
+            raise ValueError(f"dream.expert_pull: {self.expert_pull} is negative; 0 leaves it out")
+        if self.expert_pull > 0.0 and (self.kind == "closed" or self.method != "grpo"):
             raise ValueError(
-                f"dream.expert_pull: {self.expert_pull} must be 0 or above, and 0 for closed dreams, "
-                "in whose frames the expert has no plan"
+                f"dream.expert_pull: {self.expert_pull} stands beside open GRPO alone; frames of closed "
+                "dreams have no plan of the expert, and DPO is nothing but that pull"
             )
         checked_triggers(self.triggers, "dream.triggers")
         preset(self.reward, self.terms)

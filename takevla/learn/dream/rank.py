@@ -162,7 +162,11 @@ def rank_drivers(
             world.restore(snapshot)
             course = _Course(world.scene())
             until_us = begin + round(horizon_s * 1e6)
-            drive([Seat(0, world)], driver, camera, [course], until_us)
+            seat = Seat(0, world)
+            if driver.needs_image:
+                for time_us, seen in dataset.seen_before(scene.frame_row):
+                    seat.pictures.keep(time_us, seen)
+            drive([seat], driver, camera, [course], until_us)
             steps = round(horizon_s * 1e6) // STEP_US
             if len(course.scenes) <= steps or course.plan is None:
                 break

@@ -50,6 +50,16 @@ def test_prompt_reads_as_transformers_own_forward_does(made, monkeypatch) -> Non
     torch.testing.assert_close(ours, theirs[:, -1], atol=1e-5, rtol=1e-4)
 
 
+def test_tokens_are_told_what_is_where_only_where_a_tile_has_a_square_of_them(made) -> None:
+    family, checkpoint = made
+    config = checkpoint.model.config
+    side = config.tile_side
+    if family == "internvl":
+        assert config.prompt_ids.count(config.image_token_id) == config.tiles * side * side > 0
+    else:
+        assert side == 0
+
+
 @torch.no_grad()
 def test_spoken_plan_is_the_teacher_forced_one_and_a_row_does_not_depend_on_the_others(made) -> None:
     model = made[1].model
