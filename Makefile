@@ -1,7 +1,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: install test quickstart lint format
+.PHONY: install test test-extras quickstart lint format
 
 install: .venv/.installed  ## make the environment
 
@@ -18,6 +18,10 @@ test: install  ## every check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy takevla
+	$(BIN)/pytest -n 2
+
+test-extras: install  ## every check, with what is tested only where an extra is installed (some 0.9 GB)
+	$(BIN)/pip install --quiet --editable '.[dev,alpasim,carla,gym,ray,rerun]'
 	$(BIN)/pytest -n 2
 
 lint: install
