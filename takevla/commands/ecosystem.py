@@ -54,7 +54,8 @@ def _export(arguments: Arguments) -> None:
     done = export_lerobot(arguments.dataset, arguments.out)
     OUT.print(
         f"{arguments.out}: LeRobotDataset v3.0 of {done.episodes} episodes, {done.frames} frames, "
-        f"{done.tasks} tasks, {done.comments} commentaries, {done.files} data files",
+        f"{done.tasks} tasks, {done.comments} commentaries, {done.files} data files"
+        + (f"; {done.left_out} frames that stand alone are left out" if done.left_out else ""),
         highlight=False,
         soft_wrap=True,
     )

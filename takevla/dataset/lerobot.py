@@ -43,6 +43,7 @@ TASKS: Final[Mapping[int, str]] = {
 }
 QUANTILES: Final = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 PICTURES_FOR_STATS: Final = 200  # frames, evenly spread, whose pixels are counted
+LEAST_FRAMES: Final = 2  # of a stretch that becomes an episode
 PIXEL_STEP: Final = 4  # every so many-th pixel, across and down
 
 Stats = dict[str, dict[str, Any]]
@@ -50,20 +51,24 @@ Stats = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written."""
+    """What was written.  `left_out` are frames of stretches too short to be an episode."""
 
     episodes: int
     frames: int
     tasks: int
     comments: int
     files: int
+    left_out: int
 
 
 def export_lerobot(source: Path, out: Path) -> Exported:
     """Write the dataset in the folder `source` as a LeRobotDataset in the new folder `out`.
 
+    LeRobot's episodes have one frame in every period.  Demonstrations keep few instants of a stand, so
+    that an attempt becomes the stretches between; those of less than `LEAST_FRAMES` frames are left out.
+
     Raises:
-        ValueError: `out` exists, the dataset is empty or broken, or frames are missing in an episode.
+        ValueError: `out` exists, or the dataset is empty or broken.
     """
     dataset = Dataset(source)
     if out.exists():
@@ -71,12 +76,16 @@ def export_lerobot(source: Path, out: Path) -> Exported:
     if not len(dataset):
         raise ValueError(f"{source}: holds no frames to export")
     unfinished = out.with_name(out.name + ".part")
-    _Export(dataset, unfinished).write()
+    export = _Export(dataset, unfinished)
+    export.write()
     unfinished.rename(out)
     info = json.loads((out / "meta/info.json").read_text())
     comments = pq.read_metadata(out / "meta/subtasks.parquet").num_rows
     files = len(list((out / "data").rglob("*.parquet")))
-    return Exported(info["total_episodes"], info["total_frames"], info["total_tasks"], comments, files)
+    left_out = len(dataset) - info["total_frames"]
+    return Exported(
+        info["total_episodes"], info["total_frames"], info["total_tasks"], comments, files, left_out
+    )
 
 
 class _Export:
@@ -84,12 +93,30 @@ class _Export:
         self._out = out
         self._dataset = dataset
         self._fps = 1_000_000 / int(dataset.meta["rates"]["plan_period_us"])
-        names = dataset.column("episode")
-        starts = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
-        self._spans = list(zip(starts.tolist(), [*starts[1:].tolist(), len(names)], strict=True))
-        if len({names[start] for start in starts}) != len(starts):
-            raise ValueError(f"{dataset.path}: frames of an episode are scattered; collect it again")
+        self._rows, self._spans = self._stretches()
         self._height, self._width = dataset.image(0).shape[:2]
+
+    def _stretches(self) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
+        """The frames that are written, and where each stretch of them begins and ends among these."""
+        names, time_us = self._dataset.column("episode"), self._dataset.column("time_us")
+        begins = np.flatnonzero(np.concatenate([[True], names[1:] != names[:-1]]))
+        if len({names[start] for start in begins}) != len(begins):
+            raise ValueError(f"{self._dataset.path}: frames of an episode are scattered; collect it again")
+        period = round(1e6 / self._fps)
+        broken = (names[1:] != names[:-1]) | (np.diff(time_us) != period)
+        parts = np.split(np.arange(len(names)), np.flatnonzero(broken) + 1)
+        parts = [part for part in parts if len(part) >= LEAST_FRAMES]
+        if not parts:
+            raise ValueError(
+                f"{self._dataset.path}: no {LEAST_FRAMES} frames in a row are {period} us apart; "
+                "collect it again"
+            )
+        ends = np.cumsum([len(part) for part in parts])
+        return np.concatenate(parts), list(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+
+    def _read(self, name: str) -> NDArray[Any]:
+        """A column of the frames that are written."""
+        return self._dataset.column(name)[self._rows]
 
     def write(self) -> None:
         """All files."""
@@ -98,7 +125,7 @@ class _Export:
         data_file, bytes_in_file = 0, 0
         tables: list[pa.Table] = []
         for number, (start, end) in enumerate(self._spans):
-            pictures = [self._dataset.image_bytes(index) for index in range(start, end)]
+            pictures = [self._dataset.image_bytes(int(row)) for row in self._rows[start:end]]
             size = sum(len(picture) for picture in pictures)
             if tables and bytes_in_file + size > FILE_MB * 1_000_000:
                 self._write_data(data_file, tables)
@@ -113,14 +140,13 @@ class _Export:
         pq.write_table(pa.Table.from_pylist(rows), folder / "file-000.parquet")
         _write_names(meta / "tasks.parquet", "task_index", self._tasks)
         _write_names(meta / "subtasks.parquet", "subtask_index", self._subtasks)
-        stats = self._stats(columns, 0, len(self._dataset))
+        stats = self._stats(columns, 0, len(self._rows))
         (meta / "stats.json").write_text(json.dumps(stats, indent=1, allow_nan=False))
         (meta / "info.json").write_text(json.dumps(self._info(), indent=1))
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         """Every numeric feature for all frames."""
-        read = self._dataset.column
-        self._check_times(read("time_us"))
+        read = self._read
         numbers = np.concatenate([np.arange(end - start) for start, end in self._spans])
         episodes = np.repeat(np.arange(len(self._spans)), [end - start for start, end in self._spans])
         options = [TASKS[RouteOption(int(option))] for option in read("option")]
@@ -142,13 +168,6 @@ class _Export:
             "index": np.arange(len(numbers), dtype=np.int64),
             "task_index": tasks,
         }
-
-    def _check_times(self, time_us: NDArray[np.int64]) -> None:
-        period = round(1e6 / self._fps)
-        for start, end in self._spans:
-            if np.any(np.diff(time_us[start:end]) != period):
-                name = self._dataset.column("episode")[start]
-                raise ValueError(f"{self._dataset.path}: episode {name} is not evenly {period} us apart")
 
     def _table(
         self, columns: Mapping[str, NDArray[Any]], start: int, end: int, pictures: Sequence[bytes]
@@ -204,7 +223,10 @@ class _Export:
             part = values[start:end].astype(np.float64).reshape(end - start, -1)
             stats[name] = _summary(part, end - start)
         chosen = np.unique(np.linspace(start, end - 1, PICTURES_FOR_STATS).round().astype(int))
-        pixels = [self._dataset.image(int(i))[::PIXEL_STEP, ::PIXEL_STEP].reshape(-1, 3) for i in chosen]
+        pixels = [
+            self._dataset.image(int(row))[::PIXEL_STEP, ::PIXEL_STEP].reshape(-1, 3)
+            for row in self._rows[chosen]
+        ]
         seen = _summary(np.concatenate(pixels) / 255.0, len(chosen))
         stats[IMAGE] = {
             name: value if name == "count" else [[[channel]] for channel in value]
@@ -237,7 +259,7 @@ class _Export:
             "codebase_version": VERSION,
             "robot_type": "car",
             "total_episodes": len(self._spans),
-            "total_frames": len(self._dataset),
+            "total_frames": len(self._rows),
             "total_tasks": len(self._tasks),
             "chunks_size": CHUNK_FILES,
             "data_files_size_in_mb": FILE_MB,

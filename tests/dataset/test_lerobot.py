@@ -52,6 +52,23 @@ def test_every_frame_is_written_with_its_picture_plan_command_and_words(source: 
     assert np.shape(stats[IMAGE]["mean"]) == (3, 1, 1)
 
 
+def test_where_instants_are_missing_an_attempt_becomes_the_stretches_between(
+    source: Path, tmp_path: Path
+) -> None:
+    for file in (source / "frames").glob("*.parquet"):
+        table = pq.read_table(file)
+        times = [250_000 * number + (750_000 if number % 3 == 2 else 0) for number in range(len(table))]
+        at = table.schema.get_field_index("time_us")
+        pq.write_table(table.set_column(at, table.schema.field(at), [times]), file)
+    done = export_lerobot(source, tmp_path / "lerobot")
+    assert (done.episodes, done.frames, done.left_out) == (4, 8, 4)
+    table = pq.read_table(tmp_path / "lerobot/data/chunk-000/file-000.parquet")
+    assert table.column("episode_index").to_pylist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert table.column("frame_index").to_pylist() == [0, 1] * 4
+    picture = np.asarray(Image.open(io.BytesIO(table.column(IMAGE).to_pylist()[3]["bytes"])))
+    assert np.array_equal(picture, Dataset(source).image(4))
+
+
 def test_an_existing_folder_is_not_written_over(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exists already"):
         export_lerobot(source, tmp_path)
