@@ -76,8 +76,7 @@ def export_lerobot(source: Path, out: Path) -> Exported:
     if not len(dataset):
         raise ValueError(f"{source}: holds no frames to export")
     unfinished = out.with_name(out.name + ".part")
-    export = _Export(dataset, unfinished)
-    export.write()
+    _Export(dataset, unfinished).write()
     unfinished.rename(out)
     info = json.loads((out / "meta/info.json").read_text())
     comments = pq.read_metadata(out / "meta/subtasks.parquet").num_rows
