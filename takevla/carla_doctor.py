@@ -52,7 +52,7 @@ def _server(host: str, port: int) -> list[Finding]:
         "CARLA server",
         Health.OK if same else Health.BROKEN,
         detail,
-        "" if same else f"install the client of {facts.server_version}, or start a server of the client's",
+        "" if same else _client_of(facts.server_version),
     )
     missing = sorted(town for town in TOWNS if not {town, f"{town}_Opt"} & set(facts.maps))
     maps = Finding(
@@ -62,6 +62,12 @@ def _server(host: str, port: int) -> list[Finding]:
         f"install AdditionalMaps for {', '.join(missing)}" if missing else "",
     )
     return [version, maps]
+
+
+def _client_of(version: str) -> str:
+    """How the client of a server is installed.  0.9.15 has no official one for Python 3.11 and later."""
+    package = "carla-0-9-15" if version.startswith("0.9.15") else f"carla=={version.split('-')[0]}"
+    return f"pip uninstall carla, then pip install {package}; or start a server of the client's version"
 
 
 def _said(*command: str) -> list[str]:

@@ -39,7 +39,7 @@ from takevla.world.embedded import DENSITY_PER_KM, EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
 from takevla.world.record import KEY_OF_EVENT, MIN_SPEED_KEY, RouteRecord
-from takevla.world.world import World
+from takevla.world.world import UnfitRouteError, World
 
 PLAN_PERIOD_US: Final = 250_000  # 4 Hz, as the policy plans
 SEATS: Final = 16  # attempts of a part that a policy drives at a time, as many as it plans for in one pass
@@ -185,7 +185,7 @@ class _Finisher:
 
 
 def _collect(
-    function: Callable[[_Job, Report], None],
+    function: Callable[[_Job, Report], JobFailure | None],
     tasks: Sequence[RouteTask],
     out: Path,
     seed: int,
@@ -224,7 +224,8 @@ def _collect(
     failed = [result for result in results if isinstance(result, JobFailure)]
     if failed:
         raise RuntimeError(
-            f"{out}: {len(failed)} of {len(jobs)} parts failed, first {failed[0]}; run it again"
+            f"{out}: {len(failed)} of {len(jobs)} parts failed, first {failed[0]}; the others are written: "
+            "run it again, or leave out what fails"
         )
 
 
@@ -244,10 +245,10 @@ def tasks_hash(tasks: Sequence[RouteTask]) -> str:
 
 def _drive_policy(
     job: _Job, report: Report, make_policy: PolicyMaker, settings: TakeoverConfig, worlds: Worlds
-) -> None:
+) -> JobFailure | None:
     writer = Writer(job.out, job.meta)
     if writer.has(job.part):
-        return
+        return None
     policy = make_policy()
     if policy.period_us != PLAN_PERIOD_US:
         raise ValueError(f"policy {policy.name!r} plans every {policy.period_us} us; needs {PLAN_PERIOD_US}")
@@ -255,12 +256,16 @@ def _drive_policy(
     driver = ShadowedDriver(policy, Expert(PLAN_PERIOD_US), attempts, settings)
     recorder = TakeoverRecorder(attempts, settings.scene_period_us)
     listeners: list[DriveListener] = [recorder, _Progress(report, len(job.tasks))]
-    with worlds(job.tasks, job.seeds, job.config) as (opened, camera):
-        seats = [Seat(index, world) for index, world in enumerate(opened)]
-        drive(seats, driver, camera, listeners, _until_us(job), at_most=SEATS)
+    try:
+        with worlds(job.tasks, job.seeds, job.config) as (opened, camera):
+            seats = [Seat(index, world) for index, world in enumerate(opened)]
+            drive(seats, driver, camera, listeners, _until_us(job), at_most=SEATS)
+    except UnfitRouteError as error:
+        return JobFailure(f"part {job.part}", str(error), 1)
     for seat in seats:
         driver.finish(seat.index, seat.world.time_us)
     _commit(writer, job, seats, attempts, policy.name, settings)
+    return None
 
 
 def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> None:

@@ -9,6 +9,10 @@ from takevla.scene.route import Route
 from takevla.scene.scene import Controls, Ego, Scene
 
 
+class UnfitRouteError(ValueError):
+    """A world cannot be opened for one route; for others it can."""
+
+
 class World(Protocol):
     """One route being driven.  `tick` advances by `TICK_US`."""
 

@@ -84,13 +84,23 @@ def evaluator_command(
     return [*command, f"--gpu-rank={gpu}"] if checkout.starts_carla else command
 
 
+def source_tree(package: Path) -> list[Path]:
+    """The folder to import a package from, given its `__init__.py`, where it runs from its source tree.
+
+    Nothing for an installed package: what is installed beside it is for its own Python, which need not be the
+    evaluator's.
+    """
+    home = package.resolve().parents[1]
+    return [home] if (home / "pyproject.toml").is_file() else []
+
+
 def evaluator_environment(
     checkout: Checkout, routes: Path, save_path: Path, checkpoint: Path, ports: tuple[int, int]
 ) -> Mapping[str, str]:
     """The environment that Bench2Drive's own scripts set, on top of ours."""
     leaderboard, runner = checkout.folder / "leaderboard", checkout.folder / "scenario_runner"
     api = checkout.carla_root / "PythonAPI" / "carla"
-    path = [str(one) for one in (leaderboard, runner, api, Path(takevla.__file__).resolve().parents[1])]
+    path = [str(one) for one in (leaderboard, runner, api, *source_tree(Path(takevla.__file__)))]
     inherited = os.environ.get("PYTHONPATH", "")
     return {
         **os.environ,

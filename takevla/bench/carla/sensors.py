@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.world.camera.rig import Rig
-from takevla.world.carla.frames import rgb_image
+from takevla.world.carla.frames import OVERSAMPLING, lens_picture
 
 MOST_CAMERAS = 8  # benchmark facts 1.9
 MOUNT_RADIUS_M = 3.0
-OVERSAMPLING = 4  # CARLA renders each lens so much larger, and means of blocks make the picture smooth
 GNSS, IMU, SPEED = "GNSS", "IMU", "SPEED"
 SpecSensor = dict[str, Any]
 
@@ -83,7 +82,5 @@ def picture(input_data: Mapping[str, Any], rig: Rig) -> NDArray[np.uint8]:
             raise ValueError(
                 f"camera {lens_id(lens)}: {image.shape} {image.dtype}, asked for {wanted} uint8 BGRA"
             )
-        rgb = rgb_image(image.tobytes(), wanted[0], wanted[1])
-        blocks = rgb.reshape(rig.height, OVERSAMPLING, rig.lens_width, OVERSAMPLING, 3)
-        lenses.append(np.round(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8))
+        lenses.append(lens_picture(image.tobytes(), rig.height, rig.lens_width))
     return np.concatenate(lenses, axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,23 @@ class LiveCamera:
     def __init__(self, world: Any, ego: Any, rig: Rig) -> None:
         """`world` is the `carla.World`, `ego` the `carla.Vehicle` that the sensors are fixed to."""
         library = carla()
-        self._rig, self._sensors, self._queues = rig, [], []
+        self._rig, self._sensors = rig, ExitStack()
+        self._queues: list[queue.Queue[Any]] = []
         self._frame = -1
         self._shown: tuple[int, NDArray[np.uint8]] | None = None  # frame and picture
-        box = ego.bounding_box.location
+        try:
+            self._mount(world, ego, library)
+        except BaseException:
+            self.close()
+            raise
+
+    def _mount(self, world: Any, ego: Any, library: Any) -> None:
+        rig, box = self._rig, ego.bounding_box.location
         forward, left, up = rig.mount_m
         for yaw_deg, fov_deg in zip(rig.lens_yaws_deg, rig.lens_fovs_deg, strict=True):
             blueprint = world.get_blueprint_library().find("sensor.camera.rgb")
-            blueprint.set_attribute("image_size_x", str(rig.lens_width))
-            blueprint.set_attribute("image_size_y", str(rig.height))
+            blueprint.set_attribute("image_size_x", str(frames.OVERSAMPLING * rig.lens_width))
+            blueprint.set_attribute("image_size_y", str(frames.OVERSAMPLING * rig.height))
             blueprint.set_attribute("fov", str(fov_deg))
             x, y, z = frames.vector_carla(np.array([forward, left, up]))
             place = library.Transform(
@@ -37,9 +46,9 @@ class LiveCamera:
                 library.Rotation(yaw=frames.yaw_deg(np.radians(yaw_deg))),
             )
             sensor = world.spawn_actor(blueprint, place, attach_to=ego)
+            self._sensors.callback(take_away, sensor)
             images: queue.Queue[Any] = queue.Queue()
             sensor.listen(images.put)
-            self._sensors.append(sensor)
             self._queues.append(images)
 
     def expect(self, frame: int) -> None:
@@ -69,10 +78,17 @@ class LiveCamera:
             except queue.Empty:
                 raise RuntimeError(f"CARLA sent no picture of frame {self._frame}") from None
             if image.frame >= self._frame:
-                return frames.rgb_image(image.raw_data, image.height, image.width)
+                return frames.lens_picture(image.raw_data, self._rig.height, self._rig.lens_width)
 
     def close(self) -> None:
-        """Take the sensors away."""
-        for sensor in self._sensors:
-            sensor.stop()
-            sensor.destroy()
+        """Take the sensors away: all of them, whatever one of them answers."""
+        self._sensors.close()
+
+
+def take_away(actor: Any) -> None:
+    """Take an actor from the server; a sensor falls silent first."""
+    try:
+        if actor.type_id.startswith("sensor."):
+            actor.stop()
+    finally:
+        actor.destroy()

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from takevla.scene.scene import Controls
 
+OVERSAMPLING = 4  # a lens is rendered so many times larger; means of blocks make its picture smooth
+
 
 class Vector(Protocol):
     """`carla.Location` or `carla.Vector3D`."""
@@ -120,6 +122,17 @@ def pedals_carla(controls: Controls) -> dict[str, float]:
         "throttle": float(controls.throttle),
         "brake": float(controls.brake),
     }
+
+
+def lens_picture(bgra: bytes | memoryview, height: int, width: int) -> NDArray[np.uint8]:
+    """(height, width, 3) RGB of a `carla.Image` that was rendered `OVERSAMPLING` times as high and wide.
+
+    Raises:
+        ValueError: the bytes are of another size.
+    """
+    k = OVERSAMPLING
+    blocks = rgb_image(bgra, k * height, k * width).reshape(height, k, width, k, 3)
+    return np.round(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8)
 
 
 def rgb_image(bgra: bytes | memoryview, height: int, width: int) -> NDArray[np.uint8]:

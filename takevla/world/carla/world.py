@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,7 +15,7 @@ from takevla.scene.scene import TICK_US, Controls, Ego, Scene, Weather
 from takevla.world.camera.rig import Rig
 from takevla.world.carla import frames
 from takevla.world.carla.actors import read_actors
-from takevla.world.carla.camera import LiveCamera
+from takevla.world.carla.camera import LiveCamera, take_away
 from takevla.world.carla.client import carla
 from takevla.world.carla.control import LiveControl
 from takevla.world.carla.referee import Referee
@@ -22,6 +23,7 @@ from takevla.world.carla.town import live_town
 from takevla.world.embedded import TICK_LIMIT
 from takevla.world.maps.route_xml import RouteTask, trace_task
 from takevla.world.record import RouteRecord, make_record
+from takevla.world.world import UnfitRouteError
 
 EGO_BLUEPRINT = "vehicle.lincoln.mkz_2020"  # the leaderboard's (benchmark facts 1.4)
 EGO_ROLE = "hero"
@@ -69,25 +71,29 @@ class CarlaWorld:
             warm_up_ticks: at least 1, before the route begins.
 
         Raises:
-            ValueError: the town is another one, or the route does not lie on it.
-            RuntimeError: the place is taken, or the server does not answer.
+            UnfitRouteError: the town is another one, the route does not lie on it, or its start is taken.
+            RuntimeError: the server does not answer.
         """
         self._world, self._task, self._seed = world, task, seed
         self._road_map = live_town(world.get_map(), maps_dir)
         if task.town != self._road_map.name:
-            raise ValueError(
+            raise UnfitRouteError(
                 f"route {task.id} is of {task.town}; the server has {self._road_map.name} loaded"
             )
-        self._route = trace_task(self._road_map, task)
+        try:
+            self._route = trace_task(self._road_map, task)
+        except ValueError as error:
+            raise UnfitRouteError(f"route {task.id}: {error}") from error
         self._controls = Controls(brake=1.0)
         self._touched: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._owned: list[Any] = []
+        self._owned = ExitStack()
         self._camera: LiveCamera | None = None
         _set_weather(world, task.weathers[0][1] if task.weathers else Weather())
         try:
             self._vehicle = self._spawn()
             if rig is not None:
                 self._camera = LiveCamera(world, self._vehicle, rig)
+                self._owned.callback(self._camera.close)
             for _ in range(max(warm_up_ticks, 1)):
                 self._advance(self._controls)
             self._control = LiveControl(world.get_actors(), self._road_map)
@@ -108,12 +114,14 @@ class CarlaWorld:
             library.Location(x, y, z + SPAWN_ABOVE_M),
             library.Rotation(yaw=frames.yaw_deg(float(self._route.heading_rad[0]))),
         )
-        vehicle = self._world.spawn_actor(blueprint, place)
-        self._owned.append(vehicle)
+        vehicle = self._world.try_spawn_actor(blueprint, place)
+        if vehicle is None:
+            raise UnfitRouteError(f"route {self._task.id}: something stands at its start ({x:.1f}, {y:.1f})")
+        self._owned.callback(take_away, vehicle)
         feeler = self._world.spawn_actor(
             blueprints.find("sensor.other.collision"), library.Transform(), attach_to=vehicle
         )
-        self._owned.append(feeler)
+        self._owned.callback(take_away, feeler)
         feeler.listen(self._touched.put)
         return vehicle
 
@@ -210,14 +218,8 @@ class CarlaWorld:
 
     def close(self) -> None:
         """Take the ego and its sensors from the server."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
-        while self._owned:
-            actor = self._owned.pop()
-            if actor.type_id.startswith("sensor."):
-                actor.stop()
-            actor.destroy()
+        self._camera = None
+        self._owned.close()
 
     def _advance(self, controls: Controls) -> None:
         self._vehicle.apply_control(carla().VehicleControl(**frames.pedals_carla(controls)))

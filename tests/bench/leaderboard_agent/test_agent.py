@@ -5,12 +5,14 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from short_drives import Drifter
 from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.bench.carla.agent_config import agent_config
@@ -18,10 +20,12 @@ from takevla.bench.carla.localisation import EARTH_RADIUS_M, Localiser, compass_
 from takevla.bench.carla.motion_log import METRIC_INFO
 from takevla.bench.carla.navigation import Navigator
 from takevla.bench.carla.plugin import takevla_agent
-from takevla.bench.carla.sensors import OVERSAMPLING, lens_id, picture, sensor_list
+from takevla.bench.carla.sensors import lens_id, picture, sensor_list
 from takevla.bench.comfort import read_metric_info
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.scene.plan import Observation, Plan
 from takevla.world.camera.rig import Rig
+from takevla.world.carla.frames import OVERSAMPLING
 
 LATITUDE, LONGITUDE = 49.0, 8.0  # reference of a town
 TICK_S = 0.05
@@ -156,6 +160,39 @@ def test_a_checkpoint_drives_and_leaves_its_logs(
     words = (tmp_path / "second" / "commentary.jsonl").read_text().splitlines()
     assert [json.loads(line)["time_us"] for line in words] == [0, 250000, 500000]
     assert (tmp_path / "beat").exists()
+
+
+class Watcher(Drifter):
+    """Keeps what it was shown."""
+
+    rig = SMALL_RIG
+
+    def __init__(self) -> None:
+        self.shown: list[Observation] = []
+
+    def plan(self, observations: Sequence[Observation]) -> list[Plan]:
+        self.shown += observations
+        return super().plan(observations)
+
+
+def test_the_driver_is_shown_the_picture_of_half_a_second_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = Watcher()
+    monkeypatch.setattr(takevla_agent, "_loaded", lambda name: watcher)
+    agent = takevla_agent.TakeVlaAgent("localhost", 2000)
+    agent.setup("watcher")
+    agent.set_global_plan(GPS_PLAN, WORLD_PLAN)
+    for tick in range(21):
+        data = readings(SMALL_RIG, 100 + 0.4 * tick, 50, math.pi / 2, 8.0)
+        for lens in range(3):
+            data[lens_id(lens)][1][...] = tick
+        agent.run_step(data, tick * TICK_S)
+    now, past = ([int(image.max()) for image in images] for images in zip(*map(both, watcher.shown)))
+    assert now == [0, 5, 10, 15, 20]
+    assert past == [0, 0, 0, 5, 10]
+
+
+def both(observation: Observation) -> tuple[Any, Any]:
+    return observation.image, observation.past_image
 
 
 def test_a_missing_plan_and_a_missing_sensor_are_named(checkpoint: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from takevla.bench.carla import processes
 from takevla.bench.carla.attempt import Crash, Patience, run_attempt
 from takevla.bench.carla.campaign import Campaign, run_campaign
-from takevla.bench.carla.checkout import EVALUATOR, Checkout, find_checkout
+from takevla.bench.carla.checkout import EVALUATOR, Checkout, find_checkout, source_tree
 from takevla.bench.leaderboard_json import read_results
 from takevla.world.maps.route_xml import RouteTask, write_routes
 
@@ -224,3 +224,10 @@ def test_an_evaluator_that_stays_silent_is_waited_for_as_long_as_a_start_may_tak
     )  # fmt: skip
     assert (done.crash, done.culprit) == (Crash.NEVER_STARTED, "11")
     assert done.reason.startswith("nothing written for 0.5 s")
+
+
+def test_only_a_source_tree_goes_onto_the_evaluators_import_path(tmp_path):
+    package = tmp_path / "takevla" / "__init__.py"
+    assert source_tree(package) == []  # installed: what lies beside it is for its own Python
+    (tmp_path / "pyproject.toml").touch()
+    assert source_tree(package) == [tmp_path]

@@ -22,6 +22,7 @@ from takevla.scene.lane_query import lane_pose
 from takevla.scene.road_map import Control, LightState, RoadMap
 from takevla.scene.scene import Controls
 from takevla.world.camera import Camera
+from takevla.world.carla.frames import OVERSAMPLING
 from takevla.world.criteria import KIND_FACTOR, WALL, Event
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.route_xml import RouteTask, trace_task
@@ -166,17 +167,19 @@ class Sensor:
         return self.world.remove(self)
 
     def picture(self, frame: int) -> Any:
-        """A `carla.Image`: BGRA."""
-        width, height = int(self.attributes["image_size_x"]), int(self.attributes["image_size_y"])
+        """A `carla.Image`: BGRA.  Each pixel that the embedded camera draws is repeated."""
+        width, height = (int(self.attributes[f"image_size_{axis}"]) // OVERSAMPLING for axis in "xy")
         at = self.place.location
         eye = lens(
             width, height, (round(at.x, 4), -round(at.y, 4), round(at.z, 4)),
             -round(self.place.rotation.yaw, 4), float(self.attributes["fov"]),
         )  # fmt: skip
         scene = self.world.embedded.scene()
-        rgb = eye.render(self.world.road_map, scene)
+        rgb = eye.render(self.world.road_map, scene).repeat(OVERSAMPLING, 0).repeat(OVERSAMPLING, 1)
         bgra = np.dstack([rgb[:, :, ::-1], np.full(rgb.shape[:2], 255, np.uint8)])
-        return SimpleNamespace(frame=frame, width=width, height=height, raw_data=memoryview(bgra.tobytes()))
+        return SimpleNamespace(
+            frame=frame, width=rgb.shape[1], height=rgb.shape[0], raw_data=memoryview(bgra.tobytes())
+        )
 
 
 @dataclass
@@ -221,7 +224,7 @@ class World:
         self._map = carla.Map(road_map.name, xodr)
         self._settings = SimpleNamespace(synchronous_mode=False, fixed_delta_seconds=None)
         self._next_id, self._frame = FIRST_ID, 0
-        self._mine: list[Any] = []
+        self.made: list[Any] = []
         self.embedded: Any = None
         self.weather: Any = None
         self._lights = [Light(self, self._new_id(), k) for k in range(len(road_map.signals))]
@@ -254,12 +257,16 @@ class World:
         else:
             self._begin(place)
             made = Hero(self, self._new_id(), dict(blueprint.values))
-        self._mine.append(made)
+        self.made.append(made)
         return made
 
+    def try_spawn_actor(self, blueprint: Blueprint, place: Any) -> Any:
+        """None where something stands, as the real one."""
+        if any(isinstance(actor, Hero) for actor in self.made):
+            return None
+        return self.spawn_actor(blueprint, place)
+
     def _begin(self, place: Any) -> None:
-        if any(isinstance(actor, Hero) for actor in self._mine):
-            raise RuntimeError("Spawn failed because of collision at spawn position")
         for task in self._tasks:
             route = trace_task(self.road_map, task)
             x, y, _ = route.points_world[0]
@@ -269,7 +276,7 @@ class World:
         raise RuntimeError("no task of the facade begins here")
 
     def remove(self, actor: Any) -> bool:
-        self._mine.remove(actor)
+        self.made.remove(actor)
         return True
 
     def get_actors(self) -> list[Any]:
@@ -287,19 +294,19 @@ class World:
                     int(actors.cue[row]),
                 )
             )  # fmt: skip
-        return [*bodies, *self._lights, *self._mine]
+        return [*bodies, *self._lights, *self.made]
 
     def tick(self) -> int:
         assert self._settings.synchronous_mode
         assert self._settings.fixed_delta_seconds == 0.05
-        hero = next(actor for actor in self._mine if isinstance(actor, Hero))
+        hero = next(actor for actor in self.made if isinstance(actor, Hero))
         control, before = hero.applied, len(self.embedded.record().events)
         self.embedded.tick(Controls(-control.steer, control.throttle, control.brake))
         self._frame += 1
         for _tick, event, _ in self.embedded.record().events[before:]:
             if event in COLLISIONS:
                 self._tell_of_collision()
-        for actor in self._mine:
+        for actor in self.made:
             if isinstance(actor, Sensor) and actor.callback and actor.type_id == "sensor.camera.rgb":
                 actor.callback(actor.picture(self._frame))
         return self._frame
@@ -310,7 +317,7 @@ class World:
         other = SimpleNamespace(id=0, type_id="static.building")
         if kind != WALL:
             other = SimpleNamespace(id=identity, type_id=TYPES[ActorKind(kind)][0])
-        for actor in self._mine:
+        for actor in self.made:
             if actor.type_id == "sensor.other.collision" and actor.callback:
                 actor.callback(SimpleNamespace(other_actor=other, frame=self._frame))
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import pytest
 from made_up_opendrive import t_junction
+from short_drives import Drifter, allow
 
 carla = pytest.importorskip("carla")
 
-from facade import Client, World  # noqa: E402
+from facade import Client, Sensor, World  # noqa: E402
 
+from takevla.dataset.collect import CollectConfig, collect_takeovers  # noqa: E402
+from takevla.dataset.reader import Dataset  # noqa: E402
 from takevla.driver.closed_loop import Seat, drive  # noqa: E402
 from takevla.driver.expert.expert import Expert  # noqa: E402
 from takevla.scene.scene import Controls  # noqa: E402
 from takevla.world.camera.rig import Rig  # noqa: E402
 from takevla.world.carla.client import synchronous  # noqa: E402
+from takevla.world.carla.opened import open_route  # noqa: E402
 from takevla.world.carla.world import CarlaWorld  # noqa: E402
 from takevla.world.criteria import Event  # noqa: E402
 from takevla.world.maps.atlas import load_town  # noqa: E402
@@ -123,6 +129,50 @@ def test_all_actors_that_the_bridge_made_are_taken_away_even_if_it_fails(town, t
         with pytest.raises(RuntimeError, match="no snapshots"):
             bridge.snapshot()
         bridge.close()
+
+
+def test_nothing_stays_on_the_server_when_a_sensor_fails(town, tmp_path, monkeypatch):
+    world = facade(town)
+    with synchronous(Client(world), "Tee") as live:
+        with monkeypatch.context() as patch:
+            patch.setattr(Sensor, "listen", failing_from(Sensor.listen, 3))
+            with pytest.raises(RuntimeError, match="of call 3"):
+                CarlaWorld(live, TASK, tmp_path, Rig(96, 32))  # the second lens
+            assert world.made == []
+        bridge = CarlaWorld(live, TASK, tmp_path, Rig(96, 32))
+        monkeypatch.setattr(Sensor, "stop", failing_from(Sensor.stop, 1))
+        with pytest.raises(RuntimeError, match="of call"):
+            bridge.close()
+        assert world.made == []
+
+
+def failing_from(method, number):
+    """The method, which raises from its `number`th call on."""
+    calls = count(1)
+
+    def call(self, *arguments):
+        made = next(calls)
+        if made >= number:
+            raise RuntimeError(f"failure of call {made}")
+        return method(self, *arguments)
+
+    return call
+
+
+def test_a_route_that_cannot_be_opened_is_named_and_the_others_are_collected(town, tmp_path):
+    far = RouteTask("far", "Tee", TASK.keypoints_world + np.float32([0.0, 500.0, 0.0]))
+    client = Client(facade(town))
+
+    def worlds(tasks, seeds, config):
+        return open_route(client, tasks, seeds, config.rig, tmp_path / "maps")
+
+    config = CollectConfig(Rig(96, 32), longest_s=3.0, part_size=1)
+    for _ in range(2):  # the second time nothing is driven
+        with pytest.raises(RuntimeError, match="1 of 2 parts failed, first part 00000: route far: "):
+            collect_takeovers(
+                [far, TASK], Drifter, "drifter", tmp_path / "out", 0, allow, 1, config, worlds=worlds
+            )
+    assert [row["route"] for row in Dataset(tmp_path / "out").episodes.to_pylist()] == ["ahead"]
 
 
 def test_another_towns_file_of_the_same_name_is_refused(town, tmp_path):
