@@ -19,34 +19,34 @@ SIZE = SimLingoSize(
     vision_width=16, vision_inner=24, vision_layers=2, vision_heads=2, image_px=16, patch_px=4, width=32,
     inner=48, layers=2, heads=4, key_value_heads=2, head_width=8, max_words=6,
 )  # fmt: skip
-RANK, ALPHA = 4, 64
-HEAD = SIZE.width // SIZE.heads
+ALPHA = 64
 State = dict[str, torch.Tensor]
 
 
-def random_state(vocabulary: int) -> State:
-    """The published names, with shapes of `SIZE`."""
+def random_state(vocabulary: int, size: SimLingoSize = SIZE, rank: int = 4) -> State:
+    """The published names, with shapes of `size`; weights such that no layer's output grows or fades."""
     torch.manual_seed(0)
     state: State = {}
 
     def put(name: str, *shape: int) -> None:
-        state[name] = 0.2 * torch.randn(*shape)
+        state[name] = torch.randn(*shape) / math.sqrt(math.prod(shape[1:]) if len(shape) > 1 else 25)
 
     def linear(name: str, outer: int, inner: int, bias: bool = True, lora: bool = False) -> None:
         put(f"{name}.base_layer.weight" if lora else f"{name}.weight", outer, inner)
         if bias:
             put(f"{name}.base_layer.bias" if lora else f"{name}.bias", outer)
         if lora:
-            put(f"{name}.lora_A.default.weight", RANK, inner)
-            put(f"{name}.lora_B.default.weight", outer, RANK)
+            put(f"{name}.lora_A.default.weight", rank, inner)
+            put(f"{name}.lora_B.default.weight", outer, rank)
 
-    v, vi, d = SIZE.vision_width, SIZE.vision_inner, SIZE.width
+    v, vi, d, patch = size.vision_width, size.vision_inner, size.width, size.patch_px
+    keys = d // size.heads * size.key_value_heads
     embeddings = VISION + "vision_model.embeddings."
     put(embeddings + "class_embedding", 1, 1, v)
-    put(embeddings + "position_embedding", 1, 17, v)
-    put(embeddings + "patch_embedding.weight", v, 3, 4, 4)
+    put(embeddings + "position_embedding", 1, (size.image_px // patch) ** 2 + 1, v)
+    put(embeddings + "patch_embedding.weight", v, 3, patch, patch)
     put(embeddings + "patch_embedding.bias", v)
-    for layer in range(SIZE.vision_layers):
+    for layer in range(size.vision_layers):
         block = f"{VISION}vision_model.encoder.layers.{layer}."
         for norm in ("norm1", "norm2"):
             put(block + norm + ".weight", v)
@@ -64,21 +64,21 @@ def random_state(vocabulary: int) -> State:
     put(LANGUAGE + "model.embed_tokens.weight", vocabulary, d)
     put(LANGUAGE + "model.norm.weight", d)
     put(LANGUAGE + "lm_head.weight", vocabulary, d)
-    for layer in range(SIZE.layers):
+    for layer in range(size.layers):
         block = f"{LANGUAGE}model.layers.{layer}."
         put(block + "input_layernorm.weight", d)
         put(block + "post_attention_layernorm.weight", d)
         linear(block + "self_attn.q_proj", d, d, lora=True)
-        linear(block + "self_attn.k_proj", 2 * HEAD, d, lora=True)
-        linear(block + "self_attn.v_proj", 2 * HEAD, d, lora=True)
+        linear(block + "self_attn.k_proj", keys, d, lora=True)
+        linear(block + "self_attn.v_proj", keys, d, lora=True)
         linear(block + "self_attn.o_proj", d, d, bias=False, lora=True)
-        linear(block + "mlp.gate_proj", SIZE.inner, d, bias=False, lora=True)
-        linear(block + "mlp.up_proj", SIZE.inner, d, bias=False, lora=True)
-        linear(block + "mlp.down_proj", d, SIZE.inner, bias=False, lora=True)
+        linear(block + "mlp.gate_proj", size.inner, d, bias=False, lora=True)
+        linear(block + "mlp.up_proj", size.inner, d, bias=False, lora=True)
+        linear(block + "mlp.down_proj", d, size.inner, bias=False, lora=True)
     state["adaptors.language.embed_tokens.weight"] = state[LANGUAGE + "model.embed_tokens.weight"]
     put(DRIVING + "query_embeds_wps", 1, 20, d)
     put(DRIVING + "query_embeds_speed", 1, 10, d)
-    h = SIZE.head_width
+    h = size.head_width
     for name, layers in (
         ("wp_encoder.mlp", [(0, h, 2), (2, 2 * h, h), (4, d, 2 * h)]),
         (DRIVING + "route_head", [(0, 2 * h, d), (2, h, 2 * h), (4, 2, h)]),
@@ -96,7 +96,7 @@ def _apply(state: State, name: str, x: torch.Tensor) -> torch.Tensor:
     out = functional.linear(x, state[f"{stem}.weight"], state.get(f"{stem}.bias"))
     if lora:
         down = x @ state[f"{name}.lora_A.default.weight"].T
-        out = out + ALPHA / RANK * (down @ state[f"{name}.lora_B.default.weight"].T)
+        out = out + ALPHA / down.shape[-1] * (down @ state[f"{name}.lora_B.default.weight"].T)
     return out
 
 
@@ -108,45 +108,48 @@ def _rms(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * weight
 
 
-def _see(state: State, tiles: torch.Tensor) -> torch.Tensor:
-    """(T, 3, 16, 16) to the image tokens (T * 4, D)."""
+def _see(state: State, tiles: torch.Tensor, size: SimLingoSize) -> torch.Tensor:
+    """(T, 3, S, S) to the image tokens, S / patch / 2 squared of each tile; (tokens, D)."""
+    pairs = size.image_px // size.patch_px // 2
     e = VISION + "vision_model.embeddings."
-    x = functional.conv2d(tiles, state[e + "patch_embedding.weight"], state[e + "patch_embedding.bias"], 4)
+    kernel, bias = (state[e + f"patch_embedding.{part}"] for part in ("weight", "bias"))
+    x = functional.conv2d(tiles, kernel, bias, size.patch_px)
     x = x.flatten(2).transpose(1, 2)
     x = (
         torch.cat([state[e + "class_embedding"].expand(len(x), -1, -1), x], 1)
         + state[e + "position_embedding"]
     )
-    for layer in range(SIZE.vision_layers):
+    for layer in range(size.vision_layers):
         b = f"{VISION}vision_model.encoder.layers.{layer}."
         q, k, v = _apply(state, b + "attn.qkv", _norm(state, b + "norm1", x, 1e-6)).chunk(3, -1)
-        q, k, v = (part.unflatten(-1, (2, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (p.unflatten(-1, (size.vision_heads, -1)).transpose(1, 2) for p in (q, k, v))
         weights = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
         x = x + _apply(state, b + "attn.proj", (weights @ v).transpose(1, 2).flatten(2)) * state[b + "ls1"]
         inner = functional.gelu(_apply(state, b + "mlp.fc1", _norm(state, b + "norm2", x, 1e-6)))
         x = x + _apply(state, b + "mlp.fc2", inner) * state[b + "ls2"]
-    x = x[:, 1:].reshape(-1, 4, 2, 2, x.shape[-1])  # row, column pair, column in the pair
-    x = x.reshape(-1, 2, 2, 2, 2, x.shape[-1]).permute(0, 1, 3, 2, 4, 5).flatten(3)  # pairs of rows joined
+    x = x[:, 1:].reshape(-1, pairs, 2, pairs, 2, x.shape[-1])  # row and column of each pair, and in it
+    x = x.permute(0, 1, 3, 2, 4, 5).flatten(3)
     x = _norm(state, VISION + "mlp1.0", x.flatten(1, 2), 1e-5)
     x = functional.gelu(_apply(state, VISION + "mlp1.1", x))
     return _apply(state, VISION + "mlp1.3", x).flatten(0, 1)
 
 
-def _think(state: State, x: torch.Tensor) -> torch.Tensor:
+def _think(state: State, x: torch.Tensor, size: SimLingoSize) -> torch.Tensor:
     """(L, D) embeddings to hidden states of the causal language model."""
-    angle = torch.arange(len(x))[:, None] / 1e6 ** (torch.arange(0, HEAD, 2) / HEAD)
+    head = size.width // size.heads
+    angle = torch.arange(len(x))[:, None] / 1e6 ** (torch.arange(0, head, 2) / head)
     cos, sin = (f(torch.cat([angle, angle], -1)) for f in (torch.cos, torch.sin))
     blocked = torch.ones(len(x), len(x)).triu(1).bool()
-    for layer in range(SIZE.layers):
+    for layer in range(size.layers):
         b = f"{LANGUAGE}model.layers.{layer}."
         y = _rms(x, state[b + "input_layernorm.weight"])
         q, k, v = (
-            _apply(state, f"{b}self_attn.{n}_proj", y).unflatten(-1, (-1, HEAD)).transpose(0, 1)
+            _apply(state, f"{b}self_attn.{n}_proj", y).unflatten(-1, (-1, head)).transpose(0, 1)
             for n in "qkv"
         )
-        q, k = (p * cos + torch.cat([-p[..., HEAD // 2 :], p[..., : HEAD // 2]], -1) * sin for p in (q, k))
-        k, v = (part.repeat_interleave(SIZE.heads // SIZE.key_value_heads, 0) for part in (k, v))
-        weights = (q @ k.transpose(-1, -2) / math.sqrt(HEAD)).masked_fill(blocked, -math.inf).softmax(-1)
+        q, k = (p * cos + torch.cat([-p[..., head // 2 :], p[..., : head // 2]], -1) * sin for p in (q, k))
+        k, v = (part.repeat_interleave(size.heads // size.key_value_heads, 0) for part in (k, v))
+        weights = (q @ k.transpose(-1, -2) / math.sqrt(head)).masked_fill(blocked, -math.inf).softmax(-1)
         x = x + _apply(state, b + "self_attn.o_proj", (weights @ v).transpose(0, 1).flatten(1))
         y = _rms(x, state[b + "post_attention_layernorm.weight"])
         gate = functional.silu(_apply(state, b + "mlp.gate_proj", y)) * _apply(state, b + "mlp.up_proj", y)
@@ -160,11 +163,20 @@ def _mlp(state: State, name: str, x: torch.Tensor, layers: int, active) -> torch
     return x
 
 
+@pytest.mark.parametrize(
+    ("size", "rank", "vocabulary"),
+    [
+        pytest.param(SIZE, 4, 0, id="small"),
+        pytest.param(SimLingoSize(), 32, 151_655, id="published", marks=pytest.mark.large),
+    ],
+)
 @torch.no_grad()
-def test_plans_are_those_of_an_independent_computation() -> None:
+def test_plans_are_those_of_an_independent_computation(
+    size: SimLingoSize, rank: int, vocabulary: int
+) -> None:
     tokenizer = byte_tokenizer()
-    state = random_state(len(tokenizer))
-    model = simlingo_model(state, tokenizer, SIZE)
+    state = random_state(vocabulary or len(tokenizer), size, rank)
+    model = simlingo_model(state, tokenizer, size)
     frame = torch.randint(0, 255, (1, 64, 128, 3), dtype=torch.uint8)
     images = image_inputs(frame, model.config)
     targets = torch.tensor([[[12.0, 3.0], [30.0, -5.0]]])  # y to the left
@@ -177,17 +189,19 @@ def test_plans_are_those_of_an_independent_computation() -> None:
     plan = model.plan(context, words)
 
     text = (
-        "<|im_start|>user\n<img>" + "<IMG_CONTEXT>" * 8 + "</img>\nCurrent speed: 06.3 m/s. Target waypoint: "
+        "<|im_start|>user\n<img>"
+        + "<IMG_CONTEXT>" * (2 * (size.image_px // size.patch_px // 2) ** 2)
+        + "</img>\nCurrent speed: 06.3 m/s. Target waypoint: "
     )
     after = ". What should the ego do next?<|im_end|><|im_start|>assistant\ngo"
     table = state[LANGUAGE + "model.embed_tokens.weight"]
     ids = torch.tensor(tokenizer.encode(text, add_special_tokens=False))
     first = table[ids]
-    first[ids == model.config.image_token_id] = _see(state, images["pixel_values"])
+    first[ids == model.config.image_token_id] = _see(state, images["pixel_values"], size)
     points = _mlp(state, "wp_encoder.mlp", targets[0] * torch.tensor([1.0, -1.0]), 3, functional.relu)
     last = table[torch.tensor(tokenizer.encode(after, add_special_tokens=False))]
     queries = torch.cat([state[DRIVING + "query_embeds_wps"][0], state[DRIVING + "query_embeds_speed"][0]])
-    hidden = _think(state, torch.cat([first, points, last, queries]))[-30:]
+    hidden = _think(state, torch.cat([first, points, last, queries]), size)[-30:]
     route = _mlp(state, DRIVING + "route_head", hidden[:20], 3, functional.silu).cumsum(0)
     speed = _mlp(state, DRIVING + "speed_wps_head", hidden[20:], 2, functional.silu).cumsum(0)
     left = torch.tensor([1.0, -1.0])
