@@ -3,7 +3,8 @@
 The mixture is audited: pre-training frames keep the old skill, frames before a takeover teach the
 enhanced commentary (by language alone unless the recipe says otherwise: the expert was not driving
 there, so its plan does not answer the model's own approach), frames of the takeover teach language
-and action.
+and action.  An expert who watches all along (a program, not a person) can teach more: what it would have
+said and done wherever the model itself drove, as DAgger does.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from takevla.scene.plan import Action
 from takevla.takeover.triggers import checked_triggers
 
 ADAPTERS_FOLDER = "adapters"
-PRETRAINING, PRE_TAKEOVER, TAKEOVER = "pretraining", "pre_takeover", "takeover"
+PRETRAINING, PRE_TAKEOVER, TAKEOVER, SHADOW = "pretraining", "pre_takeover", "takeover", "shadow"
 EXTRA_EXPERT = "extra_expert"
 # A takeover by FOLLOW shows ordinary driving for most of its length, one by COLLISION what is rare elsewhere.
 TRIGGER_WEIGHTS: dict[str, float] = {"collision": 3.0, "rule": 2.0, "follow": 1.0, "restart": 1.0}
@@ -45,8 +46,10 @@ TRIGGER_WEIGHTS: dict[str, float] = {"collision": 3.0, "rule": 2.0, "follow": 1.
 class SftConfig:
     """The recipe of fine-tuning.
 
-    Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover; a ratio of 0
-    leaves a kind out.  The pre-training share is balanced by `bucket_weights` as pretraining is.
+    Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover : shadow; a ratio of 0
+    leaves a kind out.  Shadow frames are those that the model drove and that no takeover claims, with the
+    plan and the words of the expert who watched.  Their share and that of pre-training are balanced by
+    `bucket_weights` as pretraining is.
     `pre_takeover_acts` also learns the expert's plan before the takeover.
     `enhanced` False uses the plain commentary there.  Of the instants of a takeover at which the expert
     stands and stays one in `standing_every` is drawn, as demonstrations keep them: the others show the same.
@@ -59,6 +62,7 @@ class SftConfig:
     pretraining_ratio: float = 0.7
     pre_takeover_ratio: float = 0.15
     takeover_ratio: float = 0.15
+    shadow_ratio: float = 0.0
     bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
     standstill_weight: float = STANDSTILL_WEIGHT
     pre_takeover_acts: bool = False
@@ -87,7 +91,7 @@ def sft(
     """Fine-tune the checkpoint `start` and return the folder of the new one.
 
     With `extra_expert`, datasets of the expert driving by himself, the takeovers only say how much is
-    learnt: as many frames as they would give, before and during, are drawn of those instead, for their
+    learnt: as many frames as they would give are drawn of those instead, for their
     whole share of the mixture.  That is the control of a gain: the same frames and steps, no takeovers.
 
     Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json`, `model/` and,
@@ -111,18 +115,25 @@ def sft(
             members.setdefault(kind, {}).setdefault(bucket, []).append(first + rows)
             weights.setdefault(kind, {})[bucket] = weight
 
-    for dataset in rehearsed:
-        frames = _rehearsal_frames(dataset)
+    def add_balanced(kind: str, dataset: Dataset, frames: NDArray[np.int64]) -> None:
         first = sum(len(part) for part in parts)
         parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
         strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
         for name in np.unique(strata.name):
-            rows, bucket = np.flatnonzero(strata.name == name), f"{PRETRAINING}: {name}"
-            so_far = weights.get(PRETRAINING, {}).get(bucket, 0.0)
-            add(PRETRAINING, bucket, first, rows, so_far + float(strata.weight[rows].sum()))
+            rows, bucket = np.flatnonzero(strata.name == name), f"{kind}: {name}"
+            so_far = weights.get(kind, {}).get(bucket, 0.0)
+            add(kind, bucket, first, rows, so_far + float(strata.weight[rows].sum()))
+
+    for dataset in rehearsed:
+        add_balanced(PRETRAINING, dataset, _rehearsal_frames(dataset))
     taken: Counter[str] = Counter()  # frames that the takeovers give, by kind
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in taught:
+        if config.shadow_ratio > 0.0:
+            watched = _frames(dataset, "other")
+            taken[SHADOW] += len(watched)
+            if not extra:
+                add_balanced(SHADOW, dataset, watched)
         for trigger, weight in config.triggers.items():
             if weight <= 0.0:
                 continue
@@ -139,8 +150,7 @@ def sft(
             add(PRE_TAKEOVER, f"{PRE_TAKEOVER}: {trigger}", first, np.arange(len(before)), weight)
             add(TAKEOVER, f"{TAKEOVER}: {trigger}", first + len(before), np.arange(len(during)), weight)
     if extra:
-        ratios = {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
-        wanted = sum(taken[kind] for kind, ratio in ratios.items() if ratio > 0.0)
+        wanted = sum(taken[kind] for kind, ratio in _taught_ratios(config).items() if ratio > 0.0)
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
             first = sum(len(part) for part in parts)
             parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
@@ -175,9 +185,9 @@ def _ratios(config: SftConfig, weights: Mapping[str, Mapping[str, float]], extra
     """
     kinds = {PRETRAINING: config.pretraining_ratio}
     if extra:
-        kinds[EXTRA_EXPERT] = config.pre_takeover_ratio + config.takeover_ratio
+        kinds[EXTRA_EXPERT] = sum(_taught_ratios(config).values())
     else:
-        kinds |= {PRE_TAKEOVER: config.pre_takeover_ratio, TAKEOVER: config.takeover_ratio}
+        kinds |= _taught_ratios(config)
     ratios: dict[str, float] = {}
     for kind, ratio in kinds.items():
         if ratio <= 0.0:
@@ -187,6 +197,15 @@ def _ratios(config: SftConfig, weights: Mapping[str, Mapping[str, float]], extra
         total = sum(weights[kind].values())
         ratios |= {bucket: ratio * weight / total for bucket, weight in weights[kind].items()}
     return ratios
+
+
+def _taught_ratios(config: SftConfig) -> dict[str, float]:
+    """Ratios of the kinds that come from the model's own drives."""
+    return {
+        PRE_TAKEOVER: config.pre_takeover_ratio,
+        TAKEOVER: config.takeover_ratio,
+        SHADOW: config.shadow_ratio,
+    }
 
 
 def _draws(

@@ -264,6 +264,33 @@ def test_takeovers_by_triggers_that_are_left_out_teach_nothing(data, takeovers, 
         SftConfig(triggers={"brake": 1.0})
 
 
+def test_where_the_model_drove_the_expert_who_watched_teaches_if_he_is_given_a_share(data, tmp_path):
+    roles = {"pre_takeover": 24, "takeover": 32, "other": 40}
+    driven = write_frames(tmp_path / "frames", roles, seed=5)
+    save_checkpoint(tmp_path / "base", Checkpoint(tiny_model(), tiny_tokenizer()))
+    drawn = {}
+    for ratio in (0.0, 0.25):
+        config = SftConfig(
+            draws=64,
+            pretraining_ratio=0.25,
+            pre_takeover_ratio=0.25,
+            takeover_ratio=0.25,
+            shadow_ratio=ratio,
+            train=_quick(),
+        )
+        out = tmp_path / f"sft-{ratio}"
+        sft(config, tmp_path / "base", data, driven, out, show=False)
+        kept = json.loads((out / "sft.json").read_text())["frames_of_takeovers"]
+        assert kept.get("shadow", 0) == (40 if ratio else 0)
+        buckets = json.loads((out / "mixture.json").read_text())["buckets"]
+        drawn[ratio] = sum(row["actual_ratio"] for row in buckets if row["bucket"].startswith("shadow: "))
+    assert drawn[0.0] == 0.0
+    assert drawn[0.25] == pytest.approx(0.25, abs=0.05)
+    samples = frame_samples(Dataset(driven), np.arange(56, 96), tiny_tokenizer(), 16)
+    assert samples.labels.says.all()
+    assert samples.labels.acts.all()
+
+
 def test_datasets_of_different_rigs_are_refused(data, takeovers, tmp_path):
     shutil.copytree(takeovers, tmp_path / "takeovers")
     meta = tmp_path / "takeovers" / "meta.json"
