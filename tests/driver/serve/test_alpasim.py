@@ -73,6 +73,8 @@ def test_the_fake_loop_is_driven_along_its_lane_in_metres_and_microseconds() -> 
     offsets = np.abs(result.lateral_offsets_m)
     assert offsets[-1] < offsets[5] < offsets[0]  # toward the target on the lane's centre
     assert [one.time_us for one in driver.asked] == [100_000 * k for k in range(20)]
+    for k, one in enumerate(driver.asked):  # the picture of half a second before, at first the first
+        assert one.past_image is driver.asked[max(k - 5, 0)].image
     assert driver.asked[-1].speed_mps == pytest.approx(5.0, abs=0.1)
     picture = driver.asked[0].image
     assert picture is not None
