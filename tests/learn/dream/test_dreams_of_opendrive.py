@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import made_up_opendrive as made
 import numpy as np
@@ -21,14 +22,16 @@ from takevla.learn.dream.audit import AuditLimits, expert_is_safe
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
 from takevla.learn.dream.rank import Replayer, driven
-from takevla.learn.dream.reconstruct import rebuild
+from takevla.learn.dream.reconstruct import _stop_lines, rebuild
 from takevla.learn.dream.records import Records
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M
 from takevla.learn.dream.simulate import roll_out
 from takevla.learn.dream.verdict import drive_on, world_verdict
-from takevla.scene.road_map import RoadMap
+from takevla.scene.geometry import to_ego
+from takevla.scene.road_map import Control, RoadMap
 from takevla.scene.scene import Scene
+from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
 
 TOWN = "Made"
@@ -175,3 +178,23 @@ def test_the_recorded_plan_drives_in_the_world_as_it_does_in_the_dream(taken: Da
     assert verdict.world_recall_collision is None
     elsewhere = world_verdict(taken, [asked], [], limits=AuditLimits(), maps_dir=maps)
     assert sum(elsewhere.world_left_out.values()) == 1
+
+
+def test_a_stop_line_of_the_lane_beside_counts_and_one_that_faces_the_other_way_does_not() -> None:
+    """A policy that changes lanes runs the neighbour's light, but not the light of those who come."""
+    town = load_town("Alder01")
+    lights = {line.lane for line in town.stop_lines if line.control == Control.SIGNAL}
+    own = next(lane for lane in town.lanes if lane.index in lights and lane.left in lights)
+    x, y, _ = own.points_world[0]
+    heading = float(own.heading_rad[0])
+    route = to_ego(own.points_world[:, :2].astype(float), np.array([x, y]), heading)
+    record = [SimpleNamespace(lights=np.zeros(len(town.signals), np.int64))]
+    found = [
+        _stop_lines(town, lanes, route.astype(np.float32), record, np.array([x, y]), heading)[0]
+        for lanes in ({own.index}, {own.index, own.left})
+    ]
+    assert len(found[0]) >= 2
+    np.testing.assert_array_equal(found[0], found[1])
+    back = _stop_lines(town, set(), route[::-1].astype(np.float32), record, np.array([x, y]), heading)[0]
+    ours = {tuple(line) for line in found[0].round(3).tolist()}
+    assert not ours & {tuple(line) for line in back.round(3).tolist()}
