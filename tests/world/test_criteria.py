@@ -167,6 +167,13 @@ def test_a_stop_sign_honoured_does_not_count() -> None:
     assert not _drive(world, 200).infractions["stop_infraction"]
 
 
+def test_a_route_that_begins_at_rest_before_a_stop_sign_has_stopped() -> None:
+    town = crossing(Control.STOP_SIGN, major=(1, 3))
+    world = EmbeddedWorld(town, task([(-16.0, -1.75), (100.0, -1.75)]), 0, density=0.0)
+    assert not _drive(world, 200).infractions["stop_infraction"]
+    assert world.ego().position_world[0] > 0.0
+
+
 def test_driving_off_the_lane_is_counted_by_share_of_the_driven_length() -> None:
     world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0)
     while world.ego().position_world[0] < 55.0:
