@@ -152,10 +152,11 @@ class DriveEnv(gymnasium.Env[dict[str, Any], Any]):
     def _observation(self) -> dict[str, Any]:
         seat, world = self._driven()
         self._seen = seen = observe(world, seat, self._camera, privileged=False)
+        assert seen.past_image is not None
         targets = np.clip(seen.target_points_ego, -TARGET_LIMIT_M, TARGET_LIMIT_M)
         return {
             "image": seen.image,
-            "past_image": seen.past_image,
+            "past_image": seen.past_image.copy(),  # kept as the image of a former step, which is its own
             "speed_mps": np.array([seen.speed_mps], np.float32),
             "target_points_ego": targets.astype(np.float32),
             "option": np.int64(seen.option - 1),
