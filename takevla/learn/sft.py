@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.lora import Trainable, merge, prepare, save_adapters
+from takevla.learn.pool import Pool
 from takevla.learn.pretrain import (
     BUCKET_WEIGHTS,
     MODEL_FOLDER,
@@ -32,7 +34,7 @@ from takevla.learn.pretrain import (
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.scale import processes
-from takevla.scene.plan import Action
+from takevla.scene.plan import SPEED_WAYPOINTS, Action
 from takevla.takeover.triggers import checked_triggers
 
 ADAPTERS_FOLDER = "adapters"
@@ -53,6 +55,9 @@ class SftConfig:
     `pre_takeover_acts` also learns the expert's plan before the takeover.
     `enhanced` False uses the plain commentary there.  Of the instants of a takeover at which the expert
     stands and stays one in `standing_every` is drawn, as demonstrations keep them: the others show the same.
+    A frame of the model's own drives weighs, within its share, by how far its plan was off: by one of
+    `error_weights` where the mean distance of its waypoints to the expert's, m, lies between two of
+    `error_edges_m`, below the first, or above the last.
     `triggers` says in what ratio takeovers by each of them are drawn, however many there are; those of
     weight 0 teach nothing.
     Weights: `trainable` (LoRA or full, vision or not).
@@ -68,6 +73,8 @@ class SftConfig:
     pre_takeover_acts: bool = False
     enhanced: bool = True
     standing_every: int = 4
+    error_edges_m: tuple[float, ...] = (0.5, 1.5)
+    error_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
     triggers: Mapping[str, float] = field(default_factory=lambda: dict(TRIGGER_WEIGHTS))
     max_repeats: int = 8
     trainable: Trainable = field(default_factory=Trainable)
@@ -76,6 +83,12 @@ class SftConfig:
     def __post_init__(self) -> None:
         if self.standing_every < 1:
             raise ValueError(f"sft.standing_every: {self.standing_every} must be at least 1; 1 draws all")
+        edges, weights = self.error_edges_m, self.error_weights
+        if len(weights) != len(edges) + 1 or list(edges) != sorted(edges) or min(weights) < 0.0:
+            raise ValueError(
+                f"sft.error_weights: {list(weights)} for error_edges_m {list(edges)}; give edges that grow, "
+                "and one weight more than there are edges, none below 0"
+            )
         checked_triggers([name for name, weight in self.triggers.items() if weight], "sft.triggers")
 
 
@@ -107,22 +120,23 @@ def sft(
     prepare(model, config.trainable)
     words, side, past = model.config.max_words, model.config.tile_side, model.config.sees_past
     parts: list[Samples] = []
-    members: dict[str, dict[str, list[NDArray[np.int64]]]] = {}  # by kind, then bucket
-    weights: dict[str, dict[str, float]] = {}  # of the buckets of a kind
+    pool = Pool()
 
-    def add(kind: str, bucket: str, first: int, rows: NDArray[np.int64], weight: float) -> None:
-        if len(rows):
-            members.setdefault(kind, {}).setdefault(bucket, []).append(first + rows)
-            weights.setdefault(kind, {})[bucket] = weight
+    def add(kind: str, group: str, dataset: Dataset, frames: NDArray[np.int64], *how: Any) -> None:
+        first = sum(len(part) for part in parts)
+        parts.append(frame_samples(dataset, frames, tokenizer, words, *how, tile_side=side, past=past))
+        for level, rows, weight in _by_error(config, dataset, frames):
+            pool.add(kind, group, level, first + rows, weight)
 
     def add_balanced(kind: str, dataset: Dataset, frames: NDArray[np.int64]) -> None:
         first = sum(len(part) for part in parts)
         parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
         strata = frame_strata(dataset, frames, config.bucket_weights, config.standstill_weight)
-        for name in np.unique(strata.name):
-            rows, bucket = np.flatnonzero(strata.name == name), f"{kind}: {name}"
-            so_far = weights.get(kind, {}).get(bucket, 0.0)
-            add(kind, bucket, first, rows, so_far + float(strata.weight[rows].sum()))
+        errors = _by_error(config, dataset, frames) if kind == SHADOW else _unsplit(frames)
+        for level, rows, weight in errors:
+            for name in np.unique(strata.name[rows]):
+                some = rows[strata.name[rows] == name]
+                pool.add(kind, name, level, first + some, weight * float(strata.weight[some[0]]))
 
     for dataset in rehearsed:
         add_balanced(PRETRAINING, dataset, _rehearsal_frames(dataset))
@@ -143,21 +157,22 @@ def sft(
             taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
             if extra:
                 continue
-            first = sum(len(part) for part in parts)
-            how = (urgent, config.pre_takeover_acts, side, past)
-            parts.append(frame_samples(dataset, before, tokenizer, words, *how))
-            parts.append(frame_samples(dataset, during, tokenizer, words, tile_side=side, past=past))
-            add(PRE_TAKEOVER, f"{PRE_TAKEOVER}: {trigger}", first, np.arange(len(before)), weight)
-            add(TAKEOVER, f"{TAKEOVER}: {trigger}", first + len(before), np.arange(len(during)), weight)
+            add(PRE_TAKEOVER, trigger, dataset, before, urgent, config.pre_takeover_acts)
+            add(TAKEOVER, trigger, dataset, during)
+            for kind in (PRE_TAKEOVER, TAKEOVER):
+                pool.weigh(kind, trigger, weight)
+    kinds = {PRETRAINING: config.pretraining_ratio}
     if extra:
+        kinds[EXTRA_EXPERT] = sum(_taught_ratios(config).values())
         wanted = sum(taken[kind] for kind, ratio in _taught_ratios(config).items() if ratio > 0.0)
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
             first = sum(len(part) for part in parts)
             parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
-            add(EXTRA_EXPERT, EXTRA_EXPERT, first, np.arange(len(frames)), 1.0)
-    samples = join_samples(parts)
-    buckets = {bucket: np.concatenate(rows) for kind in members.values() for bucket, rows in kind.items()}
-    draws = _draws(config, buckets, _ratios(config, weights, bool(extra)), out)
+            pool.add(EXTRA_EXPERT, "", "", first + np.arange(len(frames)))
+    else:
+        kinds |= _taught_ratios(config)
+    samples, buckets = join_samples(parts), pool.buckets
+    draws = _draws(config, buckets, pool.ratios(kinds), out)
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
     if config.trainable.lora_rank > 0 and trainer.leads:
@@ -178,25 +193,28 @@ def sft(
     return out / MODEL_FOLDER
 
 
-def _ratios(config: SftConfig, weights: Mapping[str, Mapping[str, float]], extra: bool) -> dict[str, float]:
-    """Ratio of each bucket: that of its kind, divided among the kind's buckets by their `weights`.
+def _unsplit(frames: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64], float]]:
+    return [("", np.arange(len(frames)), 1.0)]
 
-    The pre-training share is balanced as pretraining was, that of takeovers by trigger.
-    """
-    kinds = {PRETRAINING: config.pretraining_ratio}
-    if extra:
-        kinds[EXTRA_EXPERT] = sum(_taught_ratios(config).values())
-    else:
-        kinds |= _taught_ratios(config)
-    ratios: dict[str, float] = {}
-    for kind, ratio in kinds.items():
-        if ratio <= 0.0:
-            continue
-        if kind not in weights:
-            raise ValueError(f"sft: no frame of kind '{kind}'; set its ratio to 0 or collect more")
-        total = sum(weights[kind].values())
-        ratios |= {bucket: ratio * weight / total for bucket, weight in weights[kind].items()}
-    return ratios
+
+def _by_error(
+    config: SftConfig, dataset: Dataset, frames: NDArray[np.int64]
+) -> list[tuple[str, NDArray[np.int64], float]]:
+    """Levels of error at `frames` of the model's own drives: name, numbers of the frames, weight of each."""
+    if len(set(config.error_weights)) == 1:
+        return _unsplit(frames)
+    own, wanted = (
+        dataset.column(f"{who}_waypoints_ego")[frames].reshape(-1, SPEED_WAYPOINTS, 2)
+        for who in ("policy", "expert")
+    )
+    apart_m = np.nan_to_num(np.linalg.norm(own - wanted, axis=-1).mean(axis=-1))
+    level = np.searchsorted(config.error_edges_m, apart_m, side="right")
+    names = ["right", *(f"{edge:g} m off" for edge in config.error_edges_m)]
+    return [
+        (name, np.flatnonzero(level == number), weight)
+        for number, (name, weight) in enumerate(zip(names, config.error_weights, strict=True))
+        if weight > 0.0
+    ]
 
 
 def _taught_ratios(config: SftConfig) -> dict[str, float]:

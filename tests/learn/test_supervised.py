@@ -291,6 +291,33 @@ def test_where_the_model_drove_the_expert_who_watched_teaches_if_he_is_given_a_s
     assert samples.labels.acts.all()
 
 
+def test_frames_where_the_models_plan_was_far_off_are_drawn_more_often(data, tmp_path):
+    driven = write_frames(tmp_path / "frames", {"pre_takeover": 24, "takeover": 64}, seed=5)
+    off_m = np.linalg.norm(Dataset(driven).column("expert_waypoints_ego").reshape(-1, 10, 2), axis=-1).mean(1)
+    save_checkpoint(tmp_path / "base", Checkpoint(tiny_model(), tiny_tokenizer()))
+    shares = {}
+    for weights in ((1.0, 1.0), (1.0, 4.0), (0.0, 1.0)):
+        config = SftConfig(draws=64, error_edges_m=(1.0,), error_weights=weights, train=_quick())
+        out = tmp_path / f"sft-{weights[0]:g}-{weights[1]:g}"
+        sft(config, tmp_path / "base", data, driven, out, show=False)
+        buckets = json.loads((out / "mixture.json").read_text())["buckets"]
+        asked = {row["bucket"]: row["asked_ratio"] for row in buckets}
+        names = [f"takeover: {trigger}" for trigger in ("collision", "restart")]
+        assert sum(ratio for name, ratio in asked.items() if name.startswith("takeover")) == pytest.approx(
+            0.15
+        )
+        shares[weights] = asked
+    assert set(names) < set(shares[1.0, 1.0])
+    far, near = (shares[1.0, 4.0][f"takeover: restart, {level}"] for level in ("1 m off", "right"))
+    mine = np.flatnonzero(
+        Dataset(driven).column("takeover") == "00001-1"
+    )  # the model's plan is zero: it stands
+    assert far / near == pytest.approx(4.0 * (off_m[mine] >= 1.0).sum() / (off_m[mine] < 1.0).sum())
+    assert not any("right" in name for name in shares[0.0, 1.0])
+    with pytest.raises(ValueError, match=r"sft.error_weights: \[1.0\] for error_edges_m \[0.5, 1.5\]"):
+        SftConfig(error_weights=(1.0,))
+
+
 def test_datasets_of_different_rigs_are_refused(data, takeovers, tmp_path):
     shutil.copytree(takeovers, tmp_path / "takeovers")
     meta = tmp_path / "takeovers" / "meta.json"
