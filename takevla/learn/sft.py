@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -122,9 +121,11 @@ def sft(
     parts: list[Samples] = []
     pool = Pool()
 
-    def add(kind: str, group: str, dataset: Dataset, frames: NDArray[np.int64], *how: Any) -> None:
+    def add(
+        kind: str, group: str, dataset: Dataset, frames: NDArray[np.int64], said: str, acts: bool = True
+    ) -> None:
         first = sum(len(part) for part in parts)
-        parts.append(frame_samples(dataset, frames, tokenizer, words, *how, tile_side=side, past=past))
+        parts.append(frame_samples(dataset, frames, tokenizer, words, said, acts, side, past))
         for level, rows, weight in _by_error(config, dataset, frames):
             pool.add(kind, group, level, first + rows, weight)
 
@@ -158,7 +159,7 @@ def sft(
             if extra:
                 continue
             add(PRE_TAKEOVER, trigger, dataset, before, urgent, config.pre_takeover_acts)
-            add(TAKEOVER, trigger, dataset, during)
+            add(TAKEOVER, trigger, dataset, during, "expert_commentary")
             for kind in (PRE_TAKEOVER, TAKEOVER):
                 pool.weigh(kind, trigger, weight)
     kinds = {PRETRAINING: config.pretraining_ratio}
