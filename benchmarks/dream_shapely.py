@@ -172,8 +172,10 @@ def _contacts(around: Surroundings, ego: _Proposals) -> _Contacts:
                 continue
             if np.isinf(found.collision_s[g]):
                 found.collision_s[g], found.collider[g] = t * STEP_S, a
-            if np.isinf(found.fault_s[g]) and _is_fault(around, ego, g, t, a):
-                found.fault_s[g], found.fault_static[g] = t * STEP_S, around.scene.actor_static[a]
+            if _is_fault(around, ego, g, t, a):
+                if np.isinf(found.fault_s[g]):
+                    found.fault_s[g], found.fault_static[g] = t * STEP_S, True
+                found.fault_static[g] &= around.scene.actor_static[a]
     return found
 
 
@@ -187,11 +189,9 @@ def _time_to_collision(around: Surroundings, ego: _Proposals, met: NDArray[np.in
         ego.corners[:, :, None] + motion[:, :, None, None] * looks[None, None, :, None, None]
     )
     valid = around.scene.actor_valid
-    for t in range(1, instants):
+    for t in range(1, instants - checks.TTC_REACH_STEPS):
         for o, look in enumerate(looks):
             k = t + look
-            if k >= instants:
-                break
             pairs = around.trees[k].query(polygons[:, t, o], predicate="intersects")
             for g, row in zip(*pairs, strict=True):
                 a = around.present[k][row]
@@ -234,6 +234,7 @@ def _rule(around: Surroundings, ego: _Proposals) -> Float64:
 def _off_centre(around: Surroundings, ego: _Proposals) -> Float64:
     """Longest time beside the course."""
     beside = shapely.distance(shapely.points(ego.x, ego.y), around.course) > checks.OFF_CENTRE_M
+    beside &= ~ego.crossing
     longest = np.zeros(len(ego.x))
     for g, row in enumerate(beside[:, 1:]):
         run = 0

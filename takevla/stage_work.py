@@ -163,7 +163,7 @@ def audit_stage(
     """
     dataset = Dataset(takeovers)
     rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
-    scenes, report = sifted(rebuilt, config)
+    _, report = sifted(rebuilt, config)
     content: dict[str, Any] = report.to_json()
     world: dict[str, float] = {}
     if ask_world:
@@ -178,7 +178,7 @@ def audit_stage(
         drivers = {Path(name).name: load_driver(name) for name in ranked}
         with Bar("Rank drivers", [1.0]) as bar:
             content |= rank_drivers(
-                dataset, scenes, load_suite(suite).tasks, drivers, camera_of(dataset),
+                dataset, rebuilt.scenes, load_suite(suite).tasks, drivers, camera_of(dataset),
                 preset(config.reward, config.terms), horizon_s=config.horizon_s, most=most, seed=seed,
                 limits=config.limits, maps_dir=maps_dir,
                 progress=lambda done, total: bar.progress(0, done / total),

@@ -38,6 +38,7 @@ STOPPED_MPS = 0.05  # an ego or track slower than this stands (NAVSIM, benchmark
 MOVING_MPS = 5e-3  # below it the time to collision is not judged (NAVSIM, benchmark facts 4)
 TTC_OFFSETS = 4  # looks 0, 0.3, 0.6 and 0.9 s ahead (NAVSIM, benchmark facts 4)
 TTC_SPACING_STEPS = 3
+TTC_REACH_STEPS = (TTC_OFFSETS - 1) * TTC_SPACING_STEPS  # later instants are not judged (NAVSIM)
 AHEAD_COS, BEHIND_COS = math.cos(math.radians(30)), math.cos(math.radians(150))  # nuPlan: 30 and 150 deg
 DIRECTION_STEPS = round(1.0 / STEP_S)  # window of the driving direction (NAVSIM, benchmark facts 4)
 OFF_CENTRE_M = 0.5  # lane keeping (EPDMS, benchmark facts 4)
@@ -191,12 +192,11 @@ def check(  # type: ignore[no-untyped-def]
                 number = int(w[(_CELLS + 4) * LANES + g])
                 against = number >= 0 and cells[number] & (ONCOMING | JUNCTION) == ONCOMING
                 wrong[t, g] = w[_V * LANES + g] * _STEP if against else f(0.0)
-            _keep_lane(w, t, centre, spacing, wrong)
+            _keep_lane(w, t, centre, spacing, zone, wrong)
             alive[:] = f(1.0)
-            for o in range(TTC_OFFSETS):
+            whole = t + TTC_REACH_STEPS < instants
+            for o in range(TTC_OFFSETS if whole else 1):
                 k = t + o * TTC_SPACING_STEPS
-                if k >= instants:
-                    break
                 _choose(w, b, k, o, xs, ys, there, near, rows, apart, alive, close)
                 for a in range(count):
                     if close[a] == f(0.0):
@@ -209,7 +209,9 @@ def check(  # type: ignore[no-untyped-def]
                     else:
                         hits = _overlaps_each(w, o, moved, b, r, k, a, extent, length, width)
                     if hits > f(0.0):
-                        _judge(w, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result)
+                        _judge(
+                            w, b, t, k, o, a, r, whole, actors, moved, extent, static, ego, zone, met, result
+                        )  # fmt: skip
             _judge_lines(w, path, b, t, length, lines, closed, sign, stood, result)
         for g in range(LANES):
             result[OFF_CENTRE, b, g] = w[_OFF_CENTRE * LANES + g]
@@ -296,11 +298,12 @@ def _overlaps_each(w, o, moved, b, r, k, a, extent, length, width):  # type: ign
 
 @njit(inline="always")
 def _judge(  # type: ignore[no-untyped-def]
-    w, b, t, k, o, a, r, actors, moved, extent, static, ego, zone, met, result
+    w, b, t, k, o, a, r, whole, actors, moved, extent, static, ego, zone, met, result
 ):
     """Settle what the overlaps in row `_HIT` with actor `a` at instant `k` mean.
 
-    `r` is -1 where the actor is on its record.
+    `r` is -1 where the actor is on its record; time-to-collision is judged at instants that can look ahead
+    the `whole` second.
     """
     now = f(t) * _STEP
     for g in range(LANES):
@@ -319,7 +322,7 @@ def _judge(  # type: ignore[no-untyped-def]
         dx, dy = ax - w[_X * LANES + g], ay - w[_Y * LANES + g]
         away = max(math.sqrt(dx * dx + dy * dy), f(1e-6))
         forward = dx * c + dy * s
-        if result[TTC, b, g] == _INF and v >= f(MOVING_MPS):
+        if whole and result[TTC, b, g] == _INF and v >= f(MOVING_MPS):
             ahead = forward > f(AHEAD_COS) * away
             if ahead or (zone[g] != 0 and forward >= f(BEHIND_COS) * away):
                 result[TTC, b, g] = now
@@ -329,11 +332,11 @@ def _judge(  # type: ignore[no-untyped-def]
         if result[COLLISION, b, g] == _INF:
             result[COLLISION, b, g] = now
             result[COLLIDER, b, g] = f(a)
-        if result[FAULT, b, g] == _INF and _is_fault(
-            zone[g], dx, dy, c, s, v, ego[0], ego[1], ac, as_, av, extent[a, 0], extent[a, 1]
-        ):
-            result[FAULT, b, g] = now
-            result[FAULT_STATIC, b, g] = f(1.0) if static[a] else f(0.0)
+        if _is_fault(zone[g], dx, dy, c, s, v, ego[0], ego[1], ac, as_, av, extent[a, 0], extent[a, 1]):
+            if result[FAULT, b, g] == _INF:
+                result[FAULT, b, g], result[FAULT_STATIC, b, g] = now, f(1.0)
+            if not static[a]:
+                result[FAULT_STATIC, b, g] = f(0.0)
 
 
 @njit(inline="always")
@@ -379,8 +382,8 @@ def _stand(path, b, t, length, lines, sign, stood):  # type: ignore[no-untyped-d
 
 
 @njit(inline="always")
-def _keep_lane(w, t, centre, spacing, wrong):  # type: ignore[no-untyped-def]
-    """Longest run beside the course, and greatest progress against the traffic within one second."""
+def _keep_lane(w, t, centre, spacing, zone, wrong):  # type: ignore[no-untyped-def]
+    """Longest run beside the course, not on junctions; greatest progress against traffic within a second."""
     per_spacing, lasting = f(1.0) / spacing, f(centre.shape[0] - 2)
     for g in range(LANES):
         w[_SEGMENT * LANES + g] = np.floor(min(w[_ARC * LANES + g] * per_spacing, lasting))
@@ -393,7 +396,8 @@ def _keep_lane(w, t, centre, spacing, wrong):  # type: ignore[no-untyped-def]
         dx, dy = (w[_DX * LANES + g] - cx) * per_spacing, (w[_DY * LANES + g] - cy) * per_spacing
         ex, ey = w[_X * LANES + g] - cx, w[_Y * LANES + g] - cy
         w[_ARC * LANES + g] = max(w[_SEGMENT * LANES + g] * spacing + ex * dx + ey * dy, f(0.0))
-        run = w[_RUN * LANES + g] + _STEP if abs(dx * ey - dy * ex) > f(OFF_CENTRE_M) else f(0.0)
+        beside = (abs(dx * ey - dy * ex) > f(OFF_CENTRE_M)) & (zone[g] & _CROSSING == 0)
+        run = w[_RUN * LANES + g] + _STEP if beside else f(0.0)
         w[_RUN * LANES + g] = run
         w[_OFF_CENTRE * LANES + g] = max(w[_OFF_CENTRE * LANES + g], run)
     oldest = max(t - DIRECTION_STEPS, 0)

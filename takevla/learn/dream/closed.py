@@ -254,8 +254,8 @@ class ClosedDreams:
         rewards, failed = np.empty(shape, np.float32), np.empty(shape, np.float32)
         for s, episodes in enumerate(groups):
             measures = _measures(episodes)
-            rewards[s], _ = self._reward(measures)
-            failed[s] = ~measures.safe
+            rewards[s], reports = self._reward(measures)
+            failed[s] = self._reward.failed(measures, reports)
             for g, episode in enumerate(episodes):
                 count = len(episode.z)
                 features[s, g, :count] = torch.stack(episode.features)

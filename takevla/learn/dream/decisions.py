@@ -27,7 +27,7 @@ class Decisions:
     z: torch.Tensor  # (S, K, D, MODES)
     taken: torch.Tensor  # (S, K) bool
     rewards: Float  # (S, G)
-    failed: Float  # (S, G) 1 where a gate is broken
+    failed: Float  # (S, G) 1 where the reward calls it a failure
 
     def distribution(self, head: ResidualHead) -> PlanDistribution:
         """Of all readings, S K rows."""

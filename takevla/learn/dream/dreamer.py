@@ -74,32 +74,30 @@ class Dreamer:
         self._pairs = self._preferences() if pulled and len(self._taught) else None
 
     def rewards(self, z: torch.Tensor) -> tuple[Float, Float]:
-        """Reward and failure (1 where a gate is broken) of latents z (S, G, M): both (S, G)."""
+        """Reward and failure (`Reward.failed`) of latents z (S, G, M): both (S, G)."""
         route, waypoints = residual.bend(self.base.route_ego[:, None], self.base.waypoints_ego[:, None], z)
         words = self.base.true_words
         return rewards_of(self.crew, route.numpy(), waypoints.numpy(), words)
 
-    def _preferences(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(T, 2, MODES) latents of the expert's plan and the policy's in the scenes of takeovers; their
-        log-probabilities (T, 2).
-        """
+    def _preferences(self) -> torch.Tensor:
+        """(T, 2, MODES) latents of the expert's plan and the policy's in the scenes of takeovers."""
         base, rows = self.base, self._taught
         plans = [self.scenes[row].expert_plan for row in rows.tolist()]
         wanted = [
             torch.from_numpy(np.stack([getattr(plan, name) for plan in plans]))
             for name in ("route_ego", "waypoints_ego")
         ]
-        z = nearest_modes(base.route_ego[rows], base.waypoints_ego[rows], *wanted) * self.head.moves
+        z = nearest_modes(base.route_ego[rows], base.waypoints_ego[rows], *wanted, moves=self.head.moves)
         with torch.no_grad():
-            start = self.start(base.features[rows])
-            pairs = torch.stack([z, residual.mode(start)], dim=1)
-            return pairs, residual.log_prob(start, pairs)
+            return torch.stack([z, residual.mode(self.start(base.features[rows]))], dim=1)
 
     def _preference(self) -> torch.Tensor:
         """DPO's loss: the expert's plan over the policy's."""
         assert self._pairs is not None
-        pairs, reference = self._pairs
-        density = residual.log_prob(self._scattered(self.head(self.base.features[self._taught])), pairs)
+        features = self.base.features[self._taught]
+        density = residual.log_prob(self._scattered(self.head(features)), self._pairs)
+        with torch.no_grad():
+            reference = residual.log_prob(self._scattered(self.start(features)), self._pairs)
         return preference_loss(
             density[:, 0], density[:, 1], reference[:, 0], reference[:, 1], beta=self.config.dpo_beta
         )
@@ -168,7 +166,7 @@ class Dreamer:
                 "kl_anchor": float(divergence),
                 "anchor_weight": self.anchor_weight,
                 "degenerate_groups": float(advantages.degenerate.float().mean()),
-                "std": float(old.std.mean()),
+                "std": float(old.std[..., self.head.moves].mean()),
             }
         )
 

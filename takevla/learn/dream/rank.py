@@ -1,10 +1,12 @@
 """Do dreams rank drivers as the world does?  Dream reward against what the same driver then brings about.
 
-Each scene is a takeover's first start frame.  The embedded world is brought to that instant by driving the
-attempt's recorded controls again from its start (same town, route and seed); a world that does not arrive at
-the recorded ego and actors is left out and counted.  From there every driver drives in closed loop for
-the dream's length, and its first plan is also dreamed, alone and open.  Both trajectories earn the same
-reward; in the world's the actors are those that were there, so its events are the real ones.
+Each scene is a takeover's first start frame, whether or not its failure shows in the dream.  The embedded
+world is brought to that instant by driving the attempt's recorded controls again from its start (same town,
+route and seed); a world that does not arrive at the recorded ego and actors is left out and counted.  From
+there every driver drives in closed loop for the dream's length, and its first plan is also dreamed, alone
+and open.  Both trajectories earn the same reward; in the world's every actor is where it was, so its events
+are the real ones.  Apart from any reward the world's outcome is 0 where it charged a collision, a light or
+a stop sign, and else the progress made.
 """
 
 from __future__ import annotations
@@ -24,32 +26,43 @@ from takevla.driver.closed_loop import Camera, Seat, drive
 from takevla.driver.driver import Driver
 from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.reconstruct import STEP_US, FrameIndex, dream_scene
-from takevla.learn.dream.reward import Reward
+from takevla.learn.dream.reward import Reward, preset
 from takevla.learn.dream.scenes import DreamScene
-from takevla.learn.dream.simulate import Trajectories, measure, roll_out
+from takevla.learn.dream.simulate import Measures, Trajectories, measure, roll_out
 from takevla.scene.geometry import to_ego, wrap_angle
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import TICK_US, Controls, Ego, Scene
+from takevla.world.criteria import Event
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask
-from takevla.world.record import KEY_OF_EVENT
 
 RESAMPLES = 2000
 INTERVAL_PERCENT = (2.5, 97.5)
 ACTOR_ERROR_M = 0.05  # an actor of the replayed world may be so far from the recorded one
+FAILURES: Mapping[str, frozenset[Event]] = {  # what the world charges, by the trigger that foresees it
+    "collision": frozenset({Event.COLLISION_LAYOUT, Event.COLLISION_PEDESTRIAN, Event.COLLISION_VEHICLE}),
+    "rule": frozenset({Event.RED_LIGHT, Event.STOP_SIGN}),
+}
+CHARGED = frozenset().union(*FAILURES.values())
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Spearman's correlation over all pairs of scene and driver, its interval by resampling scenes.
+    """Spearman's correlations over all pairs of scene and driver, their intervals by resampling scenes.
 
-    `failure_agreement` is the share of pairs for which the measures of the driven trajectory and the world's
-    own infractions say the same about whether there was a fault.
+    `rank_correlation` is between the reward dreamed and lived, `rank_correlation_pdm` the same of the `pdm`
+    reward, which does not know the expert's path, `rank_correlation_outcome` between the reward dreamed and
+    the world's outcome.  `rank_failure_agreement` is the share of pairs for which the measures of the lived
+    trajectory and the world say the same of collisions, lights and stop signs.
     """
 
     rank_correlation: float | None
     rank_interval_95: tuple[float, float] | None
+    rank_correlation_pdm: float | None
+    rank_interval_95_pdm: tuple[float, float] | None
+    rank_correlation_outcome: float | None
+    rank_interval_95_outcome: tuple[float, float] | None
     rank_scenes: int
     rank_drivers: dict[str, dict[str, float]]  # name to mean reward in dreams and in the world
     rank_failure_agreement: float | None
@@ -140,7 +153,7 @@ def rank_drivers(
     first: dict[str, DreamScene] = {}
     for scene in scenes:
         first.setdefault(scene.takeover, scene)
-    every = list(first.values())
+    every, pdm = list(first.values()), preset("pdm")
     chosen = [every[int(k)] for k in np.linspace(0, len(every) - 1, min(most, len(every))).round()]
     frames, replayer = FrameIndex(dataset), Replayer(dataset, tasks, maps_dir)
     takeovers = {row["takeover"]: row for row in dataset.takeovers.to_pylist()}
@@ -172,21 +185,30 @@ def rank_drivers(
                 break
             lived = course.scenes[: steps + 1]
             there = dream_scene(
-                what, scene.frame_row, lived, world.road_map, world.route, frames, 0.0,
+                what, scene.frame_row, lived, world.road_map, world.route, frames, None,
                 np.random.default_rng(0),
             )  # fmt: skip
             after = measure(there, Trajectories.of(driven(lived)[None]))
             plan = course.plan
             before = measure(scene, roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps))
-            judged.append((float(reward(before)[0][0]), float(reward(after)[0][0])))
-            events = [tick for tick, event, _ in world.record().events if event in KEY_OF_EVENT]
-            faulty = any(begin < tick * TICK_US <= until_us for tick in events)
-            agreed.append(faulty != bool(after.safe[0]))
+            charged = any(
+                event in CHARGED and begin < tick * TICK_US <= until_us
+                for tick, event, _ in world.record().events
+            )
+            outcome = 0.0 if charged else float(progress(after).value[0])
+            found = [float(one(measures)[0][0]) for one in (reward, pdm) for measures in (before, after)]
+            judged.append((*found, outcome))
+            agreed.append(charged == _shows(after))
         if len(judged) < len(drivers):
             left_out["the route ends within the dream"] += 1
             continue
         rows.append(judged)
-    return _ranking(np.array(rows).reshape(-1, len(drivers), 2), list(drivers), agreed, left_out, seed)
+    return _ranking(np.array(rows).reshape(-1, len(drivers), 5), list(drivers), agreed, left_out, seed)
+
+
+def _shows(lived: Measures) -> bool:
+    """Whether the measures of one trajectory know a collision or a closed line crossed."""
+    return bool(np.isfinite(lived.collision_s[0]) or np.isfinite(lived.rule_s[0]))
 
 
 def driven(scenes: Sequence[Scene]) -> NDArray[np.float64]:
@@ -210,29 +232,42 @@ def rank_correlation(rewards: NDArray[np.float64]) -> float:
 
 
 def _ranking(
-    rewards: NDArray[np.float64],
+    judged: NDArray[np.float64],
     names: Sequence[str],
     agreed: Sequence[bool],
     left_out: Mapping[str, int],
     seed: int,
 ) -> Ranking:
-    found = rank_correlation(rewards)
-    chance = np.random.default_rng([seed, 0xB])
-    drawn = [
-        rank_correlation(rewards[chance.integers(0, len(rewards), len(rewards))])
-        for _ in range(RESAMPLES if np.isfinite(found) else 0)
-    ]
-    low, high = np.nanpercentile(drawn, INTERVAL_PERCENT) if drawn else (np.nan, np.nan)
+    """`judged` (N, D, 5): reward dreamed and lived, `pdm` dreamed and lived, outcome."""
+    rewards = judged[..., :2]
+    whole, whole_interval = _with_interval(rewards, seed)
+    pdm, pdm_interval = _with_interval(judged[..., 2:4], seed)
+    outcome, outcome_interval = _with_interval(judged[..., [0, 4]], seed)
     means = {
         name: {"dream": float(rewards[:, k, 0].mean()), "world": float(rewards[:, k, 1].mean())}
         for k, name in enumerate(names)
         if len(rewards)
     }
     return Ranking(
-        rank_correlation=found if drawn else None,
-        rank_interval_95=(float(low), float(high)) if drawn else None,
+        rank_correlation=whole,
+        rank_interval_95=whole_interval,
+        rank_correlation_pdm=pdm,
+        rank_interval_95_pdm=pdm_interval,
+        rank_correlation_outcome=outcome,
+        rank_interval_95_outcome=outcome_interval,
         rank_scenes=len(rewards),
         rank_drivers=means,
         rank_failure_agreement=float(np.mean(agreed)) if agreed else None,
         rank_left_out=dict(left_out),
     )
+
+
+def _with_interval(pairs: NDArray[np.float64], seed: int) -> tuple[float | None, tuple[float, float] | None]:
+    """The correlation of pairs (N, D, 2) and its interval over scenes; None where there is none."""
+    found = rank_correlation(pairs)
+    if not np.isfinite(found):
+        return None, None
+    chance = np.random.default_rng([seed, 0xB])
+    drawn = [rank_correlation(pairs[chance.integers(0, len(pairs), len(pairs))]) for _ in range(RESAMPLES)]
+    low, high = np.nanpercentile(drawn, INTERVAL_PERCENT)
+    return found, (float(low), float(high))

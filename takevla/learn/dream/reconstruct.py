@@ -227,12 +227,14 @@ def dream_scene(
     road_map: RoadMap,
     route: Route,
     frames: FrameIndex,
-    reacting: float,
+    reacting: float | None,
     chance: np.random.Generator,
 ) -> DreamScene:
     """The dream that starts at frame `row` and lasts as long as `record`, one scene every `STEP_S`.
 
-    Where the trigger is `CALM`, what was driven stands for what the policy and the expert would do.
+    Where the trigger is `CALM`, what was driven stands for what the policy and the expert would do.  With
+    `reacting` None every actor is where the record has it, whatever the ego does: a record looked at, and
+    not dreamed.
     """
     ego, calm = record[0].ego, takeover["trigger"] == CALM
     origin, heading = ego.position_world[:2].astype(np.float64), float(ego.heading_rad)
@@ -241,7 +243,7 @@ def dream_scene(
     kept = slice(max(at - ROUTE_BEHIND_M, 0), at + ROUTE_AHEAD_M)
     ids, pose, extent, static, valid, vehicle = _actors(record, origin, heading)
     travelled = np.linalg.norm(np.diff(pose[..., :2], axis=0), axis=-1).sum(0)
-    moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M)
+    moving = vehicle & valid.all(axis=0) & (travelled > MOVES_M) & (reacting is not None)
     ego_route = to_ego(route.points_world[kept, :2], origin, heading).astype(np.float32)
     error_m, error_deg = frames.replay_error(row, record)
     lived = _ego_poses(record)
@@ -252,7 +254,7 @@ def dream_scene(
         to_ego(route.points_world[at : at + WAY_AHEAD_M, :2], origin, heading).astype(np.float32),
         ego.extent_m[:2],
     )  # fmt: skip
-    reacts = moving & (chance.random(len(moving)) < reacting)
+    reacts = moving & (chance.random(len(moving)) < (reacting or 0.0))
     lines, closed, sign = _stop_lines(
         road_map, set(route.lane[kept].tolist()), ego_route, record, origin, heading
     )

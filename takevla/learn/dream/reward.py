@@ -57,7 +57,7 @@ def no_collision(measures: Measures) -> TermReport:
 
 
 def no_at_fault_collision(measures: Measures) -> TermReport:
-    """NAVSIM NC: 1 without an at-fault collision, 0.5 if the other is static, else 0; raw its time in s."""
+    """NAVSIM NC: 1 without an at-fault collision, 0.5 with static things alone, else 0; raw: when, in s."""
     hit = np.isfinite(measures.fault_s)
     value = np.where(hit, np.where(measures.fault_static, 0.5, 0.0), 1.0)
     return TermReport(value.astype(np.float32), measures.fault_s)
@@ -112,7 +112,10 @@ def comfort(measures: Measures) -> TermReport:
 
 
 def lane_keeping(measures: Measures) -> TermReport:
-    """EPDMS LK: 1 unless more than 0.5 m beside the expert's route for 2 s on end; raw that time in s."""
+    """EPDMS LK: 1 unless more than 0.5 m beside the expert's route for 2 s on end; raw that time in s.
+
+    Junctions do not count.
+    """
     return TermReport((measures.off_centre_s < 2.0).astype(np.float32), measures.off_centre_s)
 
 
@@ -172,6 +175,13 @@ class Reward:
         for weight, term in self.penalties:
             total = total - weight * (1.0 - value(term))
         return np.asarray(total, np.float32), reports
+
+    def failed(self, measures: Measures, reports: Mapping[str, TermReport]) -> NDArray[np.bool_]:
+        """(G,) fault, off the road, a closed line crossed, or a gate at 0 in `reports`, those of a call."""
+        failed = ~measures.safe
+        for gate in self.gates:
+            failed = failed | (reports[gate.__name__].value == 0.0)
+        return failed
 
 
 def _expert_value(term: RewardTerm, expert: Measures) -> float:

@@ -50,7 +50,7 @@ class RollOuts:
         return preset(self.preset_name, dict(self.terms))
 
     def __call__(self, job: PlanRows, report: Report) -> tuple[Float, Float]:
-        """Roll out and reward; failure is 1 where a gate is broken."""
+        """Roll out and reward; failure is 1 where the reward says so (`Reward.failed`)."""
         total = np.empty(job.route_ego.shape[:2], np.float32)
         failed = np.empty(job.route_ego.shape[:2], np.float32)
         for row, (route, waypoints) in enumerate(zip(job.route_ego, job.waypoints_ego, strict=True)):
@@ -59,8 +59,8 @@ class RollOuts:
             if job.true_words is not None:
                 words = np.full(len(route), job.true_words[row], np.float32)
                 measures = replace(measures, words=words)
-            total[row], _ = self._reward(measures)
-            failed[row] = ~measures.safe
+            total[row], reports = self._reward(measures)
+            failed[row] = self._reward.failed(measures, reports)
         return total, failed
 
     def __getstate__(self) -> dict[str, Any]:

@@ -64,12 +64,12 @@ class Measures:
     collision_s: Float  # (G,) first contact with anyone
     collision_actor: NDArray[np.int32]  # (G,) row of that actor, -1 without
     fault_s: Float  # (G,) first contact that is the ego's fault
-    fault_static: NDArray[np.bool_]  # (G,) that contact was with a static thing
+    fault_static: NDArray[np.bool_]  # (G,) all contacts that are the ego's fault were with static things
     offroad_s: Float  # (G,) first corner off the drivable area
     rule_s: Float  # (G,) first crossing of a closed stop line
-    ttc_s: Float  # (G,) first step with a contact within 1 s of constant motion
+    ttc_s: Float  # (G,) first step with a contact within 1 s of constant motion, if it can look so far
     progress_m: Float  # (G,) along the route
-    off_centre_s: Float  # (G,) longest time beside the expert's route
+    off_centre_s: Float  # (G,) longest time beside the expert's route, not on junctions
     wrong_way_m: Float  # (G,) greatest progress in oncoming lanes within 1 s
     comfort_share: Float  # (G,) share of steps inside all comfort limits
     safe_progress_m: float  # greatest progress of the trajectories without fault

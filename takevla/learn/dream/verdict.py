@@ -10,7 +10,7 @@ against that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,15 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.controller import STATE_SIZE, control_step
 from takevla.learn.dream.audit import AuditLimits, fails_as_recorded
 from takevla.learn.dream.kinematics import prolong, reach_points
-from takevla.learn.dream.rank import Replayer, arrives
+from takevla.learn.dream.rank import FAILURES, Replayer, arrives
 from takevla.learn.dream.reconstruct import FrameIndex
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import TICKS_PER_STEP, Trajectories, reactions, roll_out
 from takevla.scene.geometry import to_ego, wrap_angle
 from takevla.scene.scene import TICK_US, Controls, Scene
-from takevla.world.criteria import Event
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.route_xml import RouteTask
 
-FAILURES: Mapping[str, frozenset[Event]] = {
-    "collision": frozenset({Event.COLLISION_LAYOUT, Event.COLLISION_PEDESTRIAN, Event.COLLISION_VEHICLE}),
-    "rule": frozenset({Event.RED_LIGHT, Event.STOP_SIGN}),
-}
 COMPARED_S, COMPARED_M = 2.0, 30.0  # when actors are compared, and how near to the ego
 ASTRAY_M = 1.0  # an actor of the dream farther from the world's than this is astray
 

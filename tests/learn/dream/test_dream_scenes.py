@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, ResidualHead
+from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, ResidualHead, bend
 from takevla.learn.dream.audit import AuditLimits, audit, fails_as_recorded, plan_measures
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer
@@ -322,6 +322,39 @@ def test_the_experts_plan_pulls_beside_the_reward_in_takeovers_and_not_in_calm_d
         )
     assert moved["takeover"] > 1e-3
     assert moved["calm"] < 1e-6
+
+
+@pytest.mark.parametrize("noise", [NoiseConfig(), NoiseConfig("scheduled", start=0.3)])
+def test_the_preference_starts_at_log_2_however_plans_scatter(noise):
+    dreamer = _dreamer([scene(car=(34.0, 0.0, 0.0), expert=straight(8.0, 3.0))], method="dpo", noise=noise)
+    assert float(dreamer._preference().detach()) == pytest.approx(np.log(2.0), abs=1e-5)
+
+
+def test_the_preferred_plan_is_the_nearest_in_the_modes_that_move():
+    here = scene(expert=straight(8.0, 3.0))
+    along, both = (_dreamer([here], method="dpo", modes=modes) for modes in ((1, 0), (3, 3)))
+    z = along._preferences()[0, 0]
+    assert (z[1:] == 0.0).all()
+    wanted = torch.from_numpy(here.expert_plan.waypoints_ego)
+
+    def away(z: torch.Tensor) -> float:
+        _, waypoints = bend(along.base.route_ego[0], along.base.waypoints_ego[0], z)
+        return float((waypoints - wanted).norm())
+
+    cut = both._preferences()[0, 0].clone()
+    cut[1:] = 0.0  # of the nearest in all modes the first alone
+    assert away(z) < away(cut) - 0.01
+
+
+def test_a_gate_at_0_is_a_failure_though_nothing_was_hit():
+    here = scene(speed=0.0, policy=straight(0.0), expert=straight(6.0))
+    waits = measure(
+        here, roll_out(here, here.policy_plan.route_ego[None], here.policy_plan.waypoints_ego[None], STEPS)
+    )
+    for name, fails in (("pdm", False), ("pdm_expert", True)):
+        reward = preset(name)
+        assert bool(reward.failed(waits, reward(waits)[1])[0]) == fails
+    assert waits.safe[0]
 
 
 def test_closed_dreams_have_no_plan_to_be_pulled_to():

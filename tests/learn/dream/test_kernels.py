@@ -25,7 +25,7 @@ from takevla.learn.dream.reward import (
     progress,
     time_to_collision,
 )
-from takevla.learn.dream.scenes import ONCOMING, courses
+from takevla.learn.dream.scenes import JUNCTION, ONCOMING, courses
 from takevla.learn.dream.simulate import Trajectories, measure, reactions, roll_out
 from takevla.scene.plan import Plan
 
@@ -134,7 +134,7 @@ def test_contacts_and_times_to_collision_are_those_that_shapely_finds():
             x, y, heading, v = poses[g, k]
             for offset in range(TTC_OFFSETS):
                 later = k + offset * TTC_SPACING_STEPS
-                if later > STEPS or near < math.inf:
+                if k + (TTC_OFFSETS - 1) * TTC_SPACING_STEPS > STEPS or near < math.inf:
                     break
                 far = 0.1 * TTC_SPACING_STEPS * offset * v
                 ego = placed(x + far * np.cos(heading), y + far * np.sin(heading), heading, here.ego_extent_m)
@@ -167,10 +167,40 @@ def test_no_at_fault_collision_is_0_for_a_car_half_for_a_static_thing_and_1_for_
     assert no_at_fault_collision(measure(scene(car=(20.0, 0.0, -5.0)), _along(0.0))).value[0] == 1.0
 
 
+def _with_a_cone(here, x_m: float):
+    """The scene with a static thing in the way too."""
+    pose = np.concatenate([np.zeros_like(here.actor_pose), here.actor_pose], axis=1)
+    pose[:, 0, 0] = x_m
+    return replace(
+        here,
+        actor_pose=pose,
+        actor_extent_m=np.repeat(here.actor_extent_m, 2, axis=0),
+        actor_static=np.array([True, False]),
+        actor_valid=np.ones((STEPS + 1, 2), np.bool_),
+    )
+
+
+def test_whoever_hits_a_cone_and_then_a_car_earns_nothing_and_the_cone_says_when_it_began():
+    report = no_at_fault_collision(measure(_with_a_cone(scene(car=(25.0, 0.0, 0.0)), 14.0), _along(8.0)))
+    assert report.value[0] == 0.0
+    assert report.raw[0] == pytest.approx((14.0 - 0.5 * (4.9 + 4.6)) / 8.0, abs=0.1)
+    alone = _with_a_cone(scene(car=(1e3, 0.0, 0.0)), 14.0)
+    assert no_at_fault_collision(measure(alone, _along(8.0))).value[0] == 0.5
+
+
 def test_time_to_collision_fails_within_a_second_of_a_leader_and_not_beside_one():
     assert time_to_collision(measure(scene(car=(12.0, 0.0, 0.0)), _along(2.0))).value[0] == 0.0
     assert time_to_collision(measure(scene(car=(16.0, 0.0, 2.0)), _along(2.0))).value[0] == 1.0
     assert time_to_collision(measure(scene(car=(10.0, 3.0, 0.0)), _along(4.0))).value[0] == 1.0
+
+
+def test_time_to_collision_is_not_judged_where_a_second_ahead_is_beyond_the_record():
+    touched_s = 3.8  # the alarm would come at 2.9 s, and the last instant that looks 0.9 s ahead is 3.1 s
+    x_m = touched_s * 4.0 + 0.5 * (4.9 + 4.6)
+    assert time_to_collision(measure(scene(car=(x_m, 0.0, 0.0)), _along(4.0))).raw[0] == pytest.approx(
+        2.9, abs=0.11
+    )
+    assert time_to_collision(measure(scene(car=(x_m + 2.0, 0.0, 0.0)), _along(4.0))).value[0] == 1.0
 
 
 def test_driving_direction_is_judged_by_metres_within_a_second_in_oncoming_lanes():
@@ -184,6 +214,8 @@ def test_driving_direction_is_judged_by_metres_within_a_second_in_oncoming_lanes
 def test_lane_keeping_fails_after_two_seconds_more_than_half_a_metre_beside_the_course():
     assert lane_keeping(measure(scene(), _along(8.0, 0.6))).value[0] == 0.0
     assert lane_keeping(measure(scene(), _along(8.0, 0.4))).value[0] == 1.0
+    junction = replace(scene(), raster=scene().raster | np.uint8(JUNCTION))
+    assert lane_keeping(measure(junction, _along(8.0, 0.6))).value[0] == 1.0
 
 
 def test_progress_is_a_share_of_the_experts():
