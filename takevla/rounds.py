@@ -45,6 +45,7 @@ from takevla.stage_work import (
     dream_stage,
     drive_suite,
 )
+from takevla.study.dreams import NOT_DREAMED
 from takevla.world.camera.rig import Rig
 
 RUN_FILE = "run.json"
@@ -284,4 +285,4 @@ def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Pa
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)
         shutil.copytree(model, folder / "model", dirs_exist_ok=True)
-        _write_json(folder / "before_after.json", {"not_dreamed": str(refusal)})
+        _write_json(folder / "before_after.json", {NOT_DREAMED: str(refusal)})

@@ -28,7 +28,7 @@ from takevla.takeover.commentary import corpus
 from takevla.world.camera.rig import Rig
 
 RIG = Rig(192, 64)  # three tiles of the small model
-ANY_DREAMS = AuditLimits(*[0.0] * 6, replay_error_m=1e3, replay_error_deg=360.0)  # two routes prove little
+ANY_DREAMS = AuditLimits(*[0.0] * 8, replay_error_m=1e3, replay_error_deg=360.0)  # two routes prove little
 
 
 @pytest.fixture(scope="module")

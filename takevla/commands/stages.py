@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser
 
 from takevla.commands.command import (
     OUT,
@@ -162,14 +162,20 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
     parser.add_argument(
-        "--ask_world", action="store_true",
-        help="drive the recorded plans on in the embedded world, and let dream.limits judge by what happens",
+        "--ask_world", action=ActionYesNo(no_prefix="no_"), default=True,
+        help="drive recorded plans on in the embedded world, and let dream.limits judge by what happens; "
+        "never with --maps, which is for datasets of other worlds",
     )  # fmt: skip
     parser.add_argument(
         "--rank_drivers", type=list[str], default=[],
         help="with --audit: drivers (expert, blind, shipped, checkpoint folders) that dreams must rank",
     )  # fmt: skip
-    parser.add_argument("--rank_suite", type=str, default="train", help="suite that was collected on")
+    parser.add_argument(
+        "--rank_suite",
+        type=str,
+        default="train",
+        help="suite that was collected on, for all that asks worlds",
+    )
     parser.add_argument("--rank_scenes", type=int, default=100, help="takeovers to rank drivers on")
     add_common(parser)
     parser.set_defaults({"workers": 1})  # to start more takes about as long as a few hundred scenes
@@ -181,11 +187,12 @@ def _dream(arguments: Arguments) -> None:
     from takevla.bench.suites import load_suite
     from takevla.stage_work import audit_stage, dream_stage
 
+    asks = arguments.ask_world and arguments.maps is None
     if arguments.audit:
         named = [name if name in BUILT_IN else str(model_folder(name)) for name in arguments.rank_drivers]
         content, refuse = audit_stage(
             arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
-            maps_dir=arguments.maps, ask_world=arguments.ask_world, ranked=named,
+            maps_dir=arguments.maps, ask_world=asks, ranked=named,
             suite=arguments.rank_suite, most=arguments.rank_scenes,
         )  # fmt: skip
         OUT.print(content)
@@ -194,7 +201,7 @@ def _dream(arguments: Arguments) -> None:
     audit = dream_stage(
         arguments.model, arguments.takeovers, arguments.out, arguments.dream,
         seed=arguments.seed, maps_dir=arguments.maps,
-        tasks=load_suite(arguments.rank_suite).tasks if arguments.ask_world else (), **placement(arguments),
+        tasks=load_suite(arguments.rank_suite).tasks if asks else (), **placement(arguments),
     )  # fmt: skip
     OUT.print(audit.to_json())
     OUT.print(f"model: {arguments.out / 'model'}")

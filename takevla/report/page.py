@@ -22,6 +22,7 @@ from takevla.report.fan import fan_figure
 from takevla.report.gallery import EXPERT_COLOUR, POLICY_COLOUR, BirdsEye, gallery
 from takevla.report.run_directory import Round, Run, Training, read_run
 from takevla.scene.ttc import CAP_S
+from takevla.takeover.triggers import TRIGGERS
 
 TILES = ("Driving score", "Success rate", "Average TTC", "Route completion")
 GALLERY_RANGE_M = 44.0  # side of its bird's-eye pictures: a plan of 20 m and what it runs into
@@ -32,10 +33,15 @@ _WORDS = {
     "trained_weights": "Weights trained",
     "failure_rate_before": "Share of scenes whose plan fails, before",
     "failure_rate_after": "Share of scenes whose plan fails, after",
-    "recall_collision": "Recall of COLLISION takeovers",
-    "recall_follow": "Recall of FOLLOW takeovers",
-    "recall_restart": "Recall of RESTART takeovers",
-    "recall_rule": "Recall of RULE takeovers",
+    **{f"recall_{name}": f"{name.upper()} takeovers whose event shows in the dream" for name in TRIGGERS},
+    **{
+        f"world_recall_{name}": f"{name.upper()} failures of the world that the dream shows"
+        for name in TRIGGERS
+    },
+    **{
+        f"world_false_{name}": f"{name.upper()} failures of the dream that the world lacks"
+        for name in TRIGGERS
+    },
     "expert_success": "Expert's plan free of fault",
     "rank_correlation": "Rank correlation of dream reward and outcome",
 }

@@ -4,7 +4,7 @@ Routes are columns, in the order of the suite, so that cells pair by route:
 
     {"arm", "title", "seed", "suite", "command", "git_revision", "machine", "stages": [...], "figures": {...},
      "routes": {"route_id": [...], "driving_score": [...], ...}, "routes_unscored": {...},
-     "ttc_histogram": [...], "words": {...} or null}
+     "ttc_histogram": [...], "words": {...} or null, "dreams": [...]}
 """
 
 from __future__ import annotations
@@ -61,9 +61,15 @@ class StageFacts:
 
 
 def make_cell(
-    arm: str, title: str, seed: int, suite: str, facts: Sequence[StageFacts], evaluation: Path
+    arm: str,
+    title: str,
+    seed: int,
+    suite: str,
+    facts: Sequence[StageFacts],
+    evaluation: Path,
+    dreams: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The figures of a cell from the folder of its last evaluation."""
+    """The figures of a cell from the folder of its last evaluation; `dreams` as `dream_facts` gives them."""
     metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
     results = json.loads((evaluation / "results.json").read_text(encoding="utf-8"))
     words = evaluation / WORDS_FILE
@@ -81,6 +87,7 @@ def make_cell(
         "routes_unscored": metrics["routes_unscored"],
         "ttc_histogram": histogram(metrics["per_route"]),
         "words": json.loads(words.read_text(encoding="utf-8")) if words.is_file() else None,
+        "dreams": list(dreams),
     }
 
 

@@ -13,6 +13,7 @@ from takevla.bench.statistics import Interval
 from takevla.bench.words import WORD_FIGURES
 from takevla.study import figures
 from takevla.study.cell import BASE, FULL, Cell, arm_order, read_cells
+from takevla.study.dreams import CALM, CURVES, JUDGED
 from takevla.study.summary import (
     MEASURES,
     SUMMARISED,
@@ -126,8 +127,7 @@ def _suite_section(suite: str, cells: Mapping[str, Cells], page: Path, drawn: li
         lines += _against_controls(cells, arms, full)
         if base:
             lines += _before_after(suite, base, full, page, drawn)
-    lines += _cost(cells, arms)
-    return lines
+    return lines + _dreams(cells, arms) + _cost(cells, arms)
 
 
 def _arms_table(cells: Mapping[str, Cells], arms: Sequence[str], base: Cells) -> list[str]:
@@ -236,6 +236,53 @@ def _regressions(base: Cells, full: Cells) -> list[str]:
         for one in worse[:MOST_REGRESSIONS]
     ]
     return lines + (_table(head, rows) if rows else [])
+
+
+def _dreams(cells: Mapping[str, Cells], arms: Sequence[str]) -> list[str]:
+    """What the dreams of each arm came to, mean over its seeds and rounds; nothing where no arm dreams."""
+    rows, refused = [], []
+    for arm in arms:
+        found = [(seed, one) for seed, cell in sorted(cells[arm].items()) for one in cell.get("dreams", [])]
+        refused += [f"`{arm}`, seed {seed}: {one['refused']}" for seed, one in found if one["refused"]]
+        dreamed = [one for _, one in found if not one["refused"]]
+        if not dreamed:
+            continue
+        judged = [mean_of([one["judged"][name] for one in dreamed]) for name in JUDGED[1:]]
+        calm = [mean_of([one["judged"][name] for one in dreamed]) for name in CALM[3:]]
+        last = [mean_of([one["last_update"][name] for one in dreamed]) for name in CURVES[1:4]]
+        rows.append(
+            [f"`{arm}`", str(len(dreamed)), _arrow(judged[:2], 3), _arrow(judged[2:], 3), _arrow(calm, 3)]
+            + ["" if one is None else f"{one:.3f}" for one in last]
+        )
+    if not rows and not refused:
+        return []
+    lines = ["", "### Dreams", ""]
+    if rows:
+        lines += [
+            "Before and after, of the plan that drives, over the scenes dreamed (in closed dreams over",
+            "`dream.closed.judged` of them); the last three figures are of the last update, KL in nats:",
+            "",
+            *_table(
+                ["arm", "dreams", "reward", "failures", "failures of calm driving", "KL, scenes dreamed",
+                 "KL, ordinary frames", "degenerate groups"],
+                rows,
+            ),
+        ]  # fmt: skip
+    if refused:
+        lines += ["", "Nothing was dreamed in these, whose fine-tuned model was driven as it is:", ""]
+        lines += [f"- {one}" for one in refused]
+    return lines
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """Of those that there are, None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _arrow(pair: Sequence[float | None], digits: int) -> str:
+    """Before and after."""
+    return "" if None in pair else " → ".join(f"{one:.{digits}f}" for one in pair)
 
 
 def _cost(cells: Mapping[str, Cells], arms: Sequence[str]) -> list[str]:

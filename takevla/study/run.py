@@ -26,6 +26,7 @@ from takevla.recipe import Recipe
 from takevla.rounds import RUN_FILE, Stage, run_stage, stages
 from takevla.study.arms import load_arm
 from takevla.study.cell import StageFacts, make_cell
+from takevla.study.dreams import dream_facts, is_dream
 
 COMMAND = "takevla arms"
 
@@ -73,8 +74,12 @@ def run_study(study: Study, console: Console) -> tuple[int, int]:
                     return done, len(cells)
                 _once(study.work, run, stage, console, f"{arm.name}, seed {seed}", recipe)
             facts = [_facts(study.work, stage) for stage in todo]
-            evaluation = study.work / "store" / todo[-1].key
-            write_json(path, make_cell(arm.name, recipe.name, seed, suite_label(study), facts, evaluation))
+            store = study.work / "store"
+            dreams = [dream_facts(one.folder, store / one.key) for one in todo if is_dream(one.folder)]
+            cell = make_cell(
+                arm.name, recipe.name, seed, suite_label(study), facts, store / todo[-1].key, dreams
+            )
+            write_json(path, cell)
             console.print(f"{path}: written", highlight=False, soft_wrap=True)
         done += 1
     return done, len(cells)

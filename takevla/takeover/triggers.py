@@ -36,6 +36,7 @@ LINE_AHEAD_M: Final = 40.0  # stop lines farther along the route are out of reac
 ALIGNED_RAD: Final = math.radians(35.0)  # heading error of a leader (PDM-Lite's bound, benchmark facts 3)
 ONCOMING_RAD: Final = math.radians(135.0)  # heading error above which a vehicle comes towards the ego
 HEADWAY: Final = "headway"  # the detail of FOLLOW that is about a leader and not about the course
+LATERAL, STEER = "lateral", "steer"  # those about the course
 RULE_CAUSES: Final = (Cause.RED_LIGHT, Cause.YELLOW_LIGHT, Cause.STOP_SIGN)
 _STOPPING: Final = (Action.REMAIN_STOPPED, Action.STOP, Action.DECELERATE)
 
@@ -239,9 +240,9 @@ def _off_course(sight: Sight, since: Watch, steer: float, config: TriggerConfig)
     reason = sight.reason
     lateral = lateral_error_m(sight)
     if lateral > config.lateral_error_m and sight.scene.ego.speed_mps > config.standing_mps:
-        return Alarm(Trigger.FOLLOW, "lateral", lateral, reason.cause, reason.actor_id, reason.actor_kind)
+        return Alarm(Trigger.FOLLOW, LATERAL, lateral, reason.cause, reason.actor_id, reason.actor_kind)
     if _lasted(since.steer_since_us, sight.scene.time_us, config.steer_for_s):
-        return Alarm(Trigger.FOLLOW, "steer", steer, reason.cause, reason.actor_id, reason.actor_kind)
+        return Alarm(Trigger.FOLLOW, STEER, steer, reason.cause, reason.actor_id, reason.actor_kind)
     return None
 
 

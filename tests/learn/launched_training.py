@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
 )
 
 DREAMS = DreamConfig(
-    updates=3, group=4, anchors=8, limits=AuditLimits(*[0.0] * 6, replay_error_m=1e3, replay_error_deg=360.0)
+    updates=3, group=4, anchors=8, limits=AuditLimits(*[0.0] * 8, replay_error_m=1e3, replay_error_deg=360.0)
 )
 
 

@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from takevla.driver.controller import STATE_SIZE, control_step
 from takevla.learn.dream.reward import setting_off
 from takevla.learn.dream.scenes import STEP_S, DreamScene
 from takevla.learn.dream.simulate import Measures, expert_trajectory, measure, roll_out
 from takevla.scene.geometry import project_on_polyline
 from takevla.scene.plan import Plan
-from takevla.takeover.triggers import HEADWAY, TriggerConfig
+from takevla.takeover.triggers import HEADWAY, LATERAL, STEER, TriggerConfig
 
-CLOSE_TTC_S = 4.0  # a FOLLOW takeover shows as a contact, a time-to-collision alarm or a lost course
+CLOSE_TTC_S = 4.0  # a headway that fell short shows as a contact or an alarm of time-to-collision too
 LASTS_S = 0.5
 END_M = 0.01  # so near to a path's end a place is beyond it
 BACKWARDS_STEPS = 10.0  # the expert's path is prolonged backwards by so many of its first steps
 TRIGGERS = TriggerConfig()  # the thresholds that the takeovers were made with by default
+ASKED_OF_WORLD = ("recall_collision", "recall_rule")  # limits of what the world says fails
 
 
 class UntrueDreamsError(ValueError):
@@ -57,16 +57,20 @@ class Audit:
 class AuditLimits:
     """How true dreams must be before anything is learned from them.
 
-    A rate that could not be judged passes.  `recall_*`, `expert_success` and `replayed` are least shares;
-    `replay_error_m` and `replay_error_deg` say for one scene whether its record was replayed.  Where the
-    embedded world was asked, its word on collisions and rules is judged, not the trigger's forecast.
+    A rate that could not be judged passes.  `recall_*`, `forecast_recall_*`, `expert_success` and `replayed`
+    are least shares; `replay_error_m` and `replay_error_deg` say for one scene whether its record was
+    replayed.  Where the embedded world was asked, `recall_*` judge the share of failures in the world that
+    the dream shows.  Where it could not be, `forecast_recall_*` judge the share of COLLISION and RULE
+    takeovers whose forecast comes true in the dream.
     """
 
     recall_collision: float = 0.9
-    recall_follow: float = 0.6
+    recall_follow: float = 0.8
     recall_restart: float = 0.8
-    recall_rule: float = 0.7  # of a dozen or two: one miss moves it by several points
-    expert_success: float = 0.9
+    recall_rule: float = 0.8  # of a dozen or two: one miss moves it by several points
+    forecast_recall_collision: float = 0.7
+    forecast_recall_rule: float = 0.4
+    expert_success: float = 0.95
     replayed: float = 0.95
     replay_error_m: float = 0.05
     replay_error_deg: float = 0.5
@@ -76,14 +80,20 @@ class AuditLimits:
         return scene.replay_error_m <= self.replay_error_m and scene.replay_error_deg <= self.replay_error_deg
 
     def broken(self, report: Audit, world: Mapping[str, float]) -> list[str]:
-        """One line for each least share that is not reached; `world` takes the place of rates in `report`."""
+        """One line for each least share that is not reached; `world` are the recalls by its word."""
         lines = []
         for limit in fields(self):
             if limit.name.startswith("replay_error"):
                 continue
-            asked, found = getattr(self, limit.name), world.get(limit.name, getattr(report, limit.name))
-            if found is not None and found < asked:
-                lines.append(f"{limit.name} {found:.3g}, at least {asked:g}")
+            rate = limit.name.removeprefix("forecast_")
+            if limit.name in ASKED_OF_WORLD:
+                found = world.get(rate)
+            elif limit.name == rate:
+                found = world.get(rate, getattr(report, rate))
+            else:
+                found = None if rate in world else getattr(report, rate)
+            if found is not None and found < getattr(self, limit.name):
+                lines.append(f"{limit.name} {found:.3g}, at least {getattr(self, limit.name):g}")
         return lines
 
     def refuse(self, report: Audit, world: Mapping[str, float] | None = None) -> None:
@@ -118,19 +128,17 @@ def _collides(scene: DreamScene, policy: Measures) -> bool:
 
 
 def _follows_badly(scene: DreamScene, policy: Measures) -> bool:
-    """The event of the trigger's detail: a short headway while closing, or a wheel or course apart from the
-    expert's, as the trigger measures them.  Without a detail, or failing that: a contact, an alarm of
-    time-to-collision or a lost course.
+    """The event of the trigger's detail: a short headway while closing (or what comes of it, a contact or an
+    alarm of time-to-collision), or a course as far beside the expert's as the trigger asks, or off the road.
+    Without a detail either of them.
     """
     alarm = np.isfinite(policy.collision_s[0]) or policy.ttc_s[0] < CLOSE_TTC_S
+    closes = bool(alarm or _closes_in(scene, policy))
     if scene.detail == HEADWAY:
-        return bool(alarm or _closes_in(scene, policy))
-    if scene.detail == "steer":
-        wheels = [_wheel(scene, plan) for plan in (scene.policy_plan, scene.expert_plan)]
-        return bool(abs(wheels[0] - wheels[1]) > TRIGGERS.steer_difference)
-    return bool(
-        alarm or np.isfinite(policy.offroad_s[0]) or _beside(scene, policy) > TRIGGERS.lateral_error_m
-    )
+        return closes
+    least_m = TRIGGERS.steer_apart_m if scene.detail == STEER else TRIGGERS.lateral_error_m
+    lost = bool(np.isfinite(policy.offroad_s[0]) or _beside(scene, policy) > least_m)
+    return lost if scene.detail in (STEER, LATERAL) else lost or closes
 
 
 def _beside(scene: DreamScene, policy: Measures) -> float:
@@ -159,15 +167,6 @@ def _closes_in(scene: DreamScene, policy: Measures) -> bool:
     closing = ego[..., 3] - other[..., 3] >= TRIGGERS.closing_mps
     near = (ahead > 0.0) & (gap < TRIGGERS.headway_s * ego[..., 3])
     return bool((scene.actor_valid & inside & closing & near).any())
-
-
-def _wheel(scene: DreamScene, plan: Plan) -> float:
-    """Steering that the controller asks for at the start of a plan."""
-    steer, _, _ = control_step(
-        np.zeros(STATE_SIZE), plan.route_ego.astype(np.float64), plan.waypoints_ego.astype(np.float64),
-        np.zeros(3), scene.ego_speed_mps, 0.0,
-    )  # fmt: skip
-    return float(steer)
 
 
 def _stands(scene: DreamScene, policy: Measures) -> bool:

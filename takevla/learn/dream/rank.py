@@ -184,10 +184,7 @@ def rank_drivers(
             if len(course.scenes) <= steps or course.plan is None:
                 break
             lived = course.scenes[: steps + 1]
-            there = dream_scene(
-                what, scene.frame_row, lived, world.road_map, world.route, frames, None,
-                np.random.default_rng(0),
-            )  # fmt: skip
+            there = as_lived(what, scene.frame_row, lived, world, frames)
             after = measure(there, Trajectories.of(driven(lived)[None]))
             plan = course.plan
             before = measure(scene, roll_out(scene, plan.route_ego[None], plan.waypoints_ego[None], steps))
@@ -204,6 +201,14 @@ def rank_drivers(
             continue
         rows.append(judged)
     return _ranking(np.array(rows).reshape(-1, len(drivers), 5), list(drivers), agreed, left_out, seed)
+
+
+def as_lived(
+    takeover: Mapping[str, Any], row: int, lived: list[Scene], world: EmbeddedWorld, frames: FrameIndex
+) -> DreamScene:
+    """What was lived from frame `row` on, one scene every `STEP_S`, with every actor where it was."""
+    nobody = np.random.default_rng(0)  # reacts
+    return dream_scene(takeover, row, lived, world.road_map, world.route, frames, None, nobody)
 
 
 def _shows(lived: Measures) -> bool:

@@ -3,8 +3,8 @@
 A trigger foresees a failure by constant motion of the others; that is not yet a failure.  The embedded
 world can be asked: it is brought to the takeover's last start frame as for ranking (`rank.Replayer`), and
 the recorded plan is driven on there, prolonged as a dream prolongs it, beside traffic that acts by itself.
-The world's own collisions, lights and stop signs then say whether the plan fails, and the dream is held
-against that.
+The world's own collisions, lights and stop signs then say whether the plan fails; of headways, courses and
+standing, for which a world charges nothing, the drive is measured as it was.  The dream is held against that.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.controller import STATE_SIZE, control_step
-from takevla.learn.dream.audit import AuditLimits, fails_as_recorded
+from takevla.learn.dream.audit import SAME_EVENT, AuditLimits, fails_as_recorded
 from takevla.learn.dream.kinematics import prolong, reach_points
-from takevla.learn.dream.rank import FAILURES, Replayer, arrives
+from takevla.learn.dream.rank import FAILURES, Replayer, arrives, as_lived, driven
 from takevla.learn.dream.reconstruct import FrameIndex
 from takevla.learn.dream.scenes import STEP_S, DreamScene
-from takevla.learn.dream.simulate import TICKS_PER_STEP, Trajectories, reactions, roll_out
+from takevla.learn.dream.simulate import TICKS_PER_STEP, Trajectories, measure, reactions, roll_out
 from takevla.scene.geometry import to_ego, wrap_angle
 from takevla.scene.scene import TICK_US, Controls, Scene
 from takevla.world.embedded import EmbeddedWorld
@@ -37,7 +37,7 @@ ASTRAY_M = 1.0  # an actor of the dream farther from the world's than this is as
 
 @dataclass(frozen=True)
 class Verdict:
-    """The world's word on COLLISION and RULE takeovers; rates are None where there was nothing to judge.
+    """The world's word on takeovers, by trigger; rates are None where there was nothing to judge.
 
     `world_failures` counts the takeovers whose plan fails in the world, of those asked (`world_asked`);
     `world_recall_*` is the share of these failures that the dream shows; `world_false_*` the share of
@@ -49,8 +49,12 @@ class Verdict:
     world_failures: dict[str, int]
     world_recall_collision: float | None
     world_recall_rule: float | None
+    world_recall_follow: float | None
+    world_recall_restart: float | None
     world_false_collision: float | None
     world_false_rule: float | None
+    world_false_follow: float | None
+    world_false_restart: float | None
     actors_astray: float | None
     actors_compared: int
     world_left_out: dict[str, int]
@@ -61,7 +65,7 @@ class Verdict:
 
     def recalls(self) -> dict[str, float]:
         """The recalls that `AuditLimits` judge, as far as the world could be asked."""
-        found = {"recall_collision": self.world_recall_collision, "recall_rule": self.world_recall_rule}
+        found = {f"recall_{trigger}": getattr(self, f"world_recall_{trigger}") for trigger in SAME_EVENT}
         return {name: value for name, value in found.items() if value is not None}
 
 
@@ -74,19 +78,20 @@ def world_verdict(
     maps_dir: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Verdict:
-    """Ask the world about the last start frame of every COLLISION and RULE takeover of `scenes`.
+    """Ask the world about the last start frame of every takeover of `scenes`.
 
     `tasks` are the routes that the dataset was collected on.
     """
-    last = {scene.takeover: scene for scene in scenes if scene.trigger in FAILURES}
+    last = {scene.takeover: scene for scene in scenes if scene.trigger in SAME_EVENT}
     frames, replayer = FrameIndex(dataset), Replayer(dataset, tasks, maps_dir)
-    episodes = {row["takeover"]: row["episode"] for row in dataset.takeovers.to_pylist()}
+    takeovers = {row["takeover"]: row for row in dataset.takeovers.to_pylist()}
     left_out: Counter[str] = Counter()
-    said: dict[str, list[tuple[bool, bool]]] = {trigger: [] for trigger in FAILURES}  # dream, world
+    said: dict[str, list[tuple[bool, bool]]] = {trigger: [] for trigger in SAME_EVENT}  # dream, world
     apart: list[float] = []
     for done, scene in enumerate(last.values()):
         progress(done, len(last))
-        episode, begin = episodes[scene.takeover], int(frames.time_us[scene.frame_row])
+        what, begin = takeovers[scene.takeover], int(frames.time_us[scene.frame_row])
+        episode = what["episode"]
         world, recorded = replayer.world(episode, begin), replayer.recorded(episode, begin)
         if world is None or recorded is None:
             left_out["its route is not among the given ones"] += 1
@@ -97,16 +102,28 @@ def world_verdict(
         before = len(world.record().events)
         lived = drive_on(world, scene)
         events = {event for _, event, _ in world.record().events[before:]}
-        said[scene.trigger].append((fails_as_recorded(scene), bool(events & FAILURES[scene.trigger])))
+        if scene.trigger in FAILURES:
+            fails = bool(events & FAILURES[scene.trigger])
+        elif len(lived) <= scene.steps:
+            left_out["the route ends within the dream"] += 1
+            continue
+        else:
+            there = as_lived(what, scene.frame_row, lived, world, frames)
+            fails = SAME_EVENT[scene.trigger](there, measure(there, Trajectories.of(driven(lived)[None])))
+        said[scene.trigger].append((fails_as_recorded(scene), fails))
         if len(lived) > round(COMPARED_S / STEP_S) and not events:
             apart += actors_apart(scene, lived)
     return Verdict(
         world_asked={trigger: len(rows) for trigger, rows in said.items()},
         world_failures={trigger: sum(lives for _, lives in rows) for trigger, rows in said.items()},
-        world_recall_collision=_share([dreams for dreams, lives in said["collision"] if lives]),
-        world_recall_rule=_share([dreams for dreams, lives in said["rule"] if lives]),
-        world_false_collision=_share([not lives for dreams, lives in said["collision"] if dreams]),
-        world_false_rule=_share([not lives for dreams, lives in said["rule"] if dreams]),
+        **{
+            f"world_recall_{trigger}": _share([dreams for dreams, lives in rows if lives])
+            for trigger, rows in said.items()
+        },
+        **{
+            f"world_false_{trigger}": _share([not lives for dreams, lives in rows if dreams])
+            for trigger, rows in said.items()
+        },
         actors_astray=_share([away > ASTRAY_M for away in apart]),
         actors_compared=len(apart),
         world_left_out=dict(left_out),

@@ -224,9 +224,10 @@ def test_dreaming_learns_to_brake_before_a_standing_car():
     assert all(not torch.equal(value, weights[name]) for name, value in dreamer.head.named_parameters())
 
 
+@pytest.mark.parametrize("detail", ["lateral", "steer"])
 @pytest.mark.parametrize(("beside_m", "shows"), [(0.0, False), (1.3, True)])
-def test_a_lost_course_shows_where_the_plan_stays_beside_the_experts_path(beside_m, shows):
-    here = replace(scene(), trigger="follow", detail="lateral")
+def test_a_lost_course_shows_where_the_plan_stays_beside_the_experts_path(beside_m, shows, detail):
+    here = replace(scene(car=(25.0, 0.0, 0.0)), trigger="follow", detail=detail)  # to hit it is another event
     route = here.expert_plan.route_ego + np.float32([0.0, beside_m])
     assert fails_as_recorded(replace(here, expert_plan=replace(here.expert_plan, route_ego=route))) == shows
 
@@ -273,11 +274,18 @@ def test_dreams_less_true_than_the_limits_are_refused_by_name():
     missed = scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))
     report = audit([missed], {})
     assert report.recall_collision == 0.0
-    with pytest.raises(ValueError, match=r"recall_collision 0, at least 0\.9"):
+    with pytest.raises(ValueError, match=r"forecast_recall_collision 0, at least 0\.7"):
         AuditLimits().refuse(report)
-    AuditLimits(recall_collision=0.0).refuse(report)
+    AuditLimits(forecast_recall_collision=0.0).refuse(report)
     with pytest.raises(ValueError, match=r"replayed 0\.5, at least 0\.95"):
-        AuditLimits(recall_collision=0.0).refuse(audit([missed], {}, unreplayed=1))
+        AuditLimits(forecast_recall_collision=0.0).refuse(audit([missed], {}, unreplayed=1))
+
+
+def test_where_the_world_was_asked_its_word_is_judged_and_not_the_forecast():
+    report = audit([scene(car=(25.0, 0.0, 0.0), policy=straight(8.0, 4.0))], {})
+    AuditLimits().refuse(report, {"recall_collision": 0.95})
+    with pytest.raises(ValueError, match=r"\(dream\.limits\): recall_collision 0\.85, at least 0\.9$"):
+        AuditLimits().refuse(report, {"recall_collision": 0.85})
 
 
 def test_a_record_that_leads_elsewhere_is_no_scene_to_dream():

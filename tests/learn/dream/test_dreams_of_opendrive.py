@@ -173,8 +173,12 @@ def test_the_recorded_plan_drives_in_the_world_as_it_does_in_the_dream(taken: Da
     np.testing.assert_allclose(lived[:, :2], dreamed[:, :2], atol=0.05)
     asked = replace(scene, trigger="collision")
     verdict = world_verdict(taken, [asked, scene], [TASK], limits=AuditLimits(), maps_dir=maps)
-    assert verdict.world_asked == {"collision": 1, "rule": 0}
-    assert verdict.world_failures == {"collision": 0, "rule": 0}  # there is nobody to hit
+    assert verdict.world_asked == {"collision": 0, "follow": 1, "restart": 0, "rule": 0}
+    assert verdict.world_failures["follow"] == 1
+    assert verdict.world_recall_follow == 1.0
+    verdict = world_verdict(taken, [asked], [TASK], limits=AuditLimits(), maps_dir=maps)
+    assert verdict.world_asked["collision"] == 1
+    assert verdict.world_failures["collision"] == 0  # there is nobody to hit
     assert verdict.world_recall_collision is None
     elsewhere = world_verdict(taken, [asked], [], limits=AuditLimits(), maps_dir=maps)
     assert sum(elsewhere.world_left_out.values()) == 1

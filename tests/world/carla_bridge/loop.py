@@ -87,7 +87,7 @@ def main() -> None:
     model = shipped_base() if given.model == "shipped" else Path(given.model)
     tasks = select_routes(read_routes(given.routes), given.subset)
     # A handful of takeovers judges no dream: the audit is reported, and refuses nothing.
-    few = AuditLimits(recall_collision=0.0, recall_follow=0.0, recall_restart=0.0, recall_rule=0.0)
+    few = AuditLimits(*[0.0] * 6)  # of a dozen takeovers
     config = DreamConfig(updates=given.updates, limits=few)
     figures = run_loop(model, given.map, tasks, given.out, config, seed=given.seed)
     command = (
