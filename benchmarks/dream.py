@@ -2,8 +2,9 @@
 
     python benchmarks/dream.py [--json FILE]
 
-A straight road with 20 moving actors; every plan is rolled out at 20 Hz and measured every 0.1 s.  The time
-of a call is the least CPU time of many, so that others on the machine do not count.
+A bend with 20 actors: a leader, followers, one that crosses, cars on the lanes beside, a cone; a junction, a
+closed line and the road's edge are within reach.  Every plan is rolled out at 20 Hz and measured every
+0.1 s.  The time of a call is the least CPU time of many, so that others on the machine do not count.
 """
 
 from __future__ import annotations
@@ -30,16 +31,21 @@ from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import (
     CELL_M,
     DRIVABLE,
+    JUNCTION,
+    LANE_SHIFT,
+    ONCOMING,
     RASTER_AHEAD_M,
     RASTER_BEHIND_M,
     RASTER_SIDE_M,
     STEP_S,
     DreamScene,
 )
-from takevla.learn.dream.simulate import TICKS_PER_STEP, measure, roll_out
+from takevla.learn.dream.simulate import TICKS_PER_STEP, Measures, measure, reactions_apart, roll_out
 from takevla.scene.plan import Plan
 
 PLANS, ACTORS, ROUNDS, SLOW_ROUNDS = 64, 20, 300, 5
+RADIUS_M, LANE_M, CROSSING_M = 80.0, 3.5, 22.0  # of the bend; where along it the junction is
+LEAST_APART = 0.05  # share of the steps of actors that can react in which they must
 NOTE = (
     "least CPU time of 300 calls (5 of the slow forms), one core of a shared machine; ratio_to_numpy is to "
     "the form of NAVSIM's scorer (batched NumPy roll-out, shapely polygons, an STRtree per instant), "
@@ -49,25 +55,66 @@ NOTE = (
 TICK_OPERATIONS, STEP_OPERATIONS, BOX_OPERATIONS = 190, 90, 36
 
 
-def straight(speed_mps: float) -> Plan:
-    """A plan straight ahead."""
-    route = np.stack([np.arange(1, 21), np.zeros(20)], axis=1).astype(np.float32)
-    ahead = speed_mps * 0.25 * np.arange(1, 11)
-    return Plan(route, np.stack([ahead, np.zeros(10)], axis=1).astype(np.float32))
+def on_bend(s_m: NDArray[np.floating], left_m: NDArray[np.floating] | float = 0.0) -> NDArray[np.float64]:
+    """(..., 3) x, y, heading at arc length `s_m` of a bend to the left, `left_m` beside it."""
+    s, left = np.broadcast_arrays(s_m, left_m)
+    heading, radius = s / RADIUS_M, RADIUS_M - left
+    return np.stack([radius * np.sin(heading), RADIUS_M - radius * np.cos(heading), heading], axis=-1)
+
+
+def along(speed_mps: float) -> Plan:
+    """A plan along the bend."""
+    route = on_bend(np.arange(1.0, 21.0))[:, :2]
+    ahead = on_bend(speed_mps * 0.25 * np.arange(1, 11))[:, :2]
+    return Plan(route.astype(np.float32), ahead.astype(np.float32))
+
+
+def _road() -> NDArray[np.uint8]:
+    """The raster: an oncoming lane on the left, two lanes along, a junction across them."""
+    shape = round(2 * RASTER_SIDE_M / CELL_M), round((RASTER_BEHIND_M + RASTER_AHEAD_M) / CELL_M)
+    row, column = np.indices(shape)
+    x, y = (column + 0.5) * CELL_M - RASTER_BEHIND_M, (row + 0.5) * CELL_M - RASTER_SIDE_M
+    left = RADIUS_M - np.hypot(x, y - RADIUS_M)
+    s = RADIUS_M * np.arctan2(x, RADIUS_M - y)
+    lane = np.floor((left + 0.5 * LANE_M) / LANE_M).astype(np.int64)
+    raster = np.where(np.abs(lane) <= 1, DRIVABLE | (lane + 1 << LANE_SHIFT), 0)
+    raster |= np.where(lane == 1, ONCOMING, 0)
+    crossing = (s > CROSSING_M - 5.0) & (s < CROSSING_M + 5.0)
+    return np.where(crossing, DRIVABLE | JUNCTION, raster).astype(np.uint8)
 
 
 def scene(steps: int) -> DreamScene:
-    """Twenty cars on the lanes beside a straight road."""
+    """Twenty actors at a bend: the first five in the ego's way, a cone at its edge, the others beside it."""
     rng = np.random.default_rng(0)
-    raster = np.zeros(
-        (round(2 * RASTER_SIDE_M / CELL_M), round((RASTER_BEHIND_M + RASTER_AHEAD_M) / CELL_M)), np.uint8
+    t = 0.1 * np.arange(steps + 1)
+    s0, speed, left = rng.uniform(-15, 60, ACTORS), rng.uniform(2, 12, ACTORS), np.full(ACTORS, -LANE_M)
+    left[ACTORS // 2 :] = LANE_M
+    way = np.where(left > 0.0, -1.0, 1.0)  # those on the left come towards the ego
+    s0[:4], speed[:4], left[:4], way[:4] = (
+        (18.0, -12.0, -22.0, 34.0),
+        (5.0, 7.0, 8.0, 0.0),
+        (0.0, 0.0, 0.0, 0.4),
+        1.0,
     )
-    middle = raster.shape[0] // 2
-    raster[middle - 16 : middle + 16] = DRIVABLE
-    pose = np.zeros((steps + 1, ACTORS, 4), np.float32)
-    speed = rng.uniform(0, 12, ACTORS)
-    pose[:, :, 0] = rng.uniform(-10, 60, ACTORS) + np.outer(0.1 * np.arange(steps + 1), speed)
-    pose[:, :, 1], pose[:, :, 3] = rng.choice([-3.6, 3.6, 7.2], ACTORS), speed
+    placed = on_bend(s0 + np.outer(t, speed * way), left)
+    placed[..., 2] += np.where(way < 0.0, np.pi, 0.0)
+    pose = np.concatenate([placed, np.broadcast_to(speed, (len(t), ACTORS))[..., None]], axis=-1)
+    middle = on_bend(np.array(CROSSING_M))
+    across = middle[2] - 0.5 * np.pi  # crosses from the left, at the junction
+    away = 8.0 * (t - 2.0)
+    pose[:, 4] = np.stack(
+        [
+            middle[0] + away * np.cos(across),
+            middle[1] + away * np.sin(across),
+            0.0 * t + across,
+            0.0 * t + 8.0,
+        ],
+        axis=-1,
+    )
+    pose[:, 5] = [*on_bend(np.array(9.0), -1.7), 0.0]
+    line = on_bend(np.array(12.0), np.array([0.5, -0.5]) * LANE_M)[:, :2]
+    extent = np.tile(np.array([4.6, 1.9], np.float32), (ACTORS, 1))
+    extent[5] = 0.4
     return DreamScene(
         takeover="benchmark",
         trigger="collision",
@@ -75,27 +122,42 @@ def scene(steps: int) -> DreamScene:
         ego_speed_mps=8.0,
         ego_steer=0.0,
         ego_extent_m=np.array([4.9, 2.1], np.float32),
-        actor_pose=pose,
-        actor_extent_m=np.tile(np.array([4.6, 1.9], np.float32), (ACTORS, 1)),
-        actor_static=np.zeros(ACTORS, np.bool_),
+        actor_pose=pose.astype(np.float32),
+        actor_extent_m=extent,
+        actor_static=np.arange(ACTORS) == 5,
         actor_valid=np.ones((steps + 1, ACTORS), np.bool_),
-        route=np.stack([np.arange(-5, 120), np.zeros(125)], axis=1).astype(np.float32),
-        stop_lines=np.array([[60.0, 1.75, 60.0, -1.75]], np.float32),
+        route=on_bend(np.arange(-5.0, 120.0))[:, :2].astype(np.float32),
+        stop_lines=line.reshape(1, 4).astype(np.float32),
         stop_closed=np.ones((steps + 1, 1), np.bool_),
         stop_is_sign=np.zeros(1, np.bool_),
-        raster=raster,
-        policy_plan=straight(8.0),
-        expert_plan=straight(6.0),
+        raster=_road(),
+        policy_plan=along(8.0),
+        expert_plan=along(3.0),
     )
 
 
 def plans(here: DreamScene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """`PLANS` plans at various speeds and offsets."""
     rng = np.random.default_rng(1)
-    routes = np.tile(here.policy_plan.route_ego, (PLANS, 1, 1))
-    routes[:, :, 1] += rng.normal(0, 0.5, (PLANS, 1)) * np.linspace(0, 1, 20)
-    waypoints = np.tile(here.policy_plan.waypoints_ego, (PLANS, 1, 1)) * rng.uniform(0.3, 1.3, (PLANS, 1, 1))
-    return routes, waypoints.astype(np.float32)
+    aside = rng.normal(0, 3.0, (PLANS, 1)) * np.linspace(0, 1, 20)
+    routes = on_bend(np.arange(1.0, 21.0), aside)[..., :2]
+    waypoints = on_bend(here.ego_speed_mps * 0.25 * np.arange(1, 11) * rng.uniform(0.1, 1.3, (PLANS, 1)))
+    return routes.astype(np.float32), waypoints[..., :2].astype(np.float32)
+
+
+def check_busy(here: DreamScene, found: Measures, apart: NDArray[np.bool_] | None) -> None:
+    """Every event must come to some plans and not to all, and actors that can react must do so.
+
+    ValueError names what does not.
+    """
+    for name in ("collision_s", "fault_s", "offroad_s", "rule_s", "ttc_s"):
+        share = np.isfinite(getattr(found, name)).mean()
+        if not 0.0 < share < 1.0:
+            raise ValueError(
+                f"the scene is no measure of speed: {name} is finite in {share:.0%} of the plans"
+            )
+    if apart is not None and apart.mean() < LEAST_APART:
+        raise ValueError(f"the scene is no measure of speed: {apart.mean():.0%} of the actor steps react")
 
 
 def seconds(work: Callable[[], object], rounds: int) -> float:
@@ -154,6 +216,8 @@ def figures(steps: int, reacting: bool) -> dict[str, float]:
         here = replace(here, actor_reacts=np.ones(ACTORS, np.bool_))
     routes, waypoints = plans(here)
     rolled = roll_out(here, routes, waypoints, steps)
+    apart = reactions_apart(here, rolled) if reacting else None
+    check_busy(here, measure(here, rolled), apart)
     total = seconds(lambda: reward(measure(here, roll_out(here, routes, waypoints, steps))), ROUNDS)
     rolling = seconds(lambda: roll_out(here, routes, waypoints, steps), ROUNDS)
     measuring = seconds(lambda: measure(here, rolled), ROUNDS)
@@ -162,6 +226,7 @@ def figures(steps: int, reacting: bool) -> dict[str, float]:
         "steps": steps,
         "actors": ACTORS,
         "reacting": float(reacting),
+        "actor_steps_reacting": float(apart.mean()) if apart is not None else 0.0,
         "trajectories_per_s": PLANS / total,
         "ego_steps_per_s": PLANS * steps / total,
         "ns_per_ego_step": total * 1e9 / PLANS / steps,

@@ -2,7 +2,7 @@
 
     python benchmarks/dream_stage.py [TAKEOVERS] [--workers N] [--json FILE]
 
-The scenes are those that pass the audit of a takeover dataset, or without one made up: straight roads with
+The scenes are those that pass the audit of a takeover dataset, or without one made up: bends with
 20 actors, a quarter of them reacting.  Features of the frozen model are made up, its plan is the recorded
 one.  Roll-outs and reward run in `--workers` processes, as in a stage; how their time parts is measured
 in this process on the plans of one update.
@@ -47,7 +47,7 @@ def made_up_scenes(count: int, steps: int) -> list[DreamScene]:
         rng = np.random.default_rng([SEED, number])
         here = dream.scene(steps)
         pose = here.actor_pose.copy()
-        pose[:, :, 0] += rng.uniform(-10, 10, dream.ACTORS)
+        pose[:, :, 0] += rng.uniform(-5, 5, dream.ACTORS)
         pose[:, :, 1] += rng.normal(0, 0.5, dream.ACTORS)
         reacts = rng.random(dream.ACTORS) < 0.25
         scenes.append(replace(here, takeover=str(number), actor_pose=pose, actor_reacts=reacts))

@@ -3,14 +3,15 @@
 An episode starts where an open dream does.  Each plan is followed for `replan_s`; then the camera draws the
 scene anew (the ego where the dream has brought it, the actors as recorded or reacting, the record's lights
 and weather), the frozen VLA reads the frame, says its words, and the residual policy draws the next plan.
-The dream ends when the expert handed back in the record, at the latest after `longest_s`.  At its
+The dream ends when the expert handed back in the record (the danger is past), at the latest after
+`longest_s`; the median takeover lasts 6 s and the earliest start lies 2 s before it.  At its
 first fault an episode is over, as a drive is: no plan is made any more, and the ego stays where it is.
 
 The return is the reward of the whole driven trajectory: the same measures and terms as an open dream's, of
 real events only.  Every plan of an episode gets the episode's advantage within its group.
 
-Cost: `scenes` x `group` x plans per episode (12 with the defaults) camera frames and passes of the VLA for an
-update.  The frames of one pass are all that is in memory.
+Cost: `scenes` x `group` x plans per episode (20 at most with the defaults) camera frames and passes of the VLA
+for an update.  The frames of one pass are all that is in memory.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class ClosedConfig:
     """
 
     replan_s: float = 0.5
-    longest_s: float = 6.0
+    longest_s: float = 10.0
     scenes: int = 4
     group: int = 8
     judged: int = 32

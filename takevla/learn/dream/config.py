@@ -27,7 +27,8 @@ class DreamConfig:
     (how true the dreams must be for learning to begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
     `expert_pull` (weight of DPO's loss beside that of open GRPO; 0: reward alone),
-    `reward` (preset), `terms` (terms of your own: dotted path to weight),
+    `reward` (preset), `terms` (terms of your own: dotted path to weight), `modes` (how many of the residual's
+    modes along and across may bend a plan; a head that dreamt before keeps its own),
     `group` (plans per scene), `noise` (how far they scatter), `updates`, `passes` (gradient steps per
     update), `learning_rate`, `clip`.
     Trust: `kl_weight` of the KL to the policy that dreaming starts from, in the dreamed scenes; `anchors`,

@@ -140,6 +140,11 @@ def reactions(scene: DreamScene, trajectories: Trajectories) -> Float:
     return np.where(apart[..., None, None], moved, record[..., None])
 
 
+def reactions_apart(scene: DreamScene, trajectories: Trajectories) -> NDArray[np.bool_]:
+    """(B, R, T) where an actor that can react is off its record beside any trajectory of a block."""
+    return _reactions(scene, trajectories)[1]
+
+
 def _reactions(scene: DreamScene, trajectories: Trajectories) -> tuple[Float, NDArray[np.bool_]]:
     """The same where any trajectory of a block differs from the record; and (B, R, T) where one does."""
     arrays, path = scene.arrays, trajectories.path

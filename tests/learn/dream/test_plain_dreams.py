@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from takevla.learn.dream.reward import preset
-from takevla.learn.dream.scenes import JUNCTION, LANE_SHIFT, ONCOMING
 from takevla.learn.dream.simulate import measure, roll_out
 
 STEPS = 40
@@ -30,25 +29,13 @@ def forms():
 
 
 def busy(dream):
-    """The benchmark's scene with cars and a cone in the way, two lanes, oncoming cells, and a junction."""
+    """The benchmark's scene with a stop sign, and an actor that leaves."""
     here = dream.scene(STEPS)
-    pose = here.actor_pose.copy()
-    pose[:, 0, :2], pose[:, 0, 3] = (30.0, 0.3), 0.0
-    pose[:, 1, :2], pose[:, 1, 3] = (26.0, -2.4), 0.0
-    pose[:, 2, 0], pose[:, 2, 1], pose[:, 2, 3] = 40.0 - 0.6 * np.arange(STEPS + 1), 3.1, 6.0
-    pose[:, 2, 2] = np.pi
-    pose[:, 3, 0], pose[:, 3, 1], pose[:, 3, 3] = -9.0 + 1.2 * np.arange(STEPS + 1), -3.0, 12.0
     valid = here.actor_valid.copy()
-    valid[25:, 4] = False
-    raster = here.raster.copy()
-    middle = raster.shape[0] // 2
-    raster[middle + 3 :][raster[middle + 3 :] > 0] |= ONCOMING | (1 << LANE_SHIFT)
-    raster[:, 120:140][raster[:, 120:140] > 0] |= JUNCTION
-    static = here.actor_static.copy()
-    static[1] = True
-    lines = np.array([[22.0, 8.0, 22.0, -8.0], [12.0, 8.0, 12.0, 1.0]], np.float32)
+    valid[25:, 7] = False
+    sign = dream.on_bend(np.array(8.0), np.array([1.75, -1.75]))[:, :2].reshape(1, 4)
     return replace(
-        here, actor_pose=pose, actor_valid=valid, actor_static=static, raster=raster, stop_lines=lines,
+        here, actor_valid=valid, stop_lines=np.concatenate([here.stop_lines, sign.astype(np.float32)]),
         stop_closed=np.ones((STEPS + 1, 2), np.bool_), stop_is_sign=np.array([False, True]),
     )  # fmt: skip
 
