@@ -10,8 +10,8 @@ first fault an episode is over, as a drive is: no plan is made any more, and the
 The return is the reward of the whole driven trajectory: the same measures and terms as an open dream's, of
 real events only.  Every plan of an episode gets the episode's advantage within its group.
 
-Cost: `scenes` x `group` x plans per episode (20 at most with the defaults) camera frames and passes of the VLA
-for an update.  The frames of one pass are all that is in memory.
+Cost: `scenes` x `group` x plans per episode (20 at most with the defaults) camera frames and passes of the
+VLA for an update.  The frames of one pass are all that is in memory.
 """
 
 from __future__ import annotations
