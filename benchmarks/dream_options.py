@@ -4,8 +4,8 @@
 
 A seeded quarter of the attempts is held out: no start frame of theirs is learned from.  Whatever an option
 trains with, the plan that drives is judged on them by the `pdm` reward over 4 s.  The default is trained
-with a second seed too: a difference smaller than that between the two is noise.  What it would cost to move
-the base as well (LoRA), which open dreams do not do, is measured as passes of the model.
+with more seeds too: a difference smaller than those between them is noise.  Two options move the model
+itself, by adapters or whole, in place of a head on the frozen one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,25 +24,25 @@ import torch
 from takevla.bench.provenance import git_revision, machine
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
-from takevla.driver.vla.lora import Trainable, prepare
+from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.policy import VlaDriver
-from takevla.driver.vla.residual import ResidualHead
+from takevla.driver.vla.residual import ResidualHead, bend, mode
 from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.config import DreamConfig
-from takevla.learn.dream.dreamer import Dreamer
+from takevla.learn.dream.dreamer import Dreamer, gains
 from takevla.learn.dream.dreaming import true_scenes
+from takevla.learn.dream.moving import GroupConfig, MovingConfig, MovingDreams, driven_rewards
 from takevla.learn.dream.noise import NoiseConfig
-from takevla.learn.dream.reading import READ_BATCH, BaseReading, anchor_rows, read_frames
+from takevla.learn.dream.reading import BaseReading, anchor_rows, read_frames
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import CALM, DreamScene
-from takevla.learn.samples import frame_samples, make_batch
-from takevla.learn.trainer import TrainConfig, batch_losses
 from takevla.scale import InProcess
 
+Learned = Callable[[list[DreamScene], BaseReading], BaseReading]
 HELD_OUT = 0.25  # share of the attempts
 JUDGED_BY, JUDGED_S = "pdm", 4.0
-LORA_RANK, TIMED_BATCHES = 32, 4
+MOVING_UPDATES = 150  # of 32 start frames each; the head's take all of them
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Option:
 OPTIONS = (
     Option("default", {}),
     Option("default, second seed", {}, seed_shift=1),
+    Option("default, third seed", {}, seed_shift=2),
     Option("group 8", {"group": 8}),
     Option("without calm driving", {"calm": 0}),
     Option("group 32", {"group": 32}),
@@ -75,6 +76,11 @@ OPTIONS = (
     Option("rank 6: 3 along, 3 across", {"modes": (3, 3)}),
     Option("rank 3: across alone", {"modes": (0, 3)}),
     Option("dpo", {"method": "dpo"}),
+    Option("adapters of rank 32 move", {"moving": MovingConfig(), "updates": MOVING_UPDATES}),
+    Option(
+        "the whole model moves",
+        {"moving": MovingConfig(Trainable(), learning_rate=3e-5), "updates": MOVING_UPDATES},
+    ),
 )
 
 
@@ -91,74 +97,70 @@ def held_out(
 def rows_of(base: BaseReading, rows: np.ndarray[Any, Any]) -> BaseReading:
     """The reading of some of the frames."""
     kept = torch.from_numpy(np.flatnonzero(rows))
-    words = None if base.true_words is None else base.true_words[rows]
-    return BaseReading(base.route_ego[kept], base.waypoints_ego[kept], base.features[kept], words)
+    true = None if base.true_words is None else base.true_words[rows]
+    words = tuple(base.words[row] for row in kept.tolist())
+    return BaseReading(base.route_ego[kept], base.waypoints_ego[kept], base.features[kept], true, words)
 
 
-def judged(
-    scenes: list[DreamScene], base: BaseReading, anchor: torch.Tensor, head: ResidualHead, seed: int
-) -> dict[str, Any]:
-    """Before and after on start frames, by the one judge."""
-    config = DreamConfig(reward=JUDGED_BY, horizon_s=JUDGED_S)
-    with InProcess().crew(RollOuts.of(scenes, JUDGED_BY, {}, JUDGED_S)) as crew:
-        judge = Dreamer(scenes, base, anchor, config, seed, crew)
-        judge.head = head
-        return judge.before_after()
+@dataclass(frozen=True)
+class Study:
+    """What all options share: start frames of each part with the model's reading, and ordinary frames."""
+
+    dataset: Dataset
+    model: Path
+    parts: dict[str, tuple[list[DreamScene], BaseReading]]
+    anchors: list[int]
+    anchor: BaseReading
 
 
-def compared(
-    option: Option, config: DreamConfig, parts: dict[str, tuple[list[DreamScene], BaseReading]],
-    anchor: torch.Tensor, seed: int,
-) -> dict[str, Any]:  # fmt: skip
-    """Train one option and judge it."""
-    config, seed = replace(config, **option.settings), seed + option.seed_shift
-    scenes, base = parts["train"]
+def learned(study: Study, config: DreamConfig, seed: int) -> tuple[list[dict[str, float]], Learned]:
+    """The curves of one option, and what turns a part's reading into the plans that then drive."""
+    scenes, base = study.parts["train"]
     if config.method == "dpo" or not config.calm:
         amiss = np.array([scene.trigger != CALM for scene in scenes])
         scenes, base = [scene for scene in scenes if scene.trigger != CALM], rows_of(base, amiss)
+    rewarded = RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+    if config.moving is None:
+        with InProcess().crew(rewarded) as crew:
+            dreamer = Dreamer(scenes, base, study.anchor.features, config, seed, crew)
+            for _ in range(config.updates):
+                dreamer.step()
+        return dreamer.curves, lambda scenes, reading: bent(reading, dreamer.head)
+    torch.set_num_threads(2)
+    loaded = load_checkpoint(study.model)
+    moving = MovingDreams(
+        scenes, loaded.model, study.dataset, study.anchors, [*base.words, *study.anchor.words], rewarded,
+        config.moving, GroupConfig.of(config), config.updates, seed,
+    )  # fmt: skip
+    for _ in range(config.updates):
+        moving.step()
+    driver = VlaDriver(moving.finish(), loaded.tokenizer)
+    torch.set_num_threads(1)
+    return moving.curves, lambda scenes, _: read_frames(
+        driver, study.dataset, [scene.frame_row for scene in scenes]
+    )
+
+
+@torch.no_grad()
+def bent(reading: BaseReading, head: ResidualHead) -> BaseReading:
+    """The plans of a frozen model with a head's most likely residual."""
+    route, waypoints = bend(reading.route_ego, reading.waypoints_ego, mode(head(reading.features)))
+    return replace(reading, route_ego=route, waypoints_ego=waypoints)
+
+
+def compared(option: Option, config: DreamConfig, study: Study, seed: int) -> dict[str, Any]:
+    """Train one option and judge it, before and after, on the start frames of each part by the one judge."""
+    config, seed = replace(config, **option.settings), seed + option.seed_shift
     start, start_cpu = time.perf_counter(), time.process_time()
-    with InProcess().crew(RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)) as crew:
-        dreamer = Dreamer(scenes, base, anchor, config, seed, crew)
-        for _ in range(config.updates):
-            dreamer.step()
+    curves, drives = learned(study, config, seed)
     wall_s, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
     row: dict[str, Any] = {"option": option.name, "seed": seed, "wall_s": wall_s, "cpu_s": cpu_s}
-    for name, (some, reading) in parts.items():
-        result = judged(some, reading, anchor, dreamer.head, seed)
+    for name, (scenes, reading) in study.parts.items():
+        judge = RollOuts.of(scenes, JUDGED_BY, {}, JUDGED_S)
+        result = gains(scenes, *(driven_rewards(judge, one) for one in (reading, drives(scenes, reading))))
         row[name] = {key: value for key, value in result.items() if not key.startswith("rewards_")}
-    last = dreamer.curves[-1]
-    row["degenerate_groups"] = float(np.mean([one["degenerate_groups"] for one in dreamer.curves]))
-    return row | {key: last[key] for key in ("kl_scenes", "kl_anchor", "std")}
-
-
-def passes_of_lora(
-    driver: VlaDriver, dataset: Dataset, rows: list[int], config: DreamConfig
-) -> dict[str, Any]:
-    """CPU seconds per start frame of a reading, and of a gradient step that moves adapters of the base."""
-    timed = rows[: TIMED_BATCHES * READ_BATCH]
-    start = time.process_time()
-    read_frames(driver, dataset, timed)
-    reading_s = (time.process_time() - start) / len(timed)
-    prepare(driver.model, Trainable(lora_rank=LORA_RANK))
-    model, training = driver.model, TrainConfig()
-    samples = frame_samples(
-        dataset, np.array(timed), driver.tokenizer, model.config.max_words, past=model.config.sees_past
-    )
-    generator = torch.Generator().manual_seed(0)
-    start = time.process_time()
-    for first in range(0, len(timed), READ_BATCH):
-        numbers = np.arange(first, min(first + READ_BATCH, len(timed)))
-        batch = make_batch(samples, numbers, model.config.pad_token_id)
-        batch_losses(model, batch, training, generator).total.backward()  # type: ignore[no-untyped-call]
-    step_s = (time.process_time() - start) / len(timed)
-    return {
-        "start_frames": len(rows),
-        "passes_per_update_frozen": 0,
-        "passes_per_update_lora": len(rows) * (1 + config.passes),  # the draw, and each gradient step
-        "cpu_s_per_reading": reading_s,
-        "cpu_s_per_gradient_pass": step_s,
-        "cpu_s_per_update_lora": len(rows) * (reading_s + config.passes * step_s),
-    }
+    row["degenerate_groups"] = float(np.mean([one["degenerate_groups"] for one in curves]))
+    return row | {key: curves[-1][key] for key in ("kl_scenes", "kl_anchor", "std")}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -195,7 +197,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     dataset, config = Dataset(arguments.takeovers), DreamConfig(updates=arguments.updates)
-    loaded = load_checkpoint(arguments.model or shipped_base())
+    model = arguments.model or shipped_base()
+    loaded = load_checkpoint(model)
     driver = VlaDriver(loaded.model, loaded.tokenizer)
     scenes, audit = true_scenes(dataset, config, seed=arguments.seed)
     takeovers = len({scene.takeover for scene in scenes})
@@ -205,12 +208,15 @@ def main() -> None:
     )  # fmt: skip
     rows = [scene.frame_row for scene in scenes]
     base = read_frames(driver, dataset, rows)
-    anchor = read_frames(driver, dataset, anchor_rows(dataset, config.anchors, arguments.seed)).features
     apart = held_out(scenes, dataset, arguments.seed)
+    kept_out = dataset.column("episode")[[row for row, out in zip(rows, apart, strict=True) if out]]
+    found = anchor_rows(dataset, config.anchors, arguments.seed)
+    anchors = [row for row in found if dataset.column("episode")[row] not in set(kept_out)]
     parts = {
         name: ([scene for scene, kept in zip(scenes, mask, strict=True) if kept], rows_of(base, mask))
         for name, mask in (("train", ~apart), ("held_out", apart))
     }
+    study = Study(dataset, model, parts, anchors, read_frames(driver, dataset, anchors))
     result: dict[str, Any] = {
         "machine": machine(), "git_revision": git_revision(), "seed": arguments.seed,
         "updates": config.updates, "takeovers": takeovers,
@@ -218,13 +224,11 @@ def main() -> None:
         "recall_collision": audit.recall_collision, "options": [],
     }  # fmt: skip
     for option in OPTIONS:
-        result["options"].append(compared(option, config, parts, anchor, arguments.seed))
+        result["options"].append(compared(option, config, study, arguments.seed))
         print(json.dumps(result["options"][-1]), flush=True)
-    result["lora"] = passes_of_lora(driver, dataset, rows, config)
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table(result))
-    print(json.dumps(result["lora"], indent=1))
 
 
 if __name__ == "__main__":

@@ -46,20 +46,21 @@ def supervised_losses(
     """
     targets = word_targets(batch.words, pad_token_id, eos_token_id)
     targets[~batch.says] = IGNORED
-    counted = (targets != IGNORED).sum().clamp_min(1)
-    logits = output.word_logits.float()
-    words = (
-        functional.cross_entropy(
-            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        / counted
-    )
+    words = word_loss(output.word_logits, targets)
     acts = batch.acts.float()
     route = _smooth_l1(output.plan.route_ego, batch.route_ego, acts, weights.smooth_l1_beta_m)
     waypoints = _smooth_l1(output.plan.waypoints_ego, batch.waypoints_ego, acts, weights.smooth_l1_beta_m)
     sight = torch.zeros(()) if output.sight is None else sight_loss(output.sight, batch.sight)
     total = weights.words * words + weights.route * route + weights.waypoints * waypoints
     return Losses(total + weights.sight * sight, words, route, waypoints, sight)
+
+
+def word_loss(word_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of scores (B, W + 1, V), nats per token of targets (B, W + 1) that is not `IGNORED`."""
+    counted = (targets != IGNORED).sum().clamp_min(1)
+    logits = word_logits.float().flatten(0, 1)
+    summed = functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum")
+    return summed / counted
 
 
 def word_targets(words: torch.Tensor, pad_token_id: int, eos_token_id: int) -> torch.Tensor:

@@ -112,6 +112,15 @@ def bend(
     return bent_route, bent_waypoints
 
 
+def modes_between(waypoints_ego: torch.Tensor, origin_ego: torch.Tensor) -> torch.Tensor:
+    """(B, MODES): the z, along alone, that brings the waypoints of plans `origin_ego` (B, 10, 2) nearest to
+    others in how far along each gets, by least squares.  0 where they agree; carries a gradient.
+    """
+    forward = _course(waypoints_ego)[0] - _course(origin_ego)[0]
+    along = forward @ torch.linalg.pinv(longitudinal_basis())
+    return torch.nn.functional.pad(along, (0, LATERAL_MODES))
+
+
 def _course(points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Arc length from the ego and heading of the segment that ends in each point; both (..., N)."""
     steps = torch.diff(points, dim=-2, prepend=torch.zeros_like(points[..., :1, :]))

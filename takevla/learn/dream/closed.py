@@ -30,7 +30,7 @@ from takevla.driver.vla.inputs import frame_stack, navigation_inputs
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import MODES, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary
-from takevla.learn.dream.decisions import Decisions
+from takevla.learn.dream.decisions import Decisions, in_turn
 from takevla.learn.dream.kinematics import LANES
 from takevla.learn.dream.records import Record, Records, next_index, start_index
 from takevla.learn.dream.replay import follow_plan
@@ -152,11 +152,7 @@ class ClosedDreams:
 
     def chosen(self, update: int) -> list[int]:
         """The start frames of an update: each once before any comes again, in an order of the seed."""
-        count, total = min(self.config.scenes, len(self.scenes)), len(self.scenes)
-        per_round = total // count
-        order = np.random.default_rng([self._seed, 0xC, update // per_round]).permutation(total)
-        at = update % per_round * count
-        return [int(row) for row in order[at : at + count]]
+        return in_turn(len(self.scenes), self.config.scenes, self._seed, update)
 
     def judged(self) -> list[int]:
         """The start frames that before and after are measured on."""

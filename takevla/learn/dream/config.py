@@ -8,6 +8,7 @@ from typing import Literal
 from takevla.driver.vla.residual import LONGITUDINAL_MODES
 from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.closed import ClosedConfig
+from takevla.learn.dream.moving import MovingConfig
 from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reward import preset
 from takevla.takeover.triggers import TRIGGERS, checked_triggers
@@ -19,6 +20,7 @@ class DreamConfig:
 
     `kind`: `open` dreams roll one plan out for `horizon_s`; `closed` dreams go on with new frames and plans
     until the danger is past, as `closed` says (its `scenes` and `group` replace all scenes and `group`).
+    `moving`: open dreams move the model itself as it says, and no head beside it.
     Scenes: `calm` (so many start frames of calm driving at most, beside those of takeovers; DPO has none: its
     pairs are of takeovers) and `calm_weight` (how much the advantages of each count against those of a
     takeover's: calm driving is much more frequent than mistakes are), `starts_s` (s before the takeover at
@@ -38,6 +40,7 @@ class DreamConfig:
 
     kind: Literal["open", "closed"] = "open"
     closed: ClosedConfig = field(default_factory=ClosedConfig)
+    moving: MovingConfig | None = None
     method: Literal["grpo", "dpo"] = "grpo"
     dpo_beta: float = 0.1
     expert_pull: float = 0.0
@@ -83,6 +86,10 @@ class DreamConfig:
             raise ValueError(
                 f"dream.expert_pull: {self.expert_pull} stands beside open GRPO alone; frames of closed "
                 "dreams have no plan of the expert, and DPO is nothing but that pull"
+            )
+        if self.moving is not None and (self.kind != "open" or self.method != "grpo" or self.expert_pull):
+            raise ValueError(
+                "dream.moving: only open dreams by grpo, without expert_pull, move the model itself"
             )
         checked_triggers(self.triggers, "dream.triggers")
         preset(self.reward, self.terms)

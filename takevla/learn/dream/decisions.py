@@ -48,3 +48,14 @@ class Decisions:
         values = advantages.values.repeat_interleave(plans // advantages.values.shape[1], dim=1)
         taken = self.taken[:, :, None].expand(*self.z.shape[:3]).reshape(rows, plans)
         return Advantages(values * taken, advantages.degenerate)
+
+
+def in_turn(total: int, count: int, seed: int, update: int) -> list[int]:
+    """The `count` of `total` rows that an update takes: each once before any comes again, by the seed."""
+    count = min(count, total)
+    if count == 0:
+        return []
+    per_round = total // count
+    order = np.random.default_rng([seed, 0xC, update // per_round]).permutation(total)
+    at = update % per_round * count
+    return [int(row) for row in order[at : at + count]]

@@ -194,20 +194,7 @@ class Dreamer:
             before, after = (
                 self.rewards(_mode_of(head)(self.base.features)[:, None]) for head in self._heads
             )
-        calm = np.array([self.scenes[row].trigger == CALM for row in rows])
-
-        def mean(values: Float, some: NDArray[np.bool_]) -> float | None:
-            return float(values[some].mean()) if some.any() else None
-
-        result: dict[str, Any] = {}
-        for prefix, some in (("", ~calm), ("calm_", calm)):
-            result[f"{prefix}scenes"] = int(some.sum())
-            for when, (reward, failed) in (("before", before), ("after", after)):
-                result[f"{prefix}reward_{when}"] = mean(reward, some)
-                result[f"{prefix}failure_rate_{when}"] = mean(failed, some)
-        for when, (reward, _) in (("before", before), ("after", after)):
-            result[f"rewards_{when}"] = [round(float(value), 4) for value in reward[:, 0]]
-        return result
+        return gains([self.scenes[row] for row in rows], before, after)
 
     def _judged(self) -> list[int]:
         """Rows of the scenes that before and after are measured on."""
@@ -286,6 +273,26 @@ class Dreamer:
         self.generator.set_state(state["generator"])
         self.anchor_weight = state["anchor_weight"]
         self.update, self.curves = state["update"], state["curves"]
+
+
+def gains(
+    scenes: Sequence[DreamScene], before: tuple[Float, Float], after: tuple[Float, Float]
+) -> dict[str, Any]:
+    """Reward and failure (S, 1) of the plan that drives, before and after: means, calm driving apart."""
+    calm = np.array([scene.trigger == CALM for scene in scenes])
+
+    def mean(values: Float, some: NDArray[np.bool_]) -> float | None:
+        return float(values[some].mean()) if some.any() else None
+
+    result: dict[str, Any] = {}
+    for prefix, some in (("", ~calm), ("calm_", calm)):
+        result[f"{prefix}scenes"] = int(some.sum())
+        for when, (reward, failed) in (("before", before), ("after", after)):
+            result[f"{prefix}reward_{when}"] = mean(reward, some)
+            result[f"{prefix}failure_rate_{when}"] = mean(failed, some)
+    for when, (reward, _) in (("before", before), ("after", after)):
+        result[f"rewards_{when}"] = [round(float(value), 4) for value in reward[:, 0]]
+    return result
 
 
 def _mode_of(head: ResidualHead) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.policy import VlaDriver
@@ -19,7 +21,9 @@ from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_rec
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig
-from takevla.learn.dream.dreamer import Dreamer
+from takevla.learn.dream.dreamer import Dreamer, gains
+from takevla.learn.dream.fans import shown_scenes
+from takevla.learn.dream.moving import GroupConfig, MovingConfig, MovingDreams, driven_rewards, fan_around
 from takevla.learn.dream.reading import anchor_rows, read_frames
 from takevla.learn.dream.reconstruct import Rebuilt, rebuild
 from takevla.learn.dream.records import Records, camera_of
@@ -79,9 +83,14 @@ def dream(
             dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
             seed=seed, maps_dir=maps_dir,
         )  # fmt: skip
+    anchors = anchor_rows(dataset, config.anchors, seed)
+    if config.moving is not None:
+        if loaded.residual is not None:
+            raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
+        _move(config.moving, loaded, dataset, scenes, anchors, out, config, seed, progress)
+        return report
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
-    base = read_frames(driver, dataset, rows)
-    anchor = read_frames(driver, dataset, anchor_rows(dataset, config.anchors, seed))
+    base, anchor = read_frames(driver, dataset, rows), read_frames(driver, dataset, anchors)
     closed = None
     if config.kind == "closed":
         closed = ClosedDreams(
@@ -109,6 +118,47 @@ def dream(
         save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head, rig))
         state.unlink(missing_ok=True)
     return report
+
+
+def _move(
+    moving: MovingConfig,
+    loaded: Checkpoint,
+    dataset: Dataset,
+    scenes: list[DreamScene],
+    anchors: list[int],
+    out: Path,
+    config: DreamConfig,
+    seed: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Dreams that move the model itself: train, judge, and write what `dream` writes."""
+    rewarded = RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+    rows = [scene.frame_row for scene in scenes]
+    before = read_frames(VlaDriver(loaded.model, loaded.tokenizer), dataset, [*rows, *anchors])
+    dreams = MovingDreams(
+        scenes, loaded.model, dataset, anchors, before.words, rewarded, moving, GroupConfig.of(config),
+        config.updates, seed,
+    )  # fmt: skip
+    state = out / STATE_FILE
+    if state.exists():
+        dreams.load(state)
+    while dreams.update < config.updates:
+        dreams.step()
+        progress(dreams.update, config.updates)
+        if dreams.update % STATE_EVERY == 0:
+            dreams.save(state)
+    model = dreams.finish()
+    after = read_frames(VlaDriver(model, loaded.tokenizer), dataset, rows)
+    _write_json(out / "curves.json", dreams.curves)
+    judged = gains(scenes, *(driven_rewards(rewarded, one) for one in (before, after)))
+    _write_json(out / "before_after.json", judged)
+    rise = np.array(judged["rewards_after"], np.float32) - np.array(judged["rewards_before"], np.float32)
+    shown = [
+        fan_around(scenes[row], row, (before, after), config, seed) for row in shown_scenes(scenes, rise)
+    ]
+    _write_json(out / "fans.json", shown)
+    save_checkpoint(out / "model", Checkpoint(model, loaded.tokenizer, rig=common_rig([dataset])))
+    state.unlink(missing_ok=True)
 
 
 def true_scenes(

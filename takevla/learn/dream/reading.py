@@ -31,35 +31,42 @@ class BaseReading:
     waypoints_ego: torch.Tensor  # (N, 10, 2)
     features: torch.Tensor  # (N, F)
     true_words: Float | None = None  # (N,) 1 where the commentary names the expert's action and cause
+    words: tuple[tuple[int, ...], ...] = ()  # N token lists of the commentary
 
 
 def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> BaseReading:
     """The frozen model's answer to frames of a dataset, in batches of `READ_BATCH`."""
-    targets = dataset.column("target_points_ego").reshape(-1, 2, 2)
-    speed, option, following = (dataset.column(name) for name in ("speed_mps", "option", "next_option"))
     width = 2 * driver.model.config.width
     parts = [(torch.zeros(0, ROUTE_POINTS, 2), torch.zeros(0, SPEED_WAYPOINTS, 2), torch.zeros(0, width))]
-    spoken: list[str] = []
+    words: list[tuple[int, ...]] = []
     for start in range(0, len(rows), READ_BATCH):
         some = list(rows[start : start + READ_BATCH])
-        navigation = NavigationInput(
-            speed_mps=torch.tensor(speed[some], dtype=torch.float32),
-            speed_known=torch.ones(len(some), dtype=torch.bool),
-            target_points_ego=torch.tensor(targets[some], dtype=torch.float32),
-            option=torch.tensor(option[some], dtype=torch.long),
-            next_option=torch.tensor(following[some], dtype=torch.long),
-        )
-        images = torch.from_numpy(
-            np.stack([dataset.pictures(row, driver.model.config.sees_past) for row in some])
-        )
-        thought = driver.think(images, navigation)
-        plan = thought.plan
-        spoken += [decode_commentary(driver.tokenizer, row.tolist()) for row in thought.words]
+        thought = driver.think(*frame_inputs(dataset, some, driver.model.config.sees_past))
+        plan, pad = thought.plan, driver.model.config.pad_token_id
+        words += [tuple(word for word in row if word != pad) for row in thought.words.tolist()]
         parts.append((plan.route_ego, plan.waypoints_ego, residual.residual_features(plan.action_features)))
     action, cause = dataset.column("expert_action")[rows], dataset.column("expert_cause")[rows]
-    said = [names(words, int(a), int(c)) for words, a, c in zip(spoken, action, cause, strict=True)]
+    spoken = [decode_commentary(driver.tokenizer, list(row)) for row in words]
+    said = [names(one, int(a), int(c)) for one, a, c in zip(spoken, action, cause, strict=True)]
     route, waypoints, features = (torch.cat(column).clone() for column in zip(*parts, strict=True))
-    return BaseReading(route, waypoints, features, np.array(said, np.float32))
+    return BaseReading(route, waypoints, features, np.array(said, np.float32), tuple(words))
+
+
+def frame_inputs(
+    dataset: Dataset, rows: Sequence[int], sees_past: bool
+) -> tuple[torch.Tensor, NavigationInput]:
+    """Pictures (N, H, W, 3 or 6) uint8 of frames of a dataset, and what else a model is told there."""
+    some = list(rows)
+    targets = dataset.column("target_points_ego")[some].reshape(-1, 2, 2)
+    speed, option, following = (dataset.column(name)[some] for name in ("speed_mps", "option", "next_option"))
+    navigation = NavigationInput(
+        speed_mps=torch.tensor(speed, dtype=torch.float32),
+        speed_known=torch.ones(len(some), dtype=torch.bool),
+        target_points_ego=torch.tensor(targets, dtype=torch.float32),
+        option=torch.tensor(option, dtype=torch.long),
+        next_option=torch.tensor(following, dtype=torch.long),
+    )
+    return torch.from_numpy(np.stack([dataset.pictures(row, sees_past) for row in some])), navigation
 
 
 def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
