@@ -131,6 +131,7 @@ def run_attempt(
     environment: Mapping[str, str],
     ids: Sequence[str],
     folder: Path,
+    cwd: Path,
     patience: Patience,
     keep: Callable[[str, Record], None],
     stop: threading.Event,
@@ -143,6 +144,7 @@ def run_attempt(
         environment: of the evaluator.
         ids: the routes asked.
         folder: of this call; its path is the mark of the processes.
+        cwd: where the evaluator runs: it opens files of its checkout by relative paths.
         patience: how long to wait.
         keep: called once with each final record, as soon as it is seen.
         stop: set from outside, ends the call, which then blames nobody.
@@ -151,7 +153,7 @@ def run_attempt(
     checkpoint, beat = folder / CHECKPOINT, folder / BEAT
     kept: dict[str, Record] = {}
     crashed: dict[str, Record] = {}
-    process = start(command, {**environment, HEARTBEAT: str(beat)}, str(folder), folder / LOG, folder)
+    process = start(command, {**environment, HEARTBEAT: str(beat)}, str(folder), folder / LOG, cwd)
     seen: tuple[Any, ...] = ()
     moved_s = time.monotonic()
     finished_s: float | None = None

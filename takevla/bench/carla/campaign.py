@@ -180,9 +180,9 @@ class _Worker:
         command = evaluator_command(
             self.checkout, self.routes, ids, self.driver, checkpoint, ports, self.gpu, self.seed
         )
-        keep, stop = self.queue.keep, self.queue.stop
+        keep, stop, cwd = self.queue.keep, self.queue.stop, self.checkout.folder
         if self.checkout.starts_carla:
-            return run_attempt(command, environment, ids, folder, self.patience, keep, stop)
+            return run_attempt(command, environment, ids, folder, cwd, self.patience, keep, stop)
         log = folder / SERVER_LOG
         server = start(
             server_command(self.checkout, ports[0], self.gpu), environment, str(folder), log, folder
@@ -191,7 +191,7 @@ class _Worker:
             failure = _await_server(server, ports[0], log, self.patience)
             if failure:
                 return Attempt({}, ids[0], Crash.NEVER_STARTED, failure)
-            return run_attempt(command, environment, ids, folder, self.patience, keep, stop, server)
+            return run_attempt(command, environment, ids, folder, cwd, self.patience, keep, stop, server)
         finally:
             end(server, str(folder))
 
