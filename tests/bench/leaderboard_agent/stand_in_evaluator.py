@@ -1,8 +1,8 @@
 """Plays Bench2Drive's evaluator for tests of the supervisor: same options, same file, no simulator.
 
 STAND_IN_PLAN names a JSON file {route id: [behaviour of the first call that drives it, of the second, ...]};
-after the list is used up, or without one, the route is driven.  STAND_IN_STATE is a folder that counts.  As the real one
-it runs only in the folder of its checkout.
+after the list is used up, or without one, the route is driven.  STAND_IN_STATE is a folder that counts.
+"start" tells what becomes of every call.  As the real one it runs only in the folder of its checkout.
 """
 
 import argparse
@@ -76,11 +76,12 @@ def main() -> None:
         with (state / f"{route}.calls").open("a") as calls:
             calls.write("x")
         call = (state / f"{route}.calls").stat().st_size
-        ElementTree.parse(
-            "leaderboard/data/weather.xml"
-        )  # as the real one: a relative path, outside every try
         behaviours = plan.get(route, [])
         behaviour = behaviours[call - 1] if call <= len(behaviours) else "drive"
+        if "empty" in (plan.get("start"), behaviour):  # a traceback before the agent is set up
+            ElementTree.parse("leaderboard/data/nowhere.xml")
+        ElementTree.parse("leaderboard/data/weather.xml")  # as the real one, outside every try
+        Path(os.environ["TAKEVLA_HEARTBEAT"]).touch()
         if behaviour in ("agent", "simulator", "set-up"):
             words = {
                 "agent": "Failed - Agent crashed",

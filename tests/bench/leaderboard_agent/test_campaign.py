@@ -133,6 +133,26 @@ def test_what_cannot_start_stops_the_evaluation_and_says_why(stage: Stage, plan:
         stage.run(plan)
 
 
+def test_a_fault_that_hits_every_route_stops_the_evaluation_though_the_evaluator_has_begun(
+    stage: Stage,
+) -> None:
+    told = r"0 of 4 routes driven: evaluator ended 3 times: exit code 1; File .*nowhere\.xml'"
+    with pytest.raises(RuntimeError, match=told):
+        stage.run({"start": "empty"})
+    assert list((stage.out / "given_up").glob("*")) == []
+    crashes = json.loads((stage.out / "crashes.json").read_text())
+    assert [one["route_id"] for one in crashes] == ["11", "12", "13"]  # no route is blamed, the next is tried
+    stage.run({})
+    assert stage.statuses() == ALL_COMPLETED
+
+
+def test_a_route_over_which_alone_every_call_ends_at_once_is_given_up(stage: Stage) -> None:
+    done = stage.run({"12": ["empty"] * 9})
+    assert stage.statuses() == dict.fromkeys(("11", "13", "14"), "Completed")
+    assert list(done.unscored) == ["12"]
+    assert "given up after 3 calls: evaluator ended" in done.unscored["12"]
+
+
 def test_a_killed_supervisor_goes_on_where_it_stopped(stage: Stage) -> None:
     def interrupt(line: str) -> None:
         raise KeyboardInterrupt
