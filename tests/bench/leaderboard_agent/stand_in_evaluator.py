@@ -118,4 +118,5 @@ def main() -> None:
         time.sleep(plan.get("between_s", 0))
 
 
-main()
+if __name__ == "__main__":
+    main()
