@@ -290,6 +290,8 @@ class World:
         return True
 
     def get_actors(self) -> list[Any]:
+        if self.embedded is None:
+            return [*self.lights, *self.made]
         actors, bodies = self.embedded.scene().actors, []
         for row in range(len(actors)):
             name, base, special = TYPES[ActorKind(int(actors.kind[row]))]
@@ -333,13 +335,18 @@ class World:
 
 
 class Client:
-    """A `carla.Client` of a server with one town."""
+    """A `carla.Client` of a server that has `world` loaded and can load `others`."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, *others: World) -> None:
+        self._world, self._towns = world, {one.get_map().name: one for one in (world, *others)}
 
     def get_world(self) -> World:
         return self._world
 
     def load_world(self, town: str) -> World:
-        raise RuntimeError(f"map not found: {town}")
+        """As the real one: nothing that another client has put into the old world is left."""
+        if town not in self._towns:
+            raise RuntimeError(f"map not found: {town}")
+        self._world.made.clear()
+        self._world = self._towns[town]
+        return self._world

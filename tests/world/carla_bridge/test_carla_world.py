@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -206,3 +207,26 @@ def test_a_light_without_a_stop_line_is_told_before_the_route_and_noted_with_it(
     assert len(warnings) == near
     assert all(names in one and "\n" not in one for one in warnings)
     assert f"route {task.id}: {counts}" in caplog.text
+
+
+def test_another_town_is_loaded_unless_that_would_destroy_traffic(town, tmp_path):
+    (tmp_path / "Other.xodr").write_text(t_junction())
+    other = World(load_town("Other", tmp_path), t_junction(), ())
+    client = Client(other, facade(town))
+    car = SimpleNamespace(id=1, type_id="vehicle.tesla.model3", attributes={"role_name": "autopilot"})
+    other.made.append(car)
+    told = "1 vehicles and walkers in Other, which loading Tee would destroy: end the client "
+    with pytest.raises(RuntimeError, match=told), synchronous(client, "Tee"):
+        pass
+    assert other.made == [car]
+    assert not other.get_settings().synchronous_mode
+    with synchronous(client, "Other") as live:  # where the traffic is it stays
+        assert live is other
+        assert other.made == [car]
+    other.made.clear()
+    with pytest.raises(RuntimeError, match="map not found: Nowhere"), synchronous(client, "Nowhere"):
+        pass
+    with synchronous(client, "Tee") as live:
+        bridge = CarlaWorld(live, TASK, tmp_path / "maps")
+        bridge.close()
+    assert client.get_world() is live is not other
