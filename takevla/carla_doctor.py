@@ -66,8 +66,10 @@ def _server(host: str, port: int) -> list[Finding]:
 
 def _client_of(version: str) -> str:
     """How the client of a server is installed.  0.9.15 has no official one for Python 3.11 and later."""
-    package = "carla-0-9-15" if version.startswith("0.9.15") else f"carla=={version.split('-')[0]}"
-    return f"pip uninstall carla, then pip install {package}; or start a server of the client's version"
+    package, more = f"carla=={version.split('-')[0]}", ""
+    if version.startswith("0.9.15"):
+        package, more = "carla-0-9-15", "; Bench2Drive needs more: docs/carla.md, 'The evaluator's Python'"
+    return f"pip uninstall carla, then pip install {package}; or start a server of the client's version{more}"
 
 
 def _said(*command: str) -> list[str]:

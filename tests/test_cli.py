@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_vla import write_frames
 
 from takevla.cli import main
 from takevla.driver.vla.checkpoint import load_checkpoint
+from takevla.world.maps.route_xml import RouteTask, write_routes
 
 TINY = (
     "tile_px 32 stem_width 8 stage_widths [8,16,16] stage_blocks [0,0,1] width 32 inner_width 64 layers 2 "
@@ -48,3 +50,18 @@ def test_a_missing_dataset_is_one_line(folder: Path, capsys: pytest.CaptureFixtu
         said = capsys.readouterr().err
         assert "nowhere" in said
         assert said.count("\n") == 1
+
+
+def test_takeovers_in_carla_refuse_held_out_routes_before_a_server_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    routes, other = tmp_path / "mine.xml", tmp_path / "other.xml"
+    write_routes(routes, [RouteTask("7", "Town12", np.array([[0, 0, 0], [50, 0, 0]], np.float32))])
+    write_routes(other, [RouteTask("8", "Town12", np.array([[9, 0, 0], [50, 0, 0]], np.float32))])
+    command = ["collect", "--world", "carla", "--route-file", str(routes), "--out", str(tmp_path / "out")]
+    for given in (str(routes), f"[{other},{routes}]"):
+        assert main([*command, "--held-out", given]) == 2
+        said = capsys.readouterr().err
+        assert "route 7 of Town12 begins where route 7 of" in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,8 @@
 
 `suites/<name>.xml` holds routes in the leaderboard's format; `suites/suites.json` says what each
 suite is.  A suite may be a selection of another's routes.  Training never sees a validation town:
-`refuse_for_training` is what every training command asks.
+`refuse_for_training` is what every training command asks.  Of other benchmarks' routes it knows nothing;
+those are held out by the user's own file of them, which `refuse_held_out` takes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from takevla.world.maps.route_xml import RouteTask, read_routes
 
 SUITES_DIR = Path(__file__).parent / "suites"
@@ -21,6 +24,7 @@ INDEX = SUITES_DIR / "suites.json"
 
 DEV_TOWNS = ("Alder37", "Alder38", "Alder39", "Alder40")  # left out of training: choices are made here
 VALIDATION_FAMILY = "Birch"
+SAME_START_M = 2.0  # routes of one town that begin so near are taken for the same
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,31 @@ def refuse_for_training(subject: Suite | Sequence[RouteTask]) -> None:
             raise ValueError(
                 f"route {task.id} of {task.town} is a validation route; training must not use it"
             )
+
+
+def refuse_held_out(tasks: Sequence[RouteTask], held_out: Sequence[RouteTask], where: str) -> None:
+    """Nothing where no task is one of the routes that are kept for testing, whatever their ids.
+
+    Args:
+        tasks: what is to be driven for training.
+        held_out: routes to keep out of it.
+        where: whence they are, for the message.
+
+    Raises:
+        ValueError: naming the first task that begins where a held-out route of the same town begins.
+    """
+    for task in tasks:
+        for other in held_out:
+            gap_m = float(np.hypot(*(task.keypoints_world[0, :2] - other.keypoints_world[0, :2])))
+            if _plain_town(task) == _plain_town(other) and gap_m <= SAME_START_M:
+                raise ValueError(
+                    f"route {task.id} of {task.town} begins where route {other.id} of {where} does, which is "
+                    "held out: take it out of the route file"
+                )
+
+
+def _plain_town(task: RouteTask) -> str:
+    return task.town.removesuffix("_Opt")  # CARLA's layered form of the same town
 
 
 @lru_cache(maxsize=1)

@@ -35,6 +35,7 @@ def evaluate_in_carla(arguments: Arguments) -> None:
     from takevla.bench.carla.attempt import Patience
     from takevla.bench.carla.campaign import run_campaign
     from takevla.bench.carla.checkout import find_checkout
+    from takevla.bench.carla.python_check import check_python
     from takevla.bench.leaderboard_json import write_json
     from takevla.report.terminal import metrics_table, results_metrics
     from takevla.world.maps.route_xml import read_routes, select_routes
@@ -46,6 +47,7 @@ def evaluate_in_carla(arguments: Arguments) -> None:
     if arguments.workers < 1 or arguments.retries < 1 or not arguments.gpus:
         raise ValueError("--workers and --retries must be at least 1, --gpus must name an adapter")
     checkout = find_checkout(arguments.bench2drive, arguments.carla_root, arguments.python)
+    check_python(checkout)
     routes = arguments.routes or checkout.routes
     tasks = read_routes(routes)
     if arguments.subset:

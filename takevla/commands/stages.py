@@ -55,6 +55,9 @@ def _collect_arguments(parser: ArgumentParser) -> None:
         "--route-file", type=Path, default=None, help="leaderboard route XML to drive on CARLA"
     )
     parser.add_argument(
+        "--held-out", type=Folders, default=[], help="leaderboard route XML whose routes are refused on CARLA"
+    )
+    parser.add_argument(
         "--maps", type=Path, default=None, help="folder that keeps the OpenDRIVE of CARLA's towns (OUT/maps)"
     )
     add_common(parser)
@@ -76,6 +79,7 @@ def _collect(arguments: Arguments) -> None:
 
 
 def _collect_live(arguments: Arguments) -> None:
+    from takevla.bench.suites import refuse_held_out
     from takevla.stage_work import collect_live
     from takevla.world.carla.client import connect
     from takevla.world.maps.route_xml import read_routes
@@ -85,9 +89,15 @@ def _collect_live(arguments: Arguments) -> None:
     host, _, port = arguments.server.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"--server {arguments.server!r} is not HOST:PORT")
+    tasks = read_routes(arguments.route_file)
+    held_out = [arguments.held_out] if isinstance(arguments.held_out, Path) else arguments.held_out
+    for path in held_out:
+        refuse_held_out(tasks, read_routes(path), str(path))
+    if not held_out:
+        OUT.print("no --held-out FILE.xml: nothing keeps the routes of a benchmark out of this dataset")
     collect_live(
         model_folder(arguments.model),
-        read_routes(arguments.route_file),
+        tasks,
         arguments.takeover,
         arguments.out,
         connect(host, int(port)),

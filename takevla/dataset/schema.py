@@ -141,7 +141,13 @@ EPISODE_COLUMNS: Final = (
     Column("first_failure_us", _I64, "µs", "", "world time of the first failing infraction, -1 for none"),
     Column("infractions", pa.list_(_TEXT), "", "", "names of the infraction categories that occurred"),
     Column("completion_percent", _F32, "%", "", "part of the route that was driven"),
-    Column("scenario_note", _TEXT, "", "", 'why the scenario did not start, "" if it did'),
+    Column(
+        "scenario_note",
+        _TEXT,
+        "",
+        "",
+        'why the scenario did not start, "" if it did; on CARLA also unmatched lights and signs',
+    ),
     Column("distance_m", _F32, "m", "", "distance driven by the ego"),
 )
 

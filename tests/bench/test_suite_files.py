@@ -22,10 +22,11 @@ from takevla.bench.suites import (
     is_validation_town,
     load_suite,
     refuse_for_training,
+    refuse_held_out,
     suite_names,
 )
 from takevla.world.maps.atlas import ALDER_TOWNS, BIRCH_TOWNS, load_town
-from takevla.world.maps.route_xml import trace_task
+from takevla.world.maps.route_xml import RouteTask, trace_task
 from takevla.world.scenarios import SCENARIOS
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -144,3 +145,17 @@ def test_making_a_suite_again_gives_the_same_routes() -> None:
     )
     assert first == second
     assert len(first) == 2
+
+
+def test_a_route_that_begins_where_a_held_out_one_does_is_refused_whatever_its_id() -> None:
+    held_out = [RouteTask("2273", "Town12", np.array([[100.0, 50.0, 0.0], [200.0, 50.0, 0.0]], np.float32))]
+
+    def begun(town: str, x: float) -> RouteTask:
+        return RouteTask("mine", town, np.array([[x, 50.5, 300.0], [300.0, 50.0, 0.0]], np.float32))
+
+    for town, x in (("Town12", 101.5), ("Town12_Opt", 98.5)):
+        with pytest.raises(
+            ValueError, match=rf"route mine of {town} begins where route 2273 of b2d\.xml does"
+        ):
+            refuse_held_out([begun("Town13", 100.0), begun(town, x)], held_out, "b2d.xml")
+    refuse_held_out([begun("Town13", 100.0), begun("Town12", 103.0)], held_out, "b2d.xml")

@@ -24,6 +24,7 @@ from takevla.bench.carla.processes import end, start
 CHECKPOINT = "checkpoint.json"
 LOG, SERVER_LOG, BEAT = "evaluator.log", "carla.log", "heartbeat"
 TAIL_BYTES = 20_000
+TAIL_LINES = 3  # of a call that drove nothing: where and why a traceback ends
 REASON_LENGTH = 300
 _ROUTE_ID = re.compile(r"^RouteScenario_(.+?)_rep\d+$")
 _RECORDS = re.compile(r'"records"\s*:\s*\[\s*')
@@ -78,6 +79,7 @@ class Attempt:
     crash: Crash
     reason: str  # one line
     unfinished: Record | None = None  # the culprit's record, where the evaluator wrote one
+    drove: bool = True  # the agent gave a sign of life or a route got a record; else any route would end so
 
 
 def crash_of(record: Record) -> Crash:
@@ -120,10 +122,10 @@ def log_tail(path: Path) -> str:
         return ""
 
 
-def last_line(path: Path) -> str:
-    """The last line of a log that says something."""
-    lines = [line.strip() for line in log_tail(path).splitlines() if line.strip()]
-    return lines[-1][:REASON_LENGTH] if lines else "nothing printed"
+def last_line(path: Path, count: int = 1) -> str:
+    """The last `count` lines of a log that say something, as one."""
+    lines = [line.strip()[:REASON_LENGTH] for line in log_tail(path).splitlines() if line.strip(" ^~")]
+    return " | ".join(lines[-count:]) or "nothing printed"
 
 
 def run_attempt(
@@ -131,6 +133,7 @@ def run_attempt(
     environment: Mapping[str, str],
     ids: Sequence[str],
     folder: Path,
+    cwd: Path,
     patience: Patience,
     keep: Callable[[str, Record], None],
     stop: threading.Event,
@@ -143,6 +146,7 @@ def run_attempt(
         environment: of the evaluator.
         ids: the routes asked.
         folder: of this call; its path is the mark of the processes.
+        cwd: where the evaluator runs: it opens files of its checkout by relative paths.
         patience: how long to wait.
         keep: called once with each final record, as soon as it is seen.
         stop: set from outside, ends the call, which then blames nobody.
@@ -151,7 +155,7 @@ def run_attempt(
     checkpoint, beat = folder / CHECKPOINT, folder / BEAT
     kept: dict[str, Record] = {}
     crashed: dict[str, Record] = {}
-    process = start(command, {**environment, HEARTBEAT: str(beat)}, str(folder), folder / LOG, folder)
+    process = start(command, {**environment, HEARTBEAT: str(beat)}, str(folder), folder / LOG, cwd)
     seen: tuple[Any, ...] = ()
     moved_s = time.monotonic()
     finished_s: float | None = None
@@ -197,24 +201,26 @@ def run_attempt(
     culprit = next((name for name in rest if name in crashed), rest[0])
     told = crashed.get(culprit)
     tail, code = log_tail(folder / LOG), process.returncode
+    drove = bool(kept or crashed) or beat.exists()
+    said = last_line(folder / LOG, 1 if drove else TAIL_LINES)
     if told is not None:
         crash, reason = crash_of(told), str(told["status"])
         if crash is Crash.AGENT and server_died:
             crash = Crash.SIMULATOR  # the agent stumbled over a simulator that was gone
     elif server_died:
         crash, reason = Crash.SIMULATOR, f"CARLA ended: {last_line(folder / SERVER_LOG)}"
-    elif not checkpoint.exists() and not beat.exists():
+    elif not checkpoint.exists() and not drove:
         how = f"nothing written for {patience.start_s:g} s" if stalled else f"exit code {code}"
-        crash, reason = Crash.NEVER_STARTED, f"{how}; {last_line(folder / LOG)}"
+        crash, reason = Crash.NEVER_STARTED, f"{how}; {said}"
     elif stalled:
-        crash, reason = Crash.HANG, f"nothing moved for {patience.stall_s:g} s; {last_line(folder / LOG)}"
+        crash, reason = Crash.HANG, f"nothing moved for {patience.stall_s:g} s; {said}"
     elif _SIMULATOR.search(tail):
-        crash, reason = Crash.SIMULATOR, f"exit code {code}; {last_line(folder / LOG)}"
+        crash, reason = Crash.SIMULATOR, f"exit code {code}; {said}"
     elif "takevla_agent" in tail and "Traceback" in tail:
-        crash, reason = Crash.AGENT, f"exit code {code}; {last_line(folder / LOG)}"
+        crash, reason = Crash.AGENT, f"exit code {code}; {said}"
     else:
-        crash, reason = Crash.UNKNOWN, f"exit code {code}; {last_line(folder / LOG)}"
-    return Attempt(kept, culprit, crash, reason, told)
+        crash, reason = Crash.UNKNOWN, f"exit code {code}; {said}"
+    return Attempt(kept, culprit, crash, reason, told, drove)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -42,11 +42,10 @@ from takevla.bench.carla.processes import POLL_S, end, free_ports, start
 from takevla.bench.leaderboard_json import leaderboard, merged, read_results, write_json
 from takevla.bench.provenance import run_facts, tree_digest
 
-RETRIES = 3  # calls that may end early over the same route, or without starting
+RETRIES = 3  # calls that may end early over the same route, or in a row without driving any
 CHUNK = 10  # routes in one call of the evaluator: CARLA leaks, and idle workers share the rest
 PLAN, RECORDS, GIVEN_UP, CALLS, AGENT = "plan.json", "records", "given_up", "calls", "agent"
 CRASHES = "crashes.json"
-_NOT_THE_ROUTE = (Crash.NEVER_STARTED, Crash.SET_UP)  # would happen on any route
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,10 @@ class _Queue:
         self._lock = threading.Lock()
         self._todo = list(ids)
         self._order = {name: place for place, name in enumerate(ids)}
-        self._early: Counter[str] = Counter()
-        self._not_started = 0
+        self._early: Counter[str] = Counter()  # calls charged to a route
+        self._put_off: Counter[str] = Counter()  # calls that drove nothing and asked this route first
+        self._idle: list[str] = []  # routes of the last calls in a row that would have ended so over any
+        self._driven = False  # some route has ended: evaluator and agent work
         self._out, self._retries, self._tell = out, retries, tell
         self.crashes: list[Mapping[str, Any]] = []
         self.stopped = ""  # why nothing is driven any more
@@ -100,11 +101,16 @@ class _Queue:
         """Commit a final record."""
         write_json(self._out / RECORDS / _name(route), record)
         with self._lock:
-            self._not_started = 0
+            self._idle, self._driven = [], True
         self._tell(f"route {route}: {record['status']}, {record['scores'].get('score_composed')}")
 
     def done(self, asked: Sequence[str], attempt: Attempt, log: Path) -> None:
-        """Take back what an attempt left undone."""
+        """Take back what an attempt left undone.
+
+        A call that drove nothing is not charged to its first route, which is put off; `retries` of them in a
+        row stop the evaluation.  Only a route that is left alone with its calls, where others have ended, is
+        given up for them.
+        """
         rest = [name for name in asked if name not in attempt.records]
         culprit = attempt.culprit
         if culprit is None:
@@ -118,19 +124,27 @@ class _Queue:
             }
             self.crashes.append(fact)
             write_json(self._out / CRASHES, self.crashes)
-            if attempt.crash in _NOT_THE_ROUTE:
-                self._not_started += 1
-                if self._not_started >= self._retries:
-                    self.stopped = (
-                        f"{attempt.crash.value} {self._not_started} times: {attempt.reason} ({log})"
-                    )
-            else:
+            if attempt.drove and attempt.crash is not Crash.SET_UP:
+                self._idle = []
                 self._early[culprit] += 1
-                if self._early[culprit] >= self._retries:
-                    rest.remove(culprit)
-                    content = {**fact, "attempts": self._early[culprit], "record": attempt.unfinished}
-                    write_json(self._out / GIVEN_UP / _name(culprit), content)
-            self._todo = sorted({*rest, *self._todo}, key=lambda name: self._order[name])
+                attempts = self._early[culprit]
+                hopeless = attempts >= self._retries
+            else:
+                self._idle.append(culprit)
+                self._put_off[culprit] += not attempt.drove
+                attempts = len(self._idle)
+                alone = self._driven and not attempt.drove and set(self._idle) == {culprit}
+                hopeless = alone and attempts >= self._retries
+                if attempts >= self._retries and not alone:
+                    self.stopped = f"{attempt.crash.value} {attempts} times: {attempt.reason} ({log})"
+            if hopeless:
+                rest.remove(culprit)
+                self._idle = []
+                content = {**fact, "attempts": attempts, "record": attempt.unfinished}
+                write_json(self._out / GIVEN_UP / _name(culprit), content)
+            self._todo = sorted(
+                {*rest, *self._todo}, key=lambda name: (self._put_off[name], self._order[name])
+            )
         self._tell(f"route {culprit}: {attempt.crash.value} ({attempt.reason}); log {log}")
 
 
@@ -180,9 +194,9 @@ class _Worker:
         command = evaluator_command(
             self.checkout, self.routes, ids, self.driver, checkpoint, ports, self.gpu, self.seed
         )
-        keep, stop = self.queue.keep, self.queue.stop
+        keep, stop, cwd = self.queue.keep, self.queue.stop, self.checkout.folder
         if self.checkout.starts_carla:
-            return run_attempt(command, environment, ids, folder, self.patience, keep, stop)
+            return run_attempt(command, environment, ids, folder, cwd, self.patience, keep, stop)
         log = folder / SERVER_LOG
         server = start(
             server_command(self.checkout, ports[0], self.gpu), environment, str(folder), log, folder
@@ -190,8 +204,8 @@ class _Worker:
         try:
             failure = _await_server(server, ports[0], log, self.patience)
             if failure:
-                return Attempt({}, ids[0], Crash.NEVER_STARTED, failure)
-            return run_attempt(command, environment, ids, folder, self.patience, keep, stop, server)
+                return Attempt({}, ids[0], Crash.NEVER_STARTED, failure, drove=False)
+            return run_attempt(command, environment, ids, folder, cwd, self.patience, keep, stop, server)
         finally:
             end(server, str(folder))
 

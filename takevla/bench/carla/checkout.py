@@ -6,6 +6,7 @@ Nothing of it is part of this project; it is read and run where it lies (benchma
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import takevla
 
 EVALUATOR = Path("leaderboard/leaderboard/leaderboard_evaluator.py")
 ROUTES_220 = Path("leaderboard/data/bench2drive220.xml")
+WEATHERS = Path("leaderboard/data/weather.xml")  # opened relative to the working directory, or to $WORK_DIR
 AGENT_FILE = Path(__file__).resolve().parent / "plugin" / "takevla_agent.py"
 SIMULATOR = "CarlaUE4.sh"  # an evaluator that names it starts it, as Bench2Drive's does
 SIMULATOR_VARIABLE = "CARLA_ROOT"
@@ -28,7 +30,7 @@ class Checkout:
     folder: Path
     carla_root: Path
     starts_carla: bool  # the evaluator starts the simulator itself
-    python: str = sys.executable
+    python: str = sys.executable  # an absolute path
 
     @property
     def routes(self) -> Path:
@@ -51,7 +53,22 @@ def find_checkout(folder: Path, carla_root: Path | None, python: str = sys.execu
     root = carla_root or Path(os.environ.get(SIMULATOR_VARIABLE, ""))
     if not (root / SIMULATOR).is_file():
         raise FileNotFoundError(f"{root}: no {SIMULATOR}; set {SIMULATOR_VARIABLE} or give --carla-root")
-    return Checkout(folder, root.resolve(), SIMULATOR in evaluator.read_text(errors="replace"), python)
+    text = evaluator.read_text(errors="replace")
+    if WEATHERS.name in text and not (folder / WEATHERS).is_file():
+        raise FileNotFoundError(
+            f"{folder}: no {WEATHERS}, which its evaluator opens for every route; the checkout is not whole"
+        )
+    return Checkout(folder, root.resolve(), SIMULATOR in text, _interpreter(python))
+
+
+def _interpreter(python: str) -> str:
+    """The absolute path of an interpreter, links of a virtual environment kept."""
+    found = shutil.which(Path(python).expanduser())
+    if found is None:
+        raise FileNotFoundError(
+            f"--python {python}: no such program; give the interpreter that has the checkout's packages"
+        )
+    return os.path.abspath(found)
 
 
 def server_command(checkout: Checkout, port: int, gpu: int) -> list[str]:
@@ -102,12 +119,15 @@ def evaluator_environment(
     api = checkout.carla_root / "PythonAPI" / "carla"
     path = [str(one) for one in (leaderboard, runner, api, *source_tree(Path(takevla.__file__)))]
     inherited = os.environ.get("PYTHONPATH", "")
+    if inherited:  # its relative folders are meant from here, and the evaluator runs in the checkout
+        path += [os.path.abspath(one) for one in inherited.split(os.pathsep)]
     return {
         **os.environ,
         "CARLA_ROOT": str(checkout.carla_root),
         "LEADERBOARD_ROOT": str(leaderboard),
         "SCENARIO_RUNNER_ROOT": str(runner),
-        "PYTHONPATH": os.pathsep.join([*path, inherited] if inherited else path),
+        "PYTHONPATH": os.pathsep.join(path),
+        "WORK_DIR": str(checkout.folder),
         "ROUTES": str(routes),
         "SAVE_PATH": str(save_path),
         "CHECKPOINT_ENDPOINT": str(checkpoint),

@@ -51,9 +51,9 @@ def free_ports(slot: int) -> tuple[int, int]:
 
 
 def start(
-    command: Sequence[str], environment: Mapping[str, str], mark: str, log: Path, folder: Path
+    command: Sequence[str], environment: Mapping[str, str], mark: str, log: Path, cwd: Path
 ) -> subprocess.Popen[bytes]:
-    """Start a marked process in a group of its own; what it prints is appended to `log`.
+    """Start a marked process in a group of its own, in the folder `cwd`; what it prints is appended to `log`.
 
     Raises:
         FileNotFoundError: there is no such program.
@@ -66,7 +66,7 @@ def start(
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 env={**environment, MARK: mark},
-                cwd=folder,
+                cwd=cwd,
                 start_new_session=True,
             )
         except (FileNotFoundError, PermissionError) as error:

@@ -35,11 +35,22 @@ def connect(host: str, port: int) -> Any:
 def synchronous(client: Any, town: str) -> Iterator[Any]:
     """The `carla.World` of `town`, loaded if another is there, ticked by us alone; put back at the end.
 
+    Loading a town takes every actor from the server, also those of other clients, whose traffic managers then
+    steer nothing any more: with vehicles or walkers there the town is not changed.
+
     Raises:
-        RuntimeError: the server does not answer or does not know the town.
+        RuntimeError: the server does not answer or does not know the town, or has traffic in another one.
     """
     world = client.get_world()
-    if town_name(world.get_map()) != town:
+    there = town_name(world.get_map())
+    if there != town:
+        foreign = [one for one in world.get_actors() if one.type_id.startswith(("vehicle.", "walker."))]
+        if foreign:
+            raise RuntimeError(
+                f"the server has {len(foreign)} vehicles and walkers in {there}, which loading {town} would "
+                f"destroy: end the client that drives them, or load {town}, start the traffic there, and "
+                "give a route file of that town alone"
+            )
         world = client.load_world(town)
     before = world.get_settings()
     settings = world.get_settings()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,10 +26,12 @@ from takevla.world.maps.route_xml import RouteTask, trace_task
 from takevla.world.record import RouteRecord, make_record
 from takevla.world.world import UnfitRouteError
 
+LOG = logging.getLogger(__name__)
 EGO_BLUEPRINT = "vehicle.lincoln.mkz_2020"  # the leaderboard's (benchmark facts 1.4)
 EGO_ROLE = "hero"
 SPAWN_ABOVE_M = 0.5  # it falls onto the road in the warm-up
 WARM_UP_TICKS = 10  # after the sensors are there
+NOT_STARTED = "scenarios are not started on a live server"
 NOT_TOUCHED = ("static.sidewalk", "static.road", "static.roadline", "static.ground", "static.terrain")
 
 _WEATHER_NAMES = {
@@ -97,6 +100,8 @@ class CarlaWorld:
             for _ in range(max(warm_up_ticks, 1)):
                 self._advance(self._controls)
             self._control = LiveControl(world.get_actors(), self._road_map)
+            self._control_note = self._control.note(self._route.points_world)
+            self._say_unmatched()
             while not self._touched.empty():
                 self._touched.get()
             self._scene = self._read(0)
@@ -124,6 +129,17 @@ class CarlaWorld:
         self._owned.callback(take_away, feeler)
         feeler.listen(self._touched.put)
         return vehicle
+
+    def _say_unmatched(self) -> None:
+        LOG.info("route %s: %s", self._task.id, self._control_note or "every light and stop sign is matched")
+        near = self._control.unmatched_near(self._route.points_world)
+        if near:
+            LOG.warning(
+                "route %s: %s near it: matched to nothing, so the expert drives as if it were green and no "
+                "stop is judged; leave the route out if it passes there",
+                self._task.id,
+                ", ".join(near),
+            )
 
     # --- World ----------------------------------------------------------------------------------
 
@@ -210,7 +226,7 @@ class CarlaWorld:
             scenario_type=call.type if call else "",
             scenario_name=call.name if call else "",
             scenario_started=False,
-            scenario_reason="scenarios are not started on a live server" if call else "",
+            scenario_reason="; ".join(filter(None, (NOT_STARTED if call else "", self._control_note))),
             weather=self._scene.weather,
             seed=self._seed,
             density=0.0,

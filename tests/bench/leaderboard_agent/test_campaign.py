@@ -1,6 +1,7 @@
 """Bench2Drive under supervision: whatever the evaluator does, no finished route is lost or driven twice."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from takevla.bench.carla import processes
 from takevla.bench.carla.attempt import Crash, Patience, run_attempt
 from takevla.bench.carla.campaign import Campaign, run_campaign
-from takevla.bench.carla.checkout import EVALUATOR, Checkout, find_checkout, source_tree
+from takevla.bench.carla.checkout import EVALUATOR, WEATHERS, Checkout, find_checkout, source_tree
 from takevla.bench.leaderboard_json import read_results
 from takevla.world.maps.route_xml import RouteTask, write_routes
 
@@ -33,6 +34,9 @@ class Stage:
         self.evaluator.parent.mkdir(parents=True)
         source = (HERE / "stand_in_evaluator.py").read_text()
         self.evaluator.write_text(source + ("\n# starts CarlaUE4.sh\n" if starts_carla else ""))
+        self.weathers = folder / "checkout" / WEATHERS
+        self.weathers.parent.mkdir()
+        self.weathers.write_text("<weathers/>")
         self.carla = folder / "carla"
         self.carla.mkdir()
         script = f'#!/bin/sh\nexec "{sys.executable}" "{HERE / "stand_in_server.py"}" "$@"\n'
@@ -129,6 +133,26 @@ def test_what_cannot_start_stops_the_evaluation_and_says_why(stage: Stage, plan:
         stage.run(plan)
 
 
+def test_a_fault_that_hits_every_route_stops_the_evaluation_though_the_evaluator_has_begun(
+    stage: Stage,
+) -> None:
+    told = r"0 of 4 routes driven: evaluator ended 3 times: exit code 1; File .*nowhere\.xml'"
+    with pytest.raises(RuntimeError, match=told):
+        stage.run({"start": "empty"})
+    assert list((stage.out / "given_up").glob("*")) == []
+    crashes = json.loads((stage.out / "crashes.json").read_text())
+    assert [one["route_id"] for one in crashes] == ["11", "12", "13"]  # no route is blamed, the next is tried
+    stage.run({})
+    assert stage.statuses() == ALL_COMPLETED
+
+
+def test_a_route_over_which_alone_every_call_ends_at_once_is_given_up(stage: Stage) -> None:
+    done = stage.run({"12": ["empty"] * 9})
+    assert stage.statuses() == dict.fromkeys(("11", "13", "14"), "Completed")
+    assert list(done.unscored) == ["12"]
+    assert "given up after 3 calls: evaluator ended" in done.unscored["12"]
+
+
 def test_a_killed_supervisor_goes_on_where_it_stopped(stage: Stage) -> None:
     def interrupt(line: str) -> None:
         raise KeyboardInterrupt
@@ -215,11 +239,39 @@ def test_a_wrong_checkout_is_refused_by_name(stage: Stage) -> None:
         find_checkout(stage.folder, stage.carla)
     with pytest.raises(FileNotFoundError, match="--carla-root"):
         find_checkout(stage.folder / "checkout", stage.folder)
+    with pytest.raises(FileNotFoundError, match="--python nowhere/python: no such program"):
+        find_checkout(stage.folder / "checkout", stage.carla, "nowhere/python")
+    stage.weathers.unlink()
+    with pytest.raises(FileNotFoundError, match=r"weather\.xml, which its evaluator opens"):
+        find_checkout(stage.folder / "checkout", stage.carla)
+
+
+def test_what_the_evaluator_is_given_holds_in_the_checkouts_folder_too(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (stage.folder / "bin").mkdir()
+    (stage.folder / "bin" / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(stage.folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["mine", *filter(None, sys.path)]))
+    (stage.folder / "plan.json").write_text("{}")
+    checkout = find_checkout(Path("checkout"), Path("carla"), "bin/python")
+    assert checkout.python == str(stage.folder / "bin" / "python")  # the link, which knows its environment
+    run_campaign(
+        checkout, "checkpoint", Path("routes.xml"), IDS, Path("out"), patience=PATIENCE,
+        tell=stage.told.append,
+    )  # fmt: skip
+    assert stage.statuses() == ALL_COMPLETED
+    seen = json.loads((stage.state / "seen").read_text())
+    assert seen["environment"]["WORK_DIR"] == str(stage.folder / "checkout")
+    assert str(stage.folder / "mine") in seen["environment"]["PYTHONPATH"].split(os.pathsep)
+    given = [word.partition("=")[2] for word in seen["argv"] if word.startswith("--")]
+    assert [word for word in given if "/" in word and not Path(word).is_absolute()] == []
+    assert {str(stage.routes), str(stage.driver)} < set(given)
 
 
 def test_an_evaluator_that_stays_silent_is_waited_for_as_long_as_a_start_may_take(tmp_path: Path) -> None:
     done = run_attempt(
-        [sys.executable, "-c", "import time; time.sleep(600)"], {}, IDS, tmp_path,
+        [sys.executable, "-c", "import time; time.sleep(600)"], {}, IDS, tmp_path, tmp_path,
         Patience(start_s=0.5, stall_s=600.0, poll_s=0.02), lambda name, record: None, threading.Event(),
     )  # fmt: skip
     assert (done.crash, done.culprit) == (Crash.NEVER_STARTED, "11")

@@ -184,17 +184,27 @@ class Sensor:
 
 @dataclass
 class Light:
-    """A `carla.TrafficLight` for one signal of the road map."""
+    """A `carla.TrafficLight` for one signal of the road map; one that is `lost` has no stop waypoints."""
 
     world: World
     id: int
     signal: int
     type_id: str = "traffic.traffic_light"
     attributes: dict[str, str] = field(default_factory=dict)
+    lost: bool = False
+
+    def get_transform(self) -> Any:
+        """Where its post stands: at a line that it rules."""
+        road_map = self.world.road_map
+        line = next(one for one in road_map.stop_lines if one.signal == self.signal)
+        x, y, z, *_ = lane_pose(road_map.arrays, line.lane, float(line.s_m))
+        return carla.Transform(location(x, y, z), carla.Rotation())
 
     def get_stop_waypoints(self) -> list[Any]:
         """Real waypoints, a metre before the lines that the signal rules."""
         road_map, found = self.world.road_map, []
+        if self.lost:
+            return found
         for line in road_map.stop_lines:
             if line.control == Control.SIGNAL and line.signal == self.signal:
                 x, y, z, *_ = lane_pose(road_map.arrays, line.lane, max(0.0, float(line.s_m) - 1.0))
@@ -227,7 +237,7 @@ class World:
         self.made: list[Any] = []
         self.embedded: Any = None
         self.weather: Any = None
-        self._lights = [Light(self, self._new_id(), k) for k in range(len(road_map.signals))]
+        self.lights = [Light(self, self._new_id(), k) for k in range(len(road_map.signals))]
 
     def _new_id(self) -> int:
         self._next_id += 1
@@ -280,6 +290,8 @@ class World:
         return True
 
     def get_actors(self) -> list[Any]:
+        if self.embedded is None:
+            return [*self.lights, *self.made]
         actors, bodies = self.embedded.scene().actors, []
         for row in range(len(actors)):
             name, base, special = TYPES[ActorKind(int(actors.kind[row]))]
@@ -294,7 +306,7 @@ class World:
                     int(actors.cue[row]),
                 )
             )  # fmt: skip
-        return [*bodies, *self._lights, *self.made]
+        return [*bodies, *self.lights, *self.made]
 
     def tick(self) -> int:
         assert self._settings.synchronous_mode
@@ -323,13 +335,18 @@ class World:
 
 
 class Client:
-    """A `carla.Client` of a server with one town."""
+    """A `carla.Client` of a server that has `world` loaded and can load `others`."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, *others: World) -> None:
+        self._world, self._towns = world, {one.get_map().name: one for one in (world, *others)}
 
     def get_world(self) -> World:
         return self._world
 
     def load_world(self, town: str) -> World:
-        raise RuntimeError(f"map not found: {town}")
+        """As the real one: nothing that another client has put into the old world is left."""
+        if town not in self._towns:
+            raise RuntimeError(f"map not found: {town}")
+        self._world.made.clear()
+        self._world = self._towns[town]
+        return self._world

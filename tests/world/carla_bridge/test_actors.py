@@ -115,6 +115,7 @@ def test_lights_go_to_the_signal_of_the_nearest_line_and_the_rest_are_told(road_
             id=identity,
             type_id="traffic.traffic_light",
             get_stop_waypoints=lambda: [SimpleNamespace(transform=place)],
+            get_transform=lambda: place,
             get_state=lambda: "Yellow",
         )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from takevla.dataset.collect import CollectConfig, collect_takeovers  # noqa: E4
 from takevla.dataset.reader import Dataset  # noqa: E402
 from takevla.driver.closed_loop import Seat, drive  # noqa: E402
 from takevla.driver.expert.expert import Expert  # noqa: E402
+from takevla.scene.road_map import LightState  # noqa: E402
 from takevla.scene.scene import Controls  # noqa: E402
 from takevla.world.camera.rig import Rig  # noqa: E402
 from takevla.world.carla.client import synchronous  # noqa: E402
@@ -27,6 +30,8 @@ from takevla.world.maps.atlas import load_town  # noqa: E402
 from takevla.world.maps.route_xml import RouteTask  # noqa: E402
 
 TASK = RouteTask("ahead", "Tee", np.array([[-100.0, -1.75, 0.0], [100.0, -1.75, 0.0]], np.float32))
+
+AWAY = RouteTask("away", "Tee", np.array([[60.0, -1.75, 0.0], [100.0, -1.75, 0.0]], np.float32))
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +184,49 @@ def test_another_towns_file_of_the_same_name_is_refused(town, tmp_path):
     (tmp_path / "Tee.xodr").write_text("something else")
     with synchronous(Client(facade(town)), "Tee") as live, pytest.raises(ValueError, match="not the map"):
         CarlaWorld(live, TASK, tmp_path)
+
+
+@pytest.mark.parametrize(("task", "near"), [(TASK, True), (AWAY, False)])
+def test_a_light_without_a_stop_line_is_told_before_the_route_and_noted_with_it(
+    town, tmp_path, caplog, task, near
+):
+    world = facade(town, (task,))
+    light = next(one for one in world.lights if one.get_transform().location.x < 0.0)
+    light.lost = True
+    with synchronous(Client(world), "Tee") as live, caplog.at_level(logging.INFO, "takevla"):
+        bridge = CarlaWorld(live, task, tmp_path)
+        bridge.tick(Controls(0.0, 0.5, 0.0))
+        bridge.close()
+    assert bridge.control.unmatched_lights == [light.id]
+    assert bridge.control.unlit_signals == [light.signal]
+    assert bridge.scene().lights[light.signal] == LightState.OFF
+    counts = "without a stop line: 1 traffic lights, 0 stop signs; signals without a light: 1; near the route"
+    names = f"traffic light {light.id}, signal {light.signal}"
+    assert bridge.record().scenario_reason == f"{counts}: {names if near else 'none'}"
+    warnings = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(warnings) == near
+    assert all(names in one and "\n" not in one for one in warnings)
+    assert f"route {task.id}: {counts}" in caplog.text
+
+
+def test_another_town_is_loaded_unless_that_would_destroy_traffic(town, tmp_path):
+    (tmp_path / "Other.xodr").write_text(t_junction())
+    other = World(load_town("Other", tmp_path), t_junction(), ())
+    client = Client(other, facade(town))
+    car = SimpleNamespace(id=1, type_id="vehicle.tesla.model3", attributes={"role_name": "autopilot"})
+    other.made.append(car)
+    told = "1 vehicles and walkers in Other, which loading Tee would destroy: end the client "
+    with pytest.raises(RuntimeError, match=told), synchronous(client, "Tee"):
+        pass
+    assert other.made == [car]
+    assert not other.get_settings().synchronous_mode
+    with synchronous(client, "Other") as live:  # where the traffic is it stays
+        assert live is other
+        assert other.made == [car]
+    other.made.clear()
+    with pytest.raises(RuntimeError, match="map not found: Nowhere"), synchronous(client, "Nowhere"):
+        pass
+    with synchronous(client, "Tee") as live:
+        bridge = CarlaWorld(live, TASK, tmp_path / "maps")
+        bridge.close()
+    assert client.get_world() is live is not other
