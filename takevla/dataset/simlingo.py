@@ -17,7 +17,6 @@ import math
 import pickle
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -45,7 +44,7 @@ from takevla.world.camera.rig import SIMLINGO_RIG
 
 RUN = re.compile(r"(?P<town>Town\w+?)_Rep\d+_.*")
 META: Final = {
-    "rig": asdict(SIMLINGO_RIG),
+    "rig": SIMLINGO_RIG.settings(),
     "rates": {"plan_period_us": WAYPOINT_PERIOD_US},
     "provenance": {"source": "SimLingo", "licence": "Wayve, non-commercial research only"},
 }
