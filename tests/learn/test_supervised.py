@@ -13,7 +13,7 @@ from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.augment import Augmentation, augment
 from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_targets
-from takevla.learn.pretrain import PretrainConfig, frame_strata, pretrain, weighted_draws
+from takevla.learn.pretrain import PretrainConfig, check_buckets, frame_strata, pretrain, weighted_draws
 from takevla.learn.replicas import Replicas
 from takevla.learn.samples import common_rig, frame_samples, join_samples, make_batch
 from takevla.learn.sft import SftConfig, _telling, sft
@@ -221,8 +221,8 @@ def test_a_bucket_of_greater_weight_is_drawn_more_often(data):
     shares = np.bincount(draws, minlength=96)
     assert shares[red].mean() / shares[~red].mean() == pytest.approx(4.0, rel=0.3)
     assert audit.draws >= 96
-    with pytest.raises(ValueError, match="no such bucket"):
-        frame_strata(dataset, frames, {"red_ligth": 4.0}, 0.4)
+    with pytest.raises(ValueError, match=r"no such bucket \['red_ligth'\]"):
+        check_buckets({"red_ligth": 4.0, "leader": 1.0}, [dataset])
     with pytest.raises(ValueError, match="collect more"):
         weighted_draws([strata], 100_000, 2, 0)
 
