@@ -141,10 +141,10 @@ def _evaluation(recipe: Recipe, model: Path, model_key: str, title: str, folder:
     return Stage(title, folder, partial(_evaluate, recipe, model), key)
 
 
-def _rig_key(recipe: Recipe) -> list[Rig]:
+def _rig_key(recipe: Recipe) -> list[dict[str, Any]]:
     """What the camera adds to the key of what the expert records: nothing if it is the default one."""
     rig = read_rig(base_folder(recipe))
-    return [] if rig == Rig() else [rig]
+    return [] if rig == Rig() else [rig.settings()]
 
 
 def _rehearsal_stages(recipe: Recipe) -> list[Stage]:

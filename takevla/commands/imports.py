@@ -42,9 +42,11 @@ def _import(arguments: Arguments) -> None:
         import_simlingo(Path(arguments.source), arguments.tokenizer, arguments.out)
         OUT.print(f"model: {arguments.out}")
         return
-    from takevla.dataset.simlingo import import_simlingo_data
+    from takevla.dataset.simlingo import import_simlingo_data, left_out_words
 
-    import_simlingo_data(Path(arguments.source), arguments.out, arguments.buckets)
+    left_out = import_simlingo_data(Path(arguments.source), arguments.out, arguments.buckets)
+    if left_out:
+        OUT.print(f"left out: {left_out.total()} runs ({left_out_words(left_out)})")
     say_dataset(arguments.out)
 
 

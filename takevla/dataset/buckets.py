@@ -5,11 +5,13 @@ The kinds follow SimLingo's buckets (benchmark facts 2.6); the bounds are this p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from takevla.scene.plan import WAYPOINT_PERIOD_US, Cause, Manoeuvre
@@ -153,3 +155,18 @@ def bucket_names(frames: Frames) -> list[list[str]]:
     rows = np.stack(list(masks.values()), axis=1)
     names = list(masks)
     return [[names[k] for k in np.flatnonzero(row)] for row in rows]
+
+
+def recorded_names(column: pa.ChunkedArray) -> set[str]:
+    """All names in a column `buckets`, those of other projects among them."""
+    return {str(name) for name in pc.unique(pc.list_flatten(column)).to_pylist()}
+
+
+def recorded_masks(column: pa.ChunkedArray, names: Sequence[str]) -> dict[str, Mask]:
+    """For each of `names`, which of the N frames name it in their column `buckets`: (N,)."""
+    row, name = pc.list_parent_indices(column).to_numpy(), pc.list_flatten(column)
+    masks = {}
+    for wanted in names:
+        masks[wanted] = np.zeros(len(column), np.bool_)
+        masks[wanted][row[pc.equal(name, wanted).to_numpy()]] = True
+    return masks

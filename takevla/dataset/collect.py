@@ -199,7 +199,7 @@ def _collect(
     refuse(tasks)
     config = config or CollectConfig()
     meta = {
-        "rig": asdict(config.rig),
+        "rig": config.rig.settings(),
         "rates": {"plan_period_us": PLAN_PERIOD_US, **rates},
         "provenance": provenance
         | {

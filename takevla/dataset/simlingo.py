@@ -1,10 +1,15 @@
 """SimLingo's driving data read into ours.
 
 Layout (benchmark facts 2.7): `data/simlingo/<a>/<b>/<c>/Town*_Rep*_*/{rgb/%04d.jpg,
-measurements/%04d.json.gz}`, 4 Hz, y to the right.  One run becomes one part with one episode.  A frame
-needs the next ten, whose positions are its waypoints; so the last ten of a run are left out.  Routes are
-resampled to 1 m from the ego on.  Its bucket file (facts 2.6) adds its names, with `simlingo:` before
-them, to the column `buckets`; our own buckets follow from speed, plan, option and cause.
+measurements/%04d.json.gz, results.json.gz}`, 4 Hz, y to the right.  One run becomes one part with one
+episode.  A frame needs the next ten, whose positions are its waypoints; so the last ten of a run are left
+out.  Routes are resampled to 1 m from the ego on.
+
+Runs that its own loader drops (facts 2.5) are left out.  One that is kept counts as successful, for it is
+there to be learnt from; status, completion and infractions are those of its results.
+
+Its bucket file (facts 2.6) adds its names, with `simlingo:` before them, to the column `buckets`; our own
+buckets follow from speed, plan, option, manoeuvre and cause.
 
 No scenes are written: its boxes name no lanes of a road map, so its frames serve pre-training, not dreams.
 """
@@ -16,8 +21,9 @@ import json
 import math
 import pickle
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -45,7 +51,7 @@ from takevla.world.camera.rig import SIMLINGO_RIG
 
 RUN = re.compile(r"(?P<town>Town\w+?)_Rep\d+_.*")
 META: Final = {
-    "rig": asdict(SIMLINGO_RIG),
+    "rig": SIMLINGO_RIG.settings(),
     "rates": {"plan_period_us": WAYPOINT_PERIOD_US},
     "provenance": {"source": "SimLingo", "licence": "Wayve, non-commercial research only"},
 }
@@ -54,8 +60,13 @@ TRAFFIC_STOP, TRAFFIC_LIGHT, WALKER = "traffic.stop", "traffic.traffic_light", "
 KEYS: Final = (  # of a measurement that are read
     "ego_matrix", "speed", "target_speed", "target_point", "target_point_next", "command", "next_command",
     "route", "steer", "throttle", "brake", "junction", "vehicle_hazard", "light_hazard", "walker_hazard",
-    "stop_sign_hazard", "speed_reduced_by_obj_type", "speed_reduced_by_obj_distance",
+    "stop_sign_hazard", "speed_reduced_by_obj_type", "speed_reduced_by_obj_distance", "changed_route",
+    "route_original",
 )  # fmt: skip
+RESULTS: Final = "results.json.gz"
+WHOLE_SCORE, KEPT_COMPLETION = 100.0, 94.0  # score and, where forgiven infractions lower it, % of the route
+FORGIVEN: Final = ("min_speed_infractions", "outside_route_lanes")
+SHIFT_M, BACK_WITHIN_M = 0.5, 10  # a detour's least distance from the route; where its end is looked for
 BUCKET_PREFIX: Final = "simlingo:"
 Measurement = Mapping[str, Any]
 
@@ -67,12 +78,24 @@ class _Plain(pickle.Unpickler):
         raise ValueError(f"buckets: {module}.{name} in it is neither list nor text")
 
 
-def import_simlingo_data(source: Path, out: Path, buckets: Path | None = None) -> None:
+@dataclass(frozen=True)
+class Result:
+    """What a run's `results.json.gz` says of it."""
+
+    status: str
+    completion_percent: float
+    infractions: list[str]  # categories that occurred
+
+
+def import_simlingo_data(source: Path, out: Path, buckets: Path | None = None) -> Counter[str]:
     """Write the runs below `source` as the dataset `out`; continued where it was stopped.
+
+    Returns how many runs were left out, by reason.
 
     Raises:
         FileNotFoundError: no run below `source`, or a measurement without its picture.
-        ValueError: a measurement is broken, lacks a key, or is missing between two others.
+        ValueError: a measurement is broken, lacks a key, or is missing between two others; or every run is
+            left out.
     """
     runs = sorted({path.parent for path in source.rglob("measurements") if RUN.fullmatch(path.parent.name)})
     if not runs:
@@ -80,12 +103,42 @@ def import_simlingo_data(source: Path, out: Path, buckets: Path | None = None) -
             f"{source}: no folder Town*_Rep*_*/measurements below it; give the folder that holds its data/"
         )
     names = read_buckets(buckets) if buckets is not None else {}
+    results = [read_result(run) for run in runs]
+    left_out = Counter(result for result in results if isinstance(result, str))
+    if left_out.total() == len(runs):
+        raise ValueError(f"{source}: no run is left ({left_out_words(left_out)})")
     writer = Writer(out, META)
-    for number, run in enumerate(runs):
+    for number, (run, result) in enumerate(zip(runs, results, strict=True)):
         part = f"{number:05d}"
-        if not writer.has(part):
-            writer.commit(read_run(run, part, names))
+        if isinstance(result, Result) and not writer.has(part):
+            writer.commit(read_run(run, part, names, result))
     writer.finish()
+    return left_out
+
+
+def left_out_words(left_out: Mapping[str, int]) -> str:
+    """How many runs were left out and why, in a few words."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+
+
+def read_result(run: Path) -> Result | str:
+    """How a run ended, or why it is left out: the filter of SimLingo's own loader (facts 2.5)."""
+    path = run / RESULTS
+    if not path.is_file():
+        return f"without {RESULTS}"
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            content = json.load(file)
+        scores, found = content["scores"], content["infractions"]
+        happened = [name for name, messages in found.items() if messages]
+        driven, composed = float(scores["score_route"]), float(scores["score_composed"])
+        forgiven = sum(len(found[name]) for name in FORGIVEN) == content["num_infractions"]
+        status = str(content.get("status", "Completed"))
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+        return f"with a broken {RESULTS}"
+    if composed < WHOLE_SCORE and not (driven > KEPT_COMPLETION and forgiven):
+        return "failed"
+    return Result(status, driven, happened)
 
 
 def read_buckets(path: Path) -> dict[str, list[str]]:
@@ -107,7 +160,7 @@ def read_buckets(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part:
+def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]], result: Result) -> Part:
     """One run as a part with one episode."""
     files = _files(run)
     measured = [_read(path) for path in files]
@@ -144,8 +197,9 @@ def read_run(run: Path, part: str, buckets: Mapping[str, Sequence[str]]) -> Part
     row: dict[str, Any] = {
         "episode": episode, "part": part, "route": run.name, "town": town, "scenario": run.parent.name,
         "keypoints_world": [], "seed": 0, "driver": "expert", "frames": count,
-        "duration_us": len(measured) * WAYPOINT_PERIOD_US, "success": True, "status": "Completed",
-        "first_failure_us": -1, "infractions": [], "completion_percent": 100.0, "scenario_note": "",
+        "duration_us": len(measured) * WAYPOINT_PERIOD_US, "success": True, "status": result.status,
+        "first_failure_us": -1, "infractions": result.infractions, "scenario_note": "",
+        "completion_percent": result.completion_percent,
         "distance_m": float(sum(m["speed"] for m in measured) * WAYPOINT_PERIOD_US / 1e6),
     }  # fmt: skip
     return Part(part, [row], [], columns, {column.name: [] for column in SCENE_COLUMNS})
@@ -168,7 +222,7 @@ def _frame(measured: Sequence[Measurement], index: int) -> dict[str, Any]:
         "heading_rad": -math.atan2(world[1, 0], world[0, 0]),
         "expert_route_ego": _route(_left(np.asarray(now["route"], np.float64)[:, :2])).ravel(),
         "expert_waypoints_ego": waypoints.astype(np.float32).ravel(),
-        "expert_commentary": commentary(reason, float(now["target_speed"])),
+        "expert_commentary": commentary(reason, float(now["speed"])),
         "expert_action": int(reason.action),
         "expert_manoeuvre": int(reason.manoeuvre),
         "expert_cause": int(reason.cause),
@@ -206,7 +260,26 @@ def _reason(now: Measurement, targets: Sequence[float]) -> Reason:
     else:
         cause = Cause.JUNCTION if now["junction"] else Cause.FREE_ROAD
     away = float(distance) if distance is not None and cause != Cause.FREE_ROAD else math.inf
-    return Reason(action, Manoeuvre.FOLLOW_ROUTE, cause, float(now["target_speed"]), distance_m=away)
+    return Reason(action, _manoeuvre(now), cause, float(now["target_speed"]), distance_m=away)
+
+
+def _manoeuvre(now: Measurement) -> Manoeuvre:
+    """Where the route was moved aside: round something, or back, if half of the shift is soon gone."""
+    if not now["changed_route"]:
+        return Manoeuvre.FOLLOW_ROUTE
+    moved, planned = (_left(np.asarray(now[name], np.float64)[:, :2]) for name in ("route", "route_original"))
+    count = min(len(moved), len(planned))
+    if count < 2:
+        return Manoeuvre.FOLLOW_ROUTE
+    along = np.gradient(planned[:count], axis=0)
+    aside = moved[:count] - planned[:count]
+    shift_m = (along[:, 0] * aside[:, 1] - along[:, 1] * aside[:, 0]) / np.hypot(*along.T).clip(1e-6)
+    widest_m = float(shift_m[np.abs(shift_m).argmax()])
+    if abs(widest_m) < SHIFT_M:
+        return Manoeuvre.FOLLOW_ROUTE
+    if 2.0 * abs(shift_m[:BACK_WITHIN_M][-1]) < abs(shift_m[0]):
+        return Manoeuvre.RETURN_TO_LANE
+    return Manoeuvre.GO_AROUND_LEFT if widest_m > 0.0 else Manoeuvre.GO_AROUND_RIGHT
 
 
 def _route(points: NDArray[np.float64]) -> NDArray[np.float32]:

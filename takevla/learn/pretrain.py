@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from takevla.dataset.buckets import COLUMNS, bucket_masks
+from takevla.dataset.buckets import BUCKETS, COLUMNS, bucket_masks, recorded_masks, recorded_names
 from takevla.dataset.mixture import Audit, Mixture
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -64,7 +64,8 @@ STANDSTILL_WEIGHT = 0.6  # of frames that stand and stay, on top of the above
 class PretrainConfig:
     """The recipe of the base model.
 
-    Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above, at most
+    Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above (a bucket is one of
+    `takevla.dataset.buckets` or a name in the column `buckets`, as imported data bring it), at most
     `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
     Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the
     checkpoint folder `start`, which is trained on (`takevla import vlm` makes one of any backbone), in
@@ -96,6 +97,7 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     (settings, data figures, validation) and `model/`.  A killed run continues where it was.
     """
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
+    check_buckets(config.bucket_weights, datasets)
     rig, checkpoint = common_rig(datasets), _beginning(config)
     model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
     torch.manual_seed(config.train.seed)
@@ -157,15 +159,29 @@ class Strata:
     weight: NDArray[np.float64]  # (N,) draws against a frame of weight 1
 
 
+def check_buckets(weights: Mapping[str, float], datasets: Sequence[Dataset]) -> None:
+    """ValueError for a bucket that is neither one of ours nor named by a frame of any of these datasets."""
+    strange = set(weights) - set(BUCKETS)
+    if not strange:
+        return
+    named = set().union(*(recorded_names(dataset.frames.column("buckets")) for dataset in datasets))
+    if strange - named:
+        known = sorted(named | set(BUCKETS))
+        raise ValueError(f"bucket_weights: no such bucket {sorted(strange - named)}; known are {known}")
+
+
 def frame_strata(
     dataset: Dataset, frames: NDArray[np.int64], weights: Mapping[str, float], standstill_weight: float
 ) -> Strata:
-    """Stratum of each frame: its bucket of greatest weight, apart for frames that stand and stay."""
+    """Stratum of each frame: its bucket of greatest weight, apart for frames that stand and stay.
+
+    Buckets that are none of ours hold the frames whose column `buckets` names them (see `check_buckets`).
+    """
     masks = bucket_masks({name: dataset.column(name)[frames] for name in COLUMNS})
-    unknown = sorted(set(weights) - set(masks))
-    if unknown:
-        raise ValueError(f"bucket_weights: no such bucket {unknown}; known are {sorted(masks)}")
-    name = np.full(len(frames), "other", dtype="<U40")
+    strange = sorted(set(weights) - set(masks))
+    masks |= recorded_masks(dataset.frames.column("buckets").take(frames), strange) if strange else {}
+    longest = max((len(f"{bucket} standstill") for bucket in weights), default=0)
+    name = np.full(len(frames), "other", dtype=f"<U{max(longest, 40)}")
     weight = np.ones(len(frames))
     chosen = np.zeros(len(frames), bool)
     for bucket, value in sorted(weights.items(), key=lambda item: -item[1]):

@@ -27,6 +27,7 @@ from takevla.learn.pretrain import (
     BUCKET_WEIGHTS,
     MODEL_FOLDER,
     STANDSTILL_WEIGHT,
+    check_buckets,
     frame_strata,
     successful_episodes,
 )
@@ -112,6 +113,7 @@ def sft(
     plans that fine-tuning moves.
     """
     rehearsed, taught, extra = _open(pretraining), _open(takeovers), _open(extra_expert)
+    check_buckets(config.bucket_weights, [*rehearsed, *taught, *extra])
     rig = common_rig([*rehearsed, *taught, *extra])
     checkpoint = load_checkpoint(start)
     model, tokenizer = checkpoint.model, checkpoint.tokenizer

@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from takevla.bench.outcome import INFRACTIONS
 from takevla.cli import main
 from takevla.dataset.reader import Dataset
 from takevla.dataset.simlingo import import_simlingo_data
-from takevla.learn.pretrain import BUCKET_WEIGHTS, frame_strata
-from takevla.scene.plan import Cause
+from takevla.learn.pretrain import BUCKET_WEIGHTS, check_buckets, frame_strata
+from takevla.scene.plan import Cause, Manoeuvre
 from takevla.scene.sight import UNSEEN_KIND
 
 SPEED_MPS = 4.0
 FRAMES = 14  # of which the last ten have no plan
 
 
-def write_run(folder: Path) -> Path:
-    """A straight run along x at 4 m/s, behind a red light from the third frame on."""
-    run = folder / "data" / "simlingo" / "training" / "routes" / "chunk" / "Town12_Rep0_route_000"
+def write_run(folder: Path, number: int = 0) -> Path:
+    """A straight run along x at 4 m/s, behind a red light from the third frame on, with a full score."""
+    run = folder / "data" / "simlingo" / "training" / "routes" / "chunk" / f"Town12_Rep0_route_{number:03d}"
     (run / "rgb").mkdir(parents=True)
     (run / "measurements").mkdir()
     for index in range(FRAMES):
@@ -34,12 +35,34 @@ def write_run(folder: Path) -> Path:
             "throttle": 0.5, "brake": False, "junction": False, "vehicle_hazard": False, "light_hazard": red,
             "walker_hazard": False, "stop_sign_hazard": False,
             "speed_reduced_by_obj_type": "traffic.traffic_light" if red else None,
-            "speed_reduced_by_obj_distance": 12.0 if red else None,
+            "speed_reduced_by_obj_distance": 12.0 if red else None, "changed_route": False,
+            "route_original": [[k + 2.5, 0.5] for k in range(12)],
         }  # fmt: skip
         with gzip.open(run / "measurements" / f"{index:04d}.json.gz", "wt") as file:
             json.dump(content, file)
         Image.new("RGB", (64, 32), (index, 0, 0)).save(run / "rgb" / f"{index:04d}.jpg")
+    write_result(run)
     return run
+
+
+def write_result(run: Path, completion: float = 100.0, composed: float = 100.0, **happened: int) -> None:
+    """The leaderboard's record of a run, with so many messages by infraction."""
+    infractions = {name: [] for name in INFRACTIONS} | {
+        name: ["m"] * count for name, count in happened.items()
+    }
+    content = {
+        "status": "Perfect" if composed == 100.0 else "Completed",
+        "scores": {"score_route": completion, "score_penalty": 1.0, "score_composed": composed},
+        "num_infractions": sum(happened.values()),
+        "infractions": infractions,
+    }
+    (run / "results.json.gz").write_bytes(gzip.compress(json.dumps(content).encode()))
+
+
+def change(file: Path, **content: object) -> None:
+    """Other values for some keys of a measurement."""
+    whole = json.loads(gzip.decompress(file.read_bytes())) | content
+    file.write_bytes(gzip.compress(json.dumps(whole).encode()))
 
 
 def test_frames_keep_their_plan_and_turn_to_y_left(tmp_path: Path) -> None:
@@ -68,6 +91,80 @@ def test_frames_keep_their_plan_and_turn_to_y_left(tmp_path: Path) -> None:
     np.testing.assert_array_equal(past, data.image(1))
     strata = frame_strata(data, np.arange(len(data)), BUCKET_WEIGHTS, 1.0)
     assert strata.weight[2] == BUCKET_WEIGHTS["red_light"]
+
+
+def test_simlingos_own_buckets_can_be_weighted(tmp_path: Path) -> None:
+    name = "simlingo:leading_object_traffic.traffic_light"
+    run = write_run(tmp_path / "source")
+    for index in (1, 2):
+        change(run / "measurements" / f"{index:04d}.json.gz", speed=0.0)
+    members = {
+        name.removeprefix("simlingo:"): [
+            str(run / "measurements" / f"{index:04d}.json.gz") for index in (1, 2)
+        ]
+    }
+    buckets = tmp_path / "buckets_paths.pkl"
+    buckets.write_bytes(pickle.dumps(members))
+    import_simlingo_data(tmp_path / "source", tmp_path / "out", buckets)
+    data, weights = Dataset(tmp_path / "out"), BUCKET_WEIGHTS | {name: 20.0}
+    check_buckets(weights, [data])
+    strata = frame_strata(data, np.array([3, 2, 1, 0]), weights, 0.5)
+    assert strata.weight.tolist()[1:3] == [20.0, 20.0]
+    assert strata.name.tolist()[1:3] == [name, name]
+    assert strata.name[0] == "red_light"
+    with pytest.raises(ValueError, match=r"no such bucket \['simlingo:walker'\]"):
+        check_buckets({"simlingo:walker": 1.0}, [data])
+    import_simlingo_data(tmp_path / "source", tmp_path / "plain")
+    other = Dataset(tmp_path / "plain")
+    check_buckets(weights, [other, data])  # a mixture of datasets, of which one has the name
+    assert name not in frame_strata(other, np.arange(4), weights, 0.5).name
+
+
+@pytest.mark.parametrize(
+    ("aside", "manoeuvre"),
+    [
+        ([-3.0] * 12, Manoeuvre.GO_AROUND_LEFT),  # its left is negative
+        ([0.1 * k for k in range(1, 13)], Manoeuvre.GO_AROUND_RIGHT),
+        ([-2.0 + 0.25 * k for k in range(8)] + [0.0] * 4, Manoeuvre.RETURN_TO_LANE),
+        ([0.1] * 12, Manoeuvre.FOLLOW_ROUTE),
+    ],
+)
+def test_a_changed_route_is_a_manoeuvre(tmp_path: Path, aside: list[float], manoeuvre: Manoeuvre) -> None:
+    run = write_run(tmp_path / "source")
+    route = [[k + 2.5, 0.5 + shift] for k, shift in enumerate(aside)]
+    change(run / "measurements" / "0001.json.gz", changed_route=True, route=route)
+    import_simlingo_data(tmp_path / "source", tmp_path / "out")
+    data = Dataset(tmp_path / "out")
+    assert data.column("expert_manoeuvre").tolist() == [0, manoeuvre, 0, 0]
+    passing = manoeuvre != Manoeuvre.FOLLOW_ROUTE
+    assert ("parked_obstacle" in data.frames.column("buckets")[1].as_py()) == passing
+
+
+def test_runs_that_simlingos_loader_drops_are_left_out_and_counted(tmp_path: Path, capsys) -> None:
+    runs = [write_run(tmp_path / "source", number) for number in range(7)]
+    write_result(runs[1], 100.0, 70.0, outside_route_lanes=1, min_speed_infractions=2)
+    write_result(runs[2], 100.0, 60.0, collisions_vehicle=1)
+    write_result(runs[3], 93.0, 93.0)
+    write_result(runs[4], 97.0, 97.0)
+    (runs[5] / "results.json.gz").unlink()
+    (runs[6] / "results.json.gz").write_bytes(b"half a file")
+    words = ["import", "simlingo-data", str(tmp_path / "source"), "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    reasons = "2 failed, 1 with a broken results.json.gz, 1 without results.json.gz"
+    assert f"left out: 4 runs ({reasons})" in said
+    episodes = Dataset(tmp_path / "out").episodes.to_pylist()
+    assert [row["route"] for row in episodes] == [runs[number].name for number in (0, 1, 4)]
+    assert [row["status"] for row in episodes] == ["Perfect", "Completed", "Completed"]
+    assert [row["completion_percent"] for row in episodes] == [100.0, 100.0, 97.0]
+    assert [set(row["infractions"]) for row in episodes] == [
+        set(), {"outside_route_lanes", "min_speed_infractions"}, set()
+    ]  # fmt: skip
+    for number in (0, 1, 4):
+        (runs[number] / "results.json.gz").unlink()
+    assert main([*words[:-1], str(tmp_path / "none")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "source: no run is left (2 failed, 1 with a broken" in line
 
 
 def test_bucket_file_that_would_run_code_and_empty_folder_are_refused(tmp_path: Path) -> None:

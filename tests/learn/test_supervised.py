@@ -13,9 +13,9 @@ from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.augment import Augmentation, augment
 from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_targets
-from takevla.learn.pretrain import PretrainConfig, frame_strata, pretrain, weighted_draws
+from takevla.learn.pretrain import PretrainConfig, check_buckets, frame_strata, pretrain, weighted_draws
 from takevla.learn.replicas import Replicas
-from takevla.learn.samples import frame_samples, join_samples, make_batch
+from takevla.learn.samples import common_rig, frame_samples, join_samples, make_batch
 from takevla.learn.sft import SftConfig, _telling, sft
 from takevla.learn.trainer import TrainConfig, Trainer, batch_losses, learning_rate
 from takevla.scene.plan import Action
@@ -221,8 +221,8 @@ def test_a_bucket_of_greater_weight_is_drawn_more_often(data):
     shares = np.bincount(draws, minlength=96)
     assert shares[red].mean() / shares[~red].mean() == pytest.approx(4.0, rel=0.3)
     assert audit.draws >= 96
-    with pytest.raises(ValueError, match="no such bucket"):
-        frame_strata(dataset, frames, {"red_ligth": 4.0}, 0.4)
+    with pytest.raises(ValueError, match=r"no such bucket \['red_ligth'\]"):
+        check_buckets({"red_ligth": 4.0, "leader": 1.0}, [dataset])
     with pytest.raises(ValueError, match="collect more"):
         weighted_draws([strata], 100_000, 2, 0)
 
@@ -329,6 +329,16 @@ def test_datasets_of_different_rigs_are_refused(data, takeovers, tmp_path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(ValueError, match="another camera rig"):
         pretrain(PretrainConfig(), [data, tmp_path / "takeovers"], tmp_path / "out", show=False)
+
+
+def test_a_dataset_from_before_rigs_told_their_oversampling_has_the_same_rig(data, tmp_path):
+    shutil.copytree(data, tmp_path / "told")
+    meta = json.loads((tmp_path / "told" / "meta.json").read_text())
+    meta["rig"]["oversampling"] = 1
+    (tmp_path / "told" / "meta.json").write_text(json.dumps(meta))
+    assert "oversampling" not in Dataset(data).meta["rig"]
+    assert common_rig([Dataset(tmp_path / "told"), Dataset(data)]).oversampling == 1
+    assert common_rig([Dataset(data), Dataset(data)]).oversampling == 4
 
 
 def test_frames_before_a_takeover_teach_language_alone(takeovers):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.world.camera.rig import Rig
-from takevla.world.carla.frames import OVERSAMPLING, lens_picture
+from takevla.world.carla.frames import lens_picture
 
 MOST_CAMERAS = 8  # benchmark facts 1.9
 MOUNT_RADIUS_M = 3.0
@@ -42,8 +42,8 @@ def sensor_list(rig: Rig) -> list[SpecSensor]:
             "type": "sensor.camera.rgb",
             "id": lens_id(lens),
             "x": x, "y": 0.0 - y, "z": z, **level, "yaw": 0.0 - yaw_deg,
-            "width": OVERSAMPLING * rig.lens_width,
-            "height": OVERSAMPLING * rig.height,
+            "width": rig.oversampling * rig.lens_width,
+            "height": rig.oversampling * rig.height,
             "fov": fov_deg,
         }
         for lens, (yaw_deg, fov_deg) in enumerate(zip(rig.lens_yaws_deg, rig.lens_fovs_deg, strict=True))
@@ -69,7 +69,7 @@ def reading(input_data: Mapping[str, Any], name: str) -> Any:
 
 
 def picture(input_data: Mapping[str, Any], rig: Rig) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB of the rig: the lenses side by side.  Each is (4H, 4W', 4) BGRA uint8.
+    """(H, W, 3) RGB of the rig: the lenses side by side.  Each is a BGRA uint8 image of the size asked for.
 
     Raises:
         ValueError: a lens is missing or its image has another size.
@@ -77,10 +77,10 @@ def picture(input_data: Mapping[str, Any], rig: Rig) -> NDArray[np.uint8]:
     lenses = []
     for lens in range(len(rig.lens_yaws_deg)):
         image = np.ascontiguousarray(reading(input_data, lens_id(lens)))
-        wanted = (OVERSAMPLING * rig.height, OVERSAMPLING * rig.lens_width, 4)
+        wanted = (rig.oversampling * rig.height, rig.oversampling * rig.lens_width, 4)
         if image.shape != wanted or image.dtype != np.uint8:
             raise ValueError(
                 f"camera {lens_id(lens)}: {image.shape} {image.dtype}, asked for {wanted} uint8 BGRA"
             )
-        lenses.append(lens_picture(image.tobytes(), rig.height, rig.lens_width))
+        lenses.append(lens_picture(image.tobytes(), rig))
     return np.concatenate(lenses, axis=1)

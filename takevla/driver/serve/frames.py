@@ -34,11 +34,13 @@ Projection = Callable[[Floats], tuple[Floats, NDArray[np.bool_]]]  # optical-fra
 def navigation(route_rig: Floats) -> tuple[NDArray[np.float32], int, int]:
     """Target points (2, 2) in the ego frame, the option that applies and the one after it.
 
-    `route_rig` is the route ahead (N, 2 or 3), in m.  Targets lie where the down-sampled plan of the
+    `route_rig` is the route ahead (N, 2 or 3), in m; AlpaSim fills a short one up with not-a-number, which is
+    left out.  Targets lie where the down-sampled plan of the
     leaderboard would put them for an unnamed route: at each change of option and otherwise every
     `TARGET_SPACING_M`.  Without a route of two distinct points the driver is sent straight on.
     """
     line = np.asarray(route_rig, np.float64)[:, :2] - (REAR_AXLE_TO_CENTRE_M, 0.0)
+    line = line[np.isfinite(line).all(axis=1)]
     arc = arc_length(line) if len(line) else np.zeros(1)
     if arc[-1] < 1.0:
         line, arc = np.array([[0.0, 0.0], [TARGET_SPACING_M, 0.0]]), np.array([0.0, TARGET_SPACING_M])

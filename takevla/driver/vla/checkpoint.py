@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.model.save_pretrained(folder)
     checkpoint.tokenizer.save_pretrained(folder)
-    (folder / RIG_FILE).write_text(json.dumps(asdict(checkpoint.rig), indent=1) + "\n", encoding="utf-8")
+    (folder / RIG_FILE).write_text(json.dumps(checkpoint.rig.settings(), indent=1) + "\n", encoding="utf-8")
     if checkpoint.residual is not None:
         save_file(checkpoint.residual.state_dict(), folder / RESIDUAL_FILE)
 

@@ -26,12 +26,13 @@ class TakeVLAConfig(PreTrainedConfig):
     Prompt: `prompt_ids` is one token sequence for every frame; at the places of `image_token_id`,
     `target_token_id`, `speed_token_id` and `option_token_id` embeddings of this frame are put in.
     Ids below 0 are places that no token of the backbone's vocabulary takes.  With `speed_digit_ids` (the
-    tokens of 0 to 9) the speed is written in digits: tens, ones and tenths of m/s at three places.
+    tokens of 0 to 9) the speed is written in digits: tens, ones and tenths of m/s at three places, of which
+    the tens' is not there below 10 m/s.
     Words: a commentary has at most `max_words` tokens and ends with `eos_token_id`.
     Action: `route_queries` + `speed_queries` learned tokens follow, at fixed positions, or, where
-    `queries_follow_words`, right behind the last word.  `deep_heads` are SimLingo's layers (benchmark
-    facts 2.1); with `route_from_ego` the route's first point is the ego itself, and the plan starts at the
-    second.
+    `queries_follow_words`, behind the last word and the end token.  `deep_heads` are SimLingo's layers
+    (benchmark facts 2.1); with `route_from_ego` the route's first point is the ego itself, and the plan
+    starts at the second.
     """
 
     model_type = "takevla"

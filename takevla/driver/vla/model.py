@@ -2,6 +2,7 @@
 """`TakeVLA`: an image-text-to-text backbone that first says what it will do and then plans it.
 
 Sequence: [prompt: tiles, targets, speed, option] [commentary words] [route queries] [speed queries].
+Where the queries follow the words, the end token stands between the two (SimLingo's form).
 The queries attend to the prompt and to the words; their hidden states become per-point steps whose
 cumulative sum is the plan (SimLingo's form, benchmark facts 2.1).
 """
@@ -75,6 +76,7 @@ class Prompt:
     """A prompt before it is read."""
 
     embeddings: torch.Tensor  # (B, P, D)
+    told: torch.Tensor  # (B, P) bool: tokens that are there for this row
     pixels: torch.Tensor  # (tokens, D) embeddings of all image tokens of the batch
     deep: adapter.DeepImage | None  # places (B, P)
 
@@ -86,6 +88,7 @@ class Context:
     reader: adapter.Reader
     cache: Any  # the reader's
     last_hidden: torch.Tensor  # (B, D)
+    told: torch.Tensor  # (B, P) bool: tokens of the prompt that are there for this row
     rows: int
     seeing: int  # rows with a picture; the others only fill the batch
 
@@ -193,16 +196,19 @@ class TakeVLA(PreTrainedModel):
             navigation.next_option
         )
         self._fill(filled, config.option_token_id, options)
+        told = torch.ones(filled.shape[:2], dtype=torch.bool, device=filled.device)
+        if config.speed_digit_ids:
+            told[:, config.prompt_ids.index(config.speed_token_id)] = _tenths(navigation) >= 100
         if not pixels.deeper:
-            return Prompt(filled, pixels.tokens, None)
+            return Prompt(filled, told, pixels.tokens, None)
         places = (self._prompt() == config.image_token_id).expand(rows, -1)
-        return Prompt(filled, pixels.tokens, adapter.DeepImage(places, pixels.deeper))
+        return Prompt(filled, told, pixels.tokens, adapter.DeepImage(places, pixels.deeper))
 
     def _speed(self, navigation: NavigationInput) -> torch.Tensor:
         """(B, D) encoded speeds, or (B, 3, D) embeddings of their digits."""
         config = self.config
         if config.speed_digit_ids:
-            tenths = (navigation.speed_mps * 10.0).round().long().clamp(0, 999)
+            tenths = _tenths(navigation)
             digits = torch.stack([tenths // 100, tenths // 10 % 10, tenths % 10], dim=-1)
             ids = torch.tensor(config.speed_digit_ids, device=digits.device)[digits]
             return adapter.embed_tokens(self.backbone, ids)
@@ -244,12 +250,13 @@ class TakeVLA(PreTrainedModel):
         prompt, deep = read.embeddings, read.deep
         rows, count = words.shape
         embedded = adapter.embed_tokens(self.backbone, words)
-        queries = self.queries.expand(rows, -1, -1).to(prompt.dtype)
+        spoken = words != self.config.pad_token_id
+        heard = spoken if words_heard is None else spoken & words_heard[:, None]
+        queries, there = self._queries(heard, prompt.dtype)
         length = prompt.shape[1]
         total = length + count + queries.shape[1]
         visible = torch.ones(total, total, dtype=torch.bool, device=words.device).tril().repeat(rows, 1, 1)
-        spoken = words != self.config.pad_token_id
-        visible[:, :, length : length + count] &= spoken[:, None]
+        visible &= torch.cat([read.told, spoken, there], dim=1)[:, None]
         if words_heard is not None:
             visible[:, length + count :, length : length + count] &= words_heard[:, None, None]
         diagonal = torch.arange(total, device=words.device)
@@ -261,12 +268,12 @@ class TakeVLA(PreTrainedModel):
             self.backbone,
             torch.cat([prompt, embedded, queries], dim=1),
             visible,
-            self._positions(words),
+            self._positions(read.told, words, heard),
             deep=deep,
         )
         logits = adapter.word_logits(self.backbone, hidden[:, length - 1 : length + count])
         sight = self.sight_head(read.pixels).unflatten(0, (rows, -1)) if self.config.sight_outputs else None
-        return TrainingOutput(logits, self._plan(hidden[:, length + count :]), sight)
+        return TrainingOutput(logits, self._plan(hidden), sight)
 
     # ------------------------------------------------------------------ driving
 
@@ -281,12 +288,13 @@ class TakeVLA(PreTrainedModel):
         read = self.prompt_embeddings(images, navigation)
         prompt = read.embeddings
         rows, length = prompt.shape[:2]
-        cache = reader.new_cache(rows, length + self.config.max_words + self.queries.shape[1])
+        behind = self.config.queries_follow_words + self.queries.shape[1]
+        cache = reader.new_cache(rows, length + self.config.max_words + behind)
         visible = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
-        positions = _rows(self._prompt_positions(), rows)
-        hidden = reader.read(prompt, visible.expand(rows, -1, -1), positions, cache, read.deep)
+        visible = visible & read.told[:, None] | torch.eye(length, dtype=torch.bool, device=prompt.device)
+        hidden = reader.read(prompt, visible, self._prompt_positions(read.told), cache, read.deep)
         seeing = read.pixels.shape[0] // self.config.prompt_ids.count(self.config.image_token_id)
-        return Context(reader, cache, hidden[:, -1], rows, seeing)
+        return Context(reader, cache, hidden[:, -1], read.told, rows, seeing)
 
     def speak(self, context: Context) -> torch.Tensor:
         """Greedy commentary: (B, W) int64, padded on the right; W is the longest row's word count.
@@ -294,7 +302,6 @@ class TakeVLA(PreTrainedModel):
         The words are appended to the context's cache.  Stops when every row has ended.
         """
         config = self.config
-        length = len(self.config.prompt_ids)
         device = context.last_hidden.device
         hidden = context.last_hidden
         alive = torch.arange(context.rows, device=device) < context.seeing
@@ -305,18 +312,18 @@ class TakeVLA(PreTrainedModel):
             if not bool(alive.any()):
                 break
             said.append(torch.where(alive, best, config.pad_token_id))
-            hidden = self._hear(context, said, length)
+            hidden = self._hear(context, said)
         if not said:
             return torch.zeros(context.rows, 0, dtype=torch.long, device=device)
         return torch.stack(said, dim=1)
 
-    def _hear(self, context: Context, said: list[torch.Tensor], length: int) -> torch.Tensor:
+    def _hear(self, context: Context, said: list[torch.Tensor]) -> torch.Tensor:
         """Read the last of `said` behind the cache; returns its hidden state (B, D)."""
         spoken = torch.stack(said, dim=1) != self.config.pad_token_id
-        visible = torch.cat([spoken.new_ones(context.rows, length), spoken], dim=1)
+        visible = torch.cat([context.told, spoken], dim=1)
         visible[:, -1] = True
         embedded = adapter.embed_tokens(self.backbone, said[-1][:, None])
-        positions = torch.full((context.rows, 1), self._first_word() + len(said) - 1, device=spoken.device)
+        positions = self._first_word(context.told) + len(said) - 1
         hidden = context.reader.read(embedded, visible[:, None], positions, context.cache)
         return hidden[:, 0]
 
@@ -328,65 +335,78 @@ class TakeVLA(PreTrainedModel):
             return
         spoken = words != self.config.pad_token_id
         visible = torch.ones(count, length + count, dtype=torch.bool, device=words.device).tril(length)
-        visible = visible.repeat(context.rows, 1, 1)
-        visible[:, :, length:] &= spoken[:, None]
+        visible = visible & torch.cat([context.told, spoken], dim=1)[:, None]
         own = torch.arange(count, device=words.device)
         visible[:, own, length + own] = True
-        first = self._first_word()
-        positions = torch.arange(first, first + count, device=words.device).expand(context.rows, -1)
+        positions = self._first_word(context.told) + torch.arange(count, device=words.device)
         embedded = adapter.embed_tokens(self.backbone, words)
         context.reader.read(embedded, visible, positions, context.cache)
 
     def plan(self, context: Context, words: torch.Tensor) -> PlanTensors:
         """Plans that follow from the prompt and the `words` (B, W) already in the context's cache."""
-        length = len(self.config.prompt_ids)
-        queries = self.queries.expand(context.rows, -1, -1).to(context.last_hidden.dtype)
-        count = queries.shape[1]
         spoken = words != self.config.pad_token_id
+        queries, there = self._queries(spoken, context.last_hidden.dtype)
+        count = queries.shape[1]
         unsaid = context.reader.skip(context.cache, self.config.max_words - words.shape[1])
-        past = torch.cat(
-            [spoken.new_ones(context.rows, length), spoken, spoken.new_zeros(context.rows, unsaid)], dim=1
-        )
-        own = torch.ones(count, count, dtype=torch.bool, device=words.device).tril()
-        visible = torch.cat([past[:, None].expand(-1, count, -1), own.expand(context.rows, -1, -1)], dim=-1)
-        hidden = context.reader.read(queries, visible, self._query_positions(words), context.cache)
-        return self._plan(hidden)
+        past = torch.cat([context.told, spoken, spoken.new_zeros(context.rows, unsaid)], dim=1)
+        own = torch.ones(count, count, dtype=torch.bool, device=words.device).tril() & there[:, None]
+        own |= torch.eye(count, dtype=torch.bool, device=words.device)
+        visible = torch.cat([past[:, None].expand(-1, count, -1), own], dim=-1)
+        positions = self._query_positions(context.told, spoken)
+        return self._plan(context.reader.read(queries, visible, positions, context.cache))
 
-    def _prompt_positions(self) -> torch.Tensor:
-        """(P,) or (3, P) rotary positions of the prompt."""
+    def _queries(self, heard: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is read behind the words, (B, Q, D), and which of it is there for a row, (B, Q) bool.
+
+        The queries, and before them, where they follow the words, the end token: SimLingo reads it like a
+        word, so that a commentary of `max_words` goes without.  `heard` is (B, W) bool.
+        """
+        config = self.config
+        queries = self.queries.expand(len(heard), -1, -1).to(dtype)
+        there = heard.new_ones(queries.shape[:2])
+        if not config.queries_follow_words:
+            return queries, there
+        end = torch.full((len(heard), 1), config.eos_token_id, device=heard.device)
+        ended = heard.sum(dim=1, keepdim=True) < config.max_words
+        embedded = adapter.embed_tokens(self.backbone, end).to(dtype)
+        return torch.cat([embedded, queries], dim=1), torch.cat([ended, there], dim=1)
+
+    def _prompt_positions(self, told: torch.Tensor) -> torch.Tensor:
+        """(B, P) or (3, B, P) rotary positions of the prompt; tokens that are not there take none."""
         if self._places is None or self._places.device != self.queries.device:
             self._places = prompt_positions(self.config).to(self.queries.device)
-        return self._places
+        return self._places[..., None, :] - (~told).long().cumsum(dim=1)
 
-    def _first_word(self) -> int:
-        """Position of the first word: behind the greatest of the prompt."""
-        return int(self._prompt_positions().max()) + 1
+    def _first_word(self, told: torch.Tensor) -> torch.Tensor:
+        """(B, 1) positions of the first word: behind the greatest of the prompt."""
+        positions = self._prompt_positions(told)
+        return positions.movedim(-2, 0).flatten(1).amax(dim=1, keepdim=True) + 1
 
-    def _query_positions(self, words: torch.Tensor) -> torch.Tensor:
-        """(B, Q): fixed places behind the longest commentary, so that a plan does not shift with word
-        count; or, as the configuration says, behind the row's own last word.
+    def _query_positions(self, told: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+        """(B, Q) of what `_queries` gives: fixed places behind the longest commentary, so that a plan does
+        not shift with word count; or, as the configuration says, behind the row's own last word.
         """
-        rows = words.shape[0]
-        queries = torch.arange(self.queries.shape[1], device=words.device)
-        if self.config.queries_follow_words:
-            spoken = (words != self.config.pad_token_id).sum(dim=1, keepdim=True)
-            return self._first_word() + spoken + queries
-        return (self._first_word() + self.config.max_words + queries).expand(rows, -1)
+        queries = torch.arange(self.queries.shape[1], device=told.device)
+        if not self.config.queries_follow_words:
+            return self._first_word(told) + self.config.max_words + queries
+        count = heard.sum(dim=1, keepdim=True)
+        ended = (count < self.config.max_words).long()
+        end = self._first_word(told) + count
+        return torch.cat([end, end + ended + queries], dim=1)
 
-    def _positions(self, words: torch.Tensor) -> torch.Tensor:
+    def _positions(self, told: torch.Tensor, words: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
         """(B, L) or (3, B, L) positions of prompt, words (B, W) and queries."""
-        rows, count = words.shape
-        first = self._first_word()
-        spoken = torch.arange(first, first + count, device=words.device).expand(rows, -1)
-        behind = torch.cat([spoken, self._query_positions(words)], dim=1)
-        prompt = _rows(self._prompt_positions(), rows)
+        spoken = self._first_word(told) + torch.arange(words.shape[1], device=words.device)
+        behind = torch.cat([spoken, self._query_positions(told, heard)], dim=1)
+        prompt = self._prompt_positions(told)
         if prompt.ndim == 3:
             behind = behind.expand(3, -1, -1)
         return torch.cat([prompt, behind], dim=-1)
 
     def _plan(self, hidden: torch.Tensor) -> PlanTensors:
+        """Plans of hidden states (B, L, D) that end with those of the queries."""
         with torch.autocast(hidden.device.type, enabled=False):  # centimetres need more than 8 bits
-            features = hidden.float()
+            features = hidden[:, -self.queries.shape[1] :].float()
             route = self.route_head(features[:, : self.config.route_queries]).cumsum(1)
             waypoints = self.speed_head(features[:, self.config.route_queries :]).cumsum(1)
         if self.config.route_from_ego:  # one step on: what its last step would repeat is put behind
@@ -394,9 +414,9 @@ class TakeVLA(PreTrainedModel):
         return PlanTensors(route, waypoints, features)
 
 
-def _rows(positions: torch.Tensor, rows: int) -> torch.Tensor:
-    """(P,) or (3, P) to (B, P) or (3, B, P)."""
-    return positions[..., None, :].expand(*positions.shape[:-1], rows, -1)
+def _tenths(navigation: NavigationInput) -> torch.Tensor:
+    """(B,) int64 speeds in tenths of m/s, as three digits can tell them."""
+    return (navigation.speed_mps * 10.0).round().long().clamp(0, 999)
 
 
 def _target_encoder(config: TakeVLAConfig) -> nn.Sequential:

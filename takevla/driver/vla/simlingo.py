@@ -6,8 +6,7 @@ two sets of queries, their heads, and a target-point encoder (benchmark facts 2.
 checkpoint has them).  Its y axis points to the right; the encoder's input and the heads' output are turned
 here, in the weights.
 
-What differs from SimLingo's own run: the speed stands in the prompt with two digits before the point
-("05.0"), because the prompt has a fixed length; pictures are resized bilinearly.
+What differs from SimLingo's own run: pictures are resized bilinearly and not coded as JPEG before.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class LiveCamera:
         forward, left, up = rig.mount_m
         for yaw_deg, fov_deg in zip(rig.lens_yaws_deg, rig.lens_fovs_deg, strict=True):
             blueprint = world.get_blueprint_library().find("sensor.camera.rgb")
-            blueprint.set_attribute("image_size_x", str(frames.OVERSAMPLING * rig.lens_width))
-            blueprint.set_attribute("image_size_y", str(frames.OVERSAMPLING * rig.height))
+            blueprint.set_attribute("image_size_x", str(rig.oversampling * rig.lens_width))
+            blueprint.set_attribute("image_size_y", str(rig.oversampling * rig.height))
             blueprint.set_attribute("fov", str(fov_deg))
             x, y, z = frames.vector_carla(np.array([forward, left, up]))
             place = library.Transform(
@@ -78,7 +78,7 @@ class LiveCamera:
             except queue.Empty:
                 raise RuntimeError(f"CARLA sent no picture of frame {self._frame}") from None
             if image.frame >= self._frame:
-                return frames.lens_picture(image.raw_data, self._rig.height, self._rig.lens_width)
+                return frames.lens_picture(image.raw_data, self._rig)
 
     def close(self) -> None:
         """Take the sensors away: all of them, whatever one of them answers."""

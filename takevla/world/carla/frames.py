@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.scene.scene import Controls
-
-OVERSAMPLING = 4  # a lens is rendered so many times larger; means of blocks make its picture smooth
+from takevla.world.camera.rig import Rig
 
 
 class Vector(Protocol):
@@ -124,13 +123,13 @@ def pedals_carla(controls: Controls) -> dict[str, float]:
     }
 
 
-def lens_picture(bgra: bytes | memoryview, height: int, width: int) -> NDArray[np.uint8]:
-    """(height, width, 3) RGB of a `carla.Image` that was rendered `OVERSAMPLING` times as high and wide.
+def lens_picture(bgra: bytes | memoryview, rig: Rig) -> NDArray[np.uint8]:
+    """(H, W', 3) RGB of one lens, from a `carla.Image` rendered `oversampling` times as high and wide.
 
     Raises:
         ValueError: the bytes are of another size.
     """
-    k = OVERSAMPLING
+    k, height, width = rig.oversampling, rig.height, rig.lens_width
     blocks = rgb_image(bgra, k * height, k * width).reshape(height, k, width, k, 3)
     return np.round(blocks.mean(axis=(1, 3), dtype=np.float32)).astype(np.uint8)
 

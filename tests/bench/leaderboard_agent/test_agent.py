@@ -24,8 +24,7 @@ from takevla.bench.carla.sensors import lens_id, picture, sensor_list
 from takevla.bench.comfort import read_metric_info
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.scene.plan import Observation, Plan
-from takevla.world.camera.rig import Rig
-from takevla.world.carla.frames import OVERSAMPLING
+from takevla.world.camera.rig import SIMLINGO_RIG, Rig
 
 LATITUDE, LONGITUDE = 49.0, 8.0  # reference of a town
 TICK_S = 0.05
@@ -53,7 +52,7 @@ GPS_PLAN = [(gps(*point), SimpleNamespace(value=option)) for point, option in zi
 
 def readings(rig: Rig, x: float, y_right: float, compass: float, speed: float) -> dict[str, Any]:
     fix = gps(x, y_right)
-    shape = (OVERSAMPLING * rig.height, OVERSAMPLING * rig.lens_width, 4)
+    shape = (rig.oversampling * rig.height, rig.oversampling * rig.lens_width, 4)
     images = {lens_id(k): (0, np.full(shape, 40 * (k + 1), np.uint8)) for k in range(len(rig.lens_yaws_deg))}
     return images | {
         "GNSS": (0, np.array([fix["lat"], fix["lon"], 0.0])),
@@ -78,6 +77,15 @@ def test_lenses_sit_and_look_as_the_rig_says_in_carlas_frame() -> None:
     assert {one["y"] for one in cameras} == {-0.3}
     with pytest.raises(ValueError, match="allows 3 m"):
         sensor_list(Rig(mount_m=(-4.0, 0.0, 2.0)))
+
+
+def test_lenses_are_asked_for_as_many_times_as_large_as_the_rig_says() -> None:
+    def sizes(rig: Rig) -> set[tuple[int, int]]:
+        return {(one["width"], one["height"]) for one in sensor_list(rig) if "LENS" in one["id"]}
+
+    assert sizes(Rig()) == {(512, 512)}
+    assert sizes(SIMLINGO_RIG) == {(1024, 512)}
+    assert picture(readings(SIMLINGO_RIG, 0, 0, 0, 0), SIMLINGO_RIG).shape == (512, 1024, 3)
 
 
 def test_bgra_lenses_become_one_rgb_picture() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import pickle
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import numpy as np
 import pytest
+from PIL import Image
 
 from takevla.scene.plan import Observation, Plan
 from takevla.world.camera.rig import Rig
 
 pytest.importorskip("carla_driver_interface")
-from carla_driver_interface.testing import FakeCamera, FakeLoop
+from carla_driver_interface import protocol as wire
+from carla_driver_interface.geometry import Pose, Trajectory, waypoints_to_proto
+from carla_driver_interface.testing import FakeCamera, FakeLoop, render_road
 
 from takevla.bench.drivers import load_driver
 from takevla.driver.serve.alpasim import alpasim_server
@@ -85,6 +90,78 @@ def test_the_fake_loop_is_driven_along_its_lane_in_metres_and_microseconds() -> 
     assert result.debug[0] is not None
     assert result.debug[0].policy_name == "takevla-to-target"
     assert driver.forgotten == [0, 0]  # at the start and at the end of the session
+
+
+def _alpasim_session(port: int, steps: int, offset_m: float) -> tuple[list[float], list[dict[str, object]]]:
+    """A session as AlpaSim's runtime sends it, at 10 Hz on a straight lane; lateral offsets and debug words.
+
+    No revision is declared; times are those of a recording; poses come in between the steps, two at once;
+    a route has twenty points 4 m apart and, where it ends sooner, not-a-number; `renderer_data` is the
+    renderer's own; the debug bytes are a pickled dictionary.
+    """
+    start_us, step_us, uuid = 1_690_000_000_123_456, 100_000, "a"
+    offsets, debug = [], []
+    pose, before, speed = Pose.from_xyz_yaw(500.0, offset_m, 0.0, 0.0), None, 5.0
+    with grpc.insecure_channel(f"localhost:{port}") as channel:
+        driver = wire.EgodriverServiceStub(channel)
+        request = wire.DriveSessionRequest(session_uuid=uuid, random_seed=7)
+        request.debug_info.scene_id = "clipgt-1"
+        request.rollout_spec.vehicle.available_cameras.extend(eye.available_camera() for eye in EYES)
+        driver.start_session(request)
+        for step in range(steps):
+            now_us = start_us + step * step_us
+            known = Trajectory([now_us], [pose])
+            if before is not None:
+                known = Trajectory(
+                    [now_us - step_us // 2, now_us], [before.interpolate(now_us - 50_000), pose]
+                )
+            motion = wire.RolloutEgoTrajectory(session_uuid=uuid, trajectory=known.to_proto())
+            for _ in known.timestamps_us:
+                motion.dynamic_states.append(wire.DynamicState(linear_velocity=wire.Vec3(x=speed)))
+            driver.submit_egomotion_observation(motion)
+            ahead = np.stack([pose.position[0] + 4.0 * np.arange(20), np.zeros(20), np.zeros(20)], axis=1)
+            ahead = pose.inverse().transform_points(ahead)
+            ahead[10:] = np.nan  # the recording ends there
+            route = wire.Route(timestamp_us=now_us, waypoints=waypoints_to_proto(ahead))
+            driver.submit_route(wire.RouteRequest(session_uuid=uuid, route=route))
+            for eye in EYES:
+                jpeg = io.BytesIO()
+                Image.fromarray(render_road(eye, pose)).save(jpeg, "JPEG")
+                image = wire.RolloutCameraImage(session_uuid=uuid)
+                image.camera_image.logical_id = eye.logical_id
+                image.camera_image.frame_start_us, image.camera_image.frame_end_us = now_us - 30_000, now_us
+                image.camera_image.image_bytes = jpeg.getvalue()
+                driver.submit_image_observation(image)
+            asked = wire.DriveRequest(session_uuid=uuid, time_now_us=now_us, time_query_us=now_us + step_us)
+            asked.renderer_data = b"\x0a\xffneither CARLA's nor ours"
+            answer = driver.drive(asked)
+            assert not answer.terminate_session
+            debug.append(pickle.loads(answer.debug_info.unstructured_debug_info))
+            plan = Trajectory.from_proto(answer.trajectory)
+            following = plan.interpolate(now_us + step_us)
+            before = Trajectory([now_us, now_us + step_us], [pose, following])
+            speed = float(np.linalg.norm(following.position - pose.position)) / 0.1
+            pose = following
+            offsets.append(float(pose.position[1]))
+        driver.close_session(wire.DriveSessionCloseRequest(session_uuid=uuid))
+    return offsets, debug
+
+
+def test_a_session_as_alpasim_sends_it_is_driven_along_its_lane() -> None:
+    driver = ToTarget()
+    with alpasim_server(driver) as (port, _):
+        offsets, debug = _alpasim_session(port, 20, 1.0)
+    assert np.isfinite(offsets).all()
+    assert abs(offsets[-1]) < abs(offsets[5]) < 1.0  # toward the lane's centre
+    assert [one.time_us for one in driver.asked] == [1_690_000_000_123_456 + 100_000 * k for k in range(20)]
+    first = driver.asked[0]
+    np.testing.assert_allclose(first.target_points_ego[-1], [36.0 - 1.42, -1.0], atol=0.05)  # the last known
+    assert first.image is not None
+    assert first.image[30, 60, 2] > 180  # the sky: cameras are declared by their optical frame
+    assert all(one.speed_mps == pytest.approx(5.0, abs=0.1) for one in driver.asked)
+    assert debug[0]["policy_name"] == "takevla-to-target"
+    assert debug[-1]["scalars"]["speed_mps"] == pytest.approx(5.0, abs=0.1)
+    assert driver.forgotten == [0, 0]
 
 
 def test_sessions_at_once_are_driven_as_each_alone() -> None:

@@ -1,15 +1,19 @@
 """The import is checked against plain torch code that knows SimLingo's names and nothing of `TakeVLA`."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from small_vlms import byte_tokenizer
 from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
 
 from takevla.cli import main
-from takevla.driver.vla.inputs import image_inputs
+from takevla.driver.vla.inputs import image_inputs, pad_words
+from takevla.driver.vla.lean import quickest_reader
 from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.simlingo import DRIVING, LANGUAGE, VISION, SimLingoSize, simlingo_model
 from takevla.driver.vla.tokenizer import build_tokenizer
@@ -163,50 +167,153 @@ def _mlp(state: State, name: str, x: torch.Tensor, layers: int, active) -> torch
     return x
 
 
+@dataclass
+class Rider:
+    """One row of a batch."""
+
+    speed_mps: float
+    written: str  # by `round(speed, 1)` in an f-string, as SimLingo's agent writes it
+    targets: torch.Tensor  # (2, 2), y to the left
+
+
+RIDERS = (
+    Rider(6.3, "6.3", torch.tensor([[12.0, 3.0], [30.0, -5.0]])),
+    Rider(12.34, "12.3", torch.tensor([[9.0, -2.0], [25.0, 8.0]])),
+    Rider(0.0, "0.0", torch.tensor([[20.0, 0.0], [40.0, 1.0]])),
+)
+
+
+def navigation_of(riders: Sequence[Rider]) -> NavigationInput:
+    rows = len(riders)
+    follow = torch.full((rows,), 4)
+    targets = torch.stack([one.targets for one in riders])
+    speeds = torch.tensor([one.speed_mps for one in riders])
+    return NavigationInput(speeds, torch.ones(rows, dtype=torch.bool), targets, follow, follow)
+
+
+def _prompt(
+    state: State, tokenizer: PreTrainedTokenizerFast, size: SimLingoSize, tiles: torch.Tensor, rider: Rider
+) -> torch.Tensor:
+    """(P, D) embeddings of the agent's chat prompt: tiles, the written speed, two target points."""
+    text = (
+        "<|im_start|>user\n<img>"
+        + "<IMG_CONTEXT>" * (2 * (size.image_px // size.patch_px // 2) ** 2)
+        + f"</img>\nCurrent speed: {rider.written} m/s. Target waypoint: "
+    )
+    after = ". What should the ego do next?<|im_end|><|im_start|>assistant\n"
+    table = state[LANGUAGE + "model.embed_tokens.weight"]
+    ids = torch.tensor(tokenizer.encode(text, add_special_tokens=False))
+    first = table[ids]
+    first[ids == tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")] = _see(state, tiles, size)
+    points = _mlp(state, "wp_encoder.mlp", rider.targets * torch.tensor([1.0, -1.0]), 3, functional.relu)
+    last = table[torch.tensor(tokenizer.encode(after, add_special_tokens=False))]
+    return torch.cat([first, points, last])
+
+
+def _drive(state: State, read: torch.Tensor, size: SimLingoSize) -> tuple[torch.Tensor, torch.Tensor]:
+    """Route (20, 2) and speed waypoints (10, 2), y to the left, of queries behind all that was read."""
+    queries = torch.cat([state[DRIVING + "query_embeds_wps"][0], state[DRIVING + "query_embeds_speed"][0]])
+    hidden = _think(state, torch.cat([read, queries]), size)[-30:]
+    route = _mlp(state, DRIVING + "route_head", hidden[:20], 3, functional.silu).cumsum(0)
+    speed = _mlp(state, DRIVING + "speed_wps_head", hidden[20:], 2, functional.silu).cumsum(0)
+    left = torch.tensor([1.0, -1.0])
+    return route * left, speed * left
+
+
+def _sample(state: State, read: torch.Tensor, size: SimLingoSize, end: int) -> tuple[list[int], torch.Tensor]:
+    """Greedy words and all that was read: every sampled token is appended, the end token too."""
+    said: list[int] = []
+    while len(said) < size.max_words and end not in said:
+        scores = state[LANGUAGE + "lm_head.weight"] @ _think(state, read, size)[-1]
+        said.append(int(scores.argmax()))
+        read = torch.cat([read, state[LANGUAGE + "model.embed_tokens.weight"][said[-1:]]])
+    return said, read
+
+
 @pytest.mark.parametrize(
-    ("size", "rank", "vocabulary"),
+    ("size", "rank", "vocabulary", "riders"),
     [
-        pytest.param(SIZE, 4, 0, id="small"),
-        pytest.param(SimLingoSize(), 32, 151_655, id="published", marks=pytest.mark.large),
+        pytest.param(SIZE, 4, 0, RIDERS, id="small"),
+        pytest.param(SimLingoSize(), 32, 151_655, RIDERS[:1], id="published", marks=pytest.mark.large),
     ],
 )
 @torch.no_grad()
 def test_plans_are_those_of_an_independent_computation(
-    size: SimLingoSize, rank: int, vocabulary: int
+    size: SimLingoSize, rank: int, vocabulary: int, riders: Sequence[Rider]
 ) -> None:
     tokenizer = byte_tokenizer()
     state = random_state(vocabulary or len(tokenizer), size, rank)
     model = simlingo_model(state, tokenizer, size)
-    frame = torch.randint(0, 255, (1, 64, 128, 3), dtype=torch.uint8)
-    images = image_inputs(frame, model.config)
-    targets = torch.tensor([[[12.0, 3.0], [30.0, -5.0]]])  # y to the left
-    navigation = NavigationInput(
-        torch.tensor([6.3]), torch.tensor([True]), targets, torch.tensor([4]), torch.tensor([4])
-    )
-    words = torch.tensor([tokenizer.encode("go", add_special_tokens=False)])
-    context = model.read_prompt(images, navigation)
+    frames = torch.randint(0, 255, (len(riders), 64, 128, 3), dtype=torch.uint8)
+    images = image_inputs(frames, model.config)
+    words = torch.tensor([tokenizer.encode("go", add_special_tokens=False)] * len(riders))
+    context = model.read_prompt(images, navigation_of(riders))
     model.listen(context, words)
     plan = model.plan(context, words)
 
-    text = (
-        "<|im_start|>user\n<img>"
-        + "<IMG_CONTEXT>" * (2 * (size.image_px // size.patch_px // 2) ** 2)
-        + "</img>\nCurrent speed: 06.3 m/s. Target waypoint: "
-    )
-    after = ". What should the ego do next?<|im_end|><|im_start|>assistant\ngo"
-    table = state[LANGUAGE + "model.embed_tokens.weight"]
-    ids = torch.tensor(tokenizer.encode(text, add_special_tokens=False))
-    first = table[ids]
-    first[ids == model.config.image_token_id] = _see(state, images["pixel_values"], size)
-    points = _mlp(state, "wp_encoder.mlp", targets[0] * torch.tensor([1.0, -1.0]), 3, functional.relu)
-    last = table[torch.tensor(tokenizer.encode(after, add_special_tokens=False))]
-    queries = torch.cat([state[DRIVING + "query_embeds_wps"][0], state[DRIVING + "query_embeds_speed"][0]])
-    hidden = _think(state, torch.cat([first, points, last, queries]), size)[-30:]
-    route = _mlp(state, DRIVING + "route_head", hidden[:20], 3, functional.silu).cumsum(0)
-    speed = _mlp(state, DRIVING + "speed_wps_head", hidden[20:], 2, functional.silu).cumsum(0)
-    left = torch.tensor([1.0, -1.0])
-    torch.testing.assert_close(plan.waypoints_ego[0], speed * left, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(plan.route_ego[0, :19], route[1:] * left, atol=1e-4, rtol=1e-3)
+    answer = torch.tensor(tokenizer.encode("go<|im_end|>", add_special_tokens=False))
+    for row, rider in enumerate(riders):
+        tiles = images["pixel_values"][2 * row : 2 * row + 2]
+        prompt = _prompt(state, tokenizer, size, tiles, rider)
+        read = torch.cat([prompt, state[LANGUAGE + "model.embed_tokens.weight"][answer]])
+        route, speed = _drive(state, read, size)
+        torch.testing.assert_close(plan.waypoints_ego[row], speed, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(plan.route_ego[row, :19], route[1:], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("lean", [False, True], ids=["backbone's reader", "lean reader"])
+@torch.no_grad()
+def test_own_words_and_plans_are_those_of_greedy_sampling(lean: bool) -> None:
+    """Rows whose words end at different times, or never, in one batch."""
+    tokenizer = byte_tokenizer()
+    state = random_state(len(tokenizer))
+    model = simlingo_model(state, tokenizer, SIZE)
+    frames = torch.randint(0, 255, (len(RIDERS), 64, 128, 3), dtype=torch.uint8)
+    images = image_inputs(frames, model.config)
+    prompts = [
+        _prompt(state, tokenizer, SIZE, images["pixel_values"][2 * row : 2 * row + 2], rider)
+        for row, rider in enumerate(RIDERS)
+    ]
+    endless = [_sample(state, prompt, SIZE, end=-1)[0] for prompt in prompts]
+    lengths = set()
+    for end in {endless[0][0], endless[0][2], endless[1][3]}:  # tokens that end some row early
+        model.config.eos_token_id = end
+        context = model.read_prompt(images, navigation_of(RIDERS), quickest_reader(model.backbone, lean))
+        words = model.speak(context)
+        plan = model.plan(context, words)
+        for row, prompt in enumerate(prompts):
+            said, read = _sample(state, prompt, SIZE, end)
+            spoken = words[row][words[row] != model.config.pad_token_id].tolist()
+            assert spoken == [word for word in said if word != end]
+            route, speed = _drive(state, read, SIZE)
+            error_m = (plan.route_ego[row, :19] - route[1:]).abs().mean()
+            assert error_m < (0.015 if lean else 1e-5)  # without the end token 0.02 to 0.10
+            if not lean:
+                torch.testing.assert_close(plan.waypoints_ego[row], speed, atol=1e-4, rtol=1e-3)
+            lengths.add(len(spoken))
+    assert {0, SIZE.max_words} < lengths
+
+
+@torch.no_grad()
+def test_training_plans_as_driving_does() -> None:
+    """Words of every length, the longest without its end token, and rows that do not hear theirs."""
+    tokenizer = byte_tokenizer()
+    model = simlingo_model(random_state(len(tokenizer)), tokenizer, SIZE)
+    riders = [RIDERS[row % 3] for row in range(5)]
+    navigation = navigation_of(riders)
+    images = image_inputs(torch.randint(0, 255, (5, 64, 128, 3), dtype=torch.uint8), model.config)
+    said = [tokenizer.encode(text, add_special_tokens=False) for text in ("go", "", "slowly", "left", "no")]
+    words = pad_words(said, model.config.pad_token_id)
+    heard = torch.tensor([True, True, True, False, True])
+    trained = model(images, navigation, words, heard).plan
+    context = model.read_prompt(images, navigation)
+    model.listen(context, words)
+    driven = model.plan(context, words)
+    context = model.read_prompt(images, navigation)
+    silent = model.plan(context, words[:, :0])
+    for row, hears in enumerate(heard.tolist()):
+        wanted = (driven if hears else silent).waypoints_ego[row]
+        torch.testing.assert_close(trained.waypoints_ego[row], wanted, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.road_map import LightState, RoadMap
 from takevla.scene.scene import Weather
 from takevla.world.camera import Camera, Rig
+from takevla.world.camera.rig import SIMLINGO_RIG
 
 LAMP_30_M = 30.0  # ego x at which the near head stands some 30 m before the camera
 ALL_KINDS = list(EXTENT)
@@ -240,6 +242,16 @@ def test_rig_refuses_impossible_sizes() -> None:
         Rig(lens_fovs_deg=(65.0, 65.0, 180.0))
     with pytest.raises(ValueError, match="one angle for each"):
         Rig(lens_fovs_deg=(65.0, 65.0))
+    with pytest.raises(ValueError, match="oversampling 0"):
+        Rig(oversampling=0)
+
+
+def test_a_rig_remembers_its_oversampling_and_one_that_does_not_say_has_four():
+    assert Rig.of(json.loads(json.dumps(SIMLINGO_RIG.settings()))).oversampling == 1
+    assert "oversampling" not in Rig(96, 32).settings()  # bytes as before; a dataset can be continued
+    old = {name: value for name, value in SIMLINGO_RIG.settings().items() if name != "oversampling"}
+    assert Rig.of(old).oversampling == 4
+    assert Rig.of(old) == SIMLINGO_RIG
 
 
 def test_cross_traffic_is_in_view_at_the_stop_line(camera: Camera, town: RoadMap) -> None:

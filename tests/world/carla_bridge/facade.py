@@ -22,7 +22,7 @@ from takevla.scene.lane_query import lane_pose
 from takevla.scene.road_map import Control, LightState, RoadMap
 from takevla.scene.scene import Controls
 from takevla.world.camera import Camera
-from takevla.world.carla.frames import OVERSAMPLING
+from takevla.world.camera.rig import OVERSAMPLING
 from takevla.world.criteria import KIND_FACTOR, WALL, Event
 from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.route_xml import RouteTask, trace_task
