@@ -17,7 +17,7 @@ from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
-from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.driver.vla.vision import ConvVisionConfig
@@ -93,7 +93,8 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
 
     `data` is one dataset or several; frames of role "pretrain" without a steering burst ahead count.
     Writes into `out`: the trainer's state and curves, `mixture.json` (the audit), `pretrain.json`
-    (settings, data figures, validation) and `model/`.  A killed run continues where it was.
+    (settings, data figures, validation), `model/` and, with LoRA, `adapters/`.  A killed run continues where
+    it was.
     """
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
     rig, checkpoint = common_rig(datasets), _beginning(config)
@@ -121,6 +122,8 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
         audit.write(out / "mixture.json")
     trainer = Trainer(model, samples, draws, config.train, out)
     trainer.run(show=show)
+    if config.trainable.lora_rank > 0 and trainer.leads:
+        save_adapters(model, out / ADAPTERS_FOLDER)
     merge(model)
     if not trainer.leads:
         return out / MODEL_FOLDER

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.lora import Trainable, merge, prepare, save_adapters
+from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
 from takevla.learn.pool import Pool
 from takevla.learn.pretrain import (
     BUCKET_WEIGHTS,
@@ -36,7 +36,6 @@ from takevla.scale import processes
 from takevla.scene.plan import SPEED_WAYPOINTS, Action
 from takevla.takeover.triggers import checked_triggers
 
-ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER, SHADOW = "pretraining", "pre_takeover", "takeover", "shadow"
 EXTRA_EXPERT = "extra_expert"
 # A takeover by FOLLOW shows ordinary driving for most of its length, one by COLLISION what is rare elsewhere.

@@ -103,6 +103,12 @@ class Trainer:
         self.draws = draws[: self.steps * config.batch_size].reshape(self.steps, config.batch_size)
         if not any(value.requires_grad for value in model.parameters()):
             raise ValueError("training: no weight is trainable; unfreeze some or ask for LoRA")
+        for name, value in model.named_parameters():
+            if value.requires_grad and value.dtype.itemsize < torch.float32.itemsize:
+                raise ValueError(
+                    f"training: {name} is {value.dtype}, in which small steps are lost; "
+                    "`takevla.driver.vla.lora.prepare` makes the weights that move float32"
+                )
         if config.save_every % config.log_every:
             raise ValueError(
                 f"training: save_every {config.save_every} must be a multiple of log_every {config.log_every}"
