@@ -39,6 +39,13 @@ def add_common(parser: ArgumentParser, workers: bool = True) -> None:
         )
 
 
+def add_device(parser: ArgumentParser) -> None:
+    """Add `--device`, for commands that load a model."""
+    parser.add_argument(
+        "--device", type=str, default="cpu", help="where the model's weights go: cpu, cuda, cuda:1, mps, auto"
+    )
+
+
 def placement(arguments: Arguments) -> dict[str, Any]:
     """The arguments `workers` and `cluster` of a stage."""
     from takevla.scale import ray_cluster

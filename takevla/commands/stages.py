@@ -14,6 +14,7 @@ from takevla.commands.command import (
     Command,
     Folders,
     add_common,
+    add_device,
     model_folder,
     placement,
     say_dataset,
@@ -58,6 +59,7 @@ def _collect_arguments(parser: ArgumentParser) -> None:
         "--maps", type=Path, default=None, help="folder that keeps the OpenDRIVE of CARLA's towns (OUT/maps)"
     )
     add_common(parser)
+    add_device(parser)
     parser.add_class_arguments(TakeoverConfig, "takeover")
 
 
@@ -71,7 +73,10 @@ def _collect(arguments: Arguments) -> None:
         return
     suite = chosen(RouteChoice(arguments.suite, arguments.routes))
     model = model_folder(arguments.model)
-    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, **placement(arguments))
+    collect(
+        model, suite, arguments.takeover, arguments.out, seed=arguments.seed, device=arguments.device,
+        **placement(arguments),
+    )  # fmt: skip
     say_dataset(arguments.out)
 
 
@@ -93,6 +98,7 @@ def _collect_live(arguments: Arguments) -> None:
         connect(host, int(port)),
         seed=arguments.seed,
         maps_dir=arguments.maps or arguments.out / "maps",
+        device=arguments.device,
     )
     say_dataset(arguments.out)
 
@@ -121,6 +127,7 @@ def _pretrain_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--data", type=Folders, required=True, help="datasets of expert driving")
     add_common(parser, workers=False)
+    add_device(parser)
     parser.add_class_arguments(PretrainConfig, "pretrain")
 
 
@@ -129,7 +136,7 @@ def _pretrain(arguments: Arguments) -> None:
 
     config = arguments.pretrain
     config = replace(config, train=replace(config.train, seed=arguments.seed))
-    OUT.print(f"model: {pretrain(config, arguments.data, arguments.out)}")
+    OUT.print(f"model: {pretrain(config, arguments.data, arguments.out, device=arguments.device)}")
 
 
 def _sft_arguments(parser: ArgumentParser) -> None:
@@ -142,6 +149,7 @@ def _sft_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rehearsal", type=Folders, required=True, help="datasets of expert driving")
     parser.add_argument("--takeovers", type=Folders, required=True, help="datasets of takeovers")
     add_common(parser, workers=False)
+    add_device(parser)
     parser.add_class_arguments(SftConfig, "sft")
 
 
@@ -150,7 +158,10 @@ def _sft(arguments: Arguments) -> None:
 
     config = replace(arguments.sft, train=replace(arguments.sft.train, seed=arguments.seed))
     start = model_folder(arguments.model)
-    OUT.print(f"model: {sft(config, start, arguments.rehearsal, arguments.takeovers, arguments.out)}")
+    model = sft(
+        config, start, arguments.rehearsal, arguments.takeovers, arguments.out, device=arguments.device
+    )
+    OUT.print(f"model: {model}")
 
 
 def _dream_arguments(parser: ArgumentParser) -> None:
@@ -172,6 +183,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rank_suite", type=str, default="train", help="suite that was collected on")
     parser.add_argument("--rank_scenes", type=int, default=100, help="takeovers to rank drivers on")
     add_common(parser)
+    add_device(parser)
     parser.set_defaults({"workers": 1})  # to start more takes about as long as a few hundred scenes
     parser.add_class_arguments(DreamConfig, "dream")
 
@@ -186,14 +198,14 @@ def _dream(arguments: Arguments) -> None:
         content, refuse = audit_stage(
             arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
             maps_dir=arguments.maps, ask_world=arguments.ask_world, ranked=named,
-            suite=arguments.rank_suite, most=arguments.rank_scenes,
+            suite=arguments.rank_suite, most=arguments.rank_scenes, device=arguments.device,
         )  # fmt: skip
         OUT.print(content)
         refuse()
         return
     audit = dream_stage(
         arguments.model, arguments.takeovers, arguments.out, arguments.dream,
-        seed=arguments.seed, maps_dir=arguments.maps,
+        seed=arguments.seed, maps_dir=arguments.maps, device=arguments.device,
         tasks=load_suite(arguments.rank_suite).tasks if arguments.ask_world else (), **placement(arguments),
     )  # fmt: skip
     OUT.print(audit.to_json())

@@ -125,4 +125,4 @@ def test_two_processes_dream_as_one_to_the_bit(takeovers, model, launched, tmp_p
 
 def test_parts_that_cannot_be_shared_are_refused():
     with pytest.raises(ValueError, match="parts to a multiple of 3"):
-        Shares(tiny_model(), CONFIG.parts, Processes(0, 3))
+        Shares(tiny_model(), CONFIG.parts, Processes(0, 3), torch.device("cpu"))
