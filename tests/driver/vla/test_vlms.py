@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -266,6 +267,34 @@ def test_a_broken_checkpoint_is_named_in_one_line(tmp_path: Path) -> None:
             import_vlm(str(folder), SETTINGS)
         assert str(folder) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["chat_template.json", "chat_template.jinja", ""])
+def test_the_prompt_is_in_the_checkpoints_own_template_wherever_it_lies(file, tmp_path: Path, capsys) -> None:
+    folder = save_small_vlm("idefics3", tmp_path / "vlm")
+    template = json.loads((folder / "chat_template.json").read_text())["chat_template"]
+    template = template.replace("<|im_start|>assistant", "Now you:")
+    (folder / "chat_template.json").unlink()
+    if file:
+        (folder / file).write_text(
+            json.dumps({"chat_template": template}) if file.endswith("json") else template
+        )
+    checkpoint = import_vlm(str(folder), SETTINGS)
+    prompt = checkpoint.tokenizer.decode([one for one in checkpoint.model.config.prompt_ids if one >= 0])
+    assert ("Now you:" in prompt) == bool(file)
+    said = capsys.readouterr().err
+    assert ("has no chat template" in said) == (not file)
+    assert said.count("\n") == (not file)
+    save_checkpoint(tmp_path / "model", checkpoint)
+    kept = load_checkpoint(tmp_path / "model").tokenizer.chat_template
+    assert kept == (template if file else None)
+
+
+def test_a_template_file_without_a_template_is_named(tmp_path: Path) -> None:
+    folder = save_small_vlm("idefics3", tmp_path / "vlm")
+    (folder / "chat_template.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"chat_template.json: holds no `chat_template`"):
+        import_vlm(str(folder), SETTINGS)
 
 
 def test_missing_folder_is_named(tmp_path: Path) -> None:
