@@ -1,4 +1,4 @@
-"""Other people's tools: `serve` (AlpaSim) and `export` (LeRobot)."""
+"""Other people's tools: `serve` (AlpaSim), `export` (LeRobot) and `push` (Hugging Face hub)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,20 @@ def _export(arguments: Arguments) -> None:
     )
 
 
+def _push_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="checkpoint folder")
+    parser.add_argument("repository", type=str, help="owner/name on the Hugging Face hub; made if missing")
+    parser.add_argument("--private", type=bool, default=True, help="a new repository is seen by you alone")
+
+
+def _push(arguments: Arguments) -> None:
+    from takevla.driver.vla.repository import push_checkpoint
+
+    OUT.print(f"model: {push_checkpoint(arguments.model, arguments.repository, arguments.private)}")
+
+
 ECOSYSTEM: dict[str, Command] = {
     "serve": Command("serve a model to a simulator: AlpaSim's driver service", _serve_arguments, _serve),
     "export": Command("write a dataset in another format: LeRobot", _export_arguments, _export),
+    "push": Command("put a checkpoint on the Hugging Face hub", _push_arguments, _push),
 }

@@ -45,7 +45,9 @@ def _demonstrate(arguments: Arguments) -> None:
 def _collect_arguments(parser: ArgumentParser) -> None:
     from takevla.takeover.shadow import TakeoverConfig
 
-    parser.add_argument("--model", type=str, default="shipped", help="checkpoint folder, or 'shipped'")
+    parser.add_argument(
+        "--model", type=str, default="shipped", help="checkpoint folder, 'shipped', or hub id"
+    )
     parser.add_argument("--suite", type=str, default="train", help="suite to drive")
     parser.add_argument(
         "--routes", type=int, default=0, help="how many of its routes, evenly spread; 0 for all"
@@ -144,7 +146,7 @@ def _sft_arguments(parser: ArgumentParser) -> None:
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument(
-        "--model", type=str, default="shipped", help="checkpoint folder to start from, or 'shipped'"
+        "--model", type=str, default="shipped", help="checkpoint folder to start from, 'shipped', or hub id"
     )
     parser.add_argument("--rehearsal", type=Folders, required=True, help="datasets of expert driving")
     parser.add_argument("--takeovers", type=Folders, required=True, help="datasets of takeovers")
@@ -168,7 +170,9 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     from takevla.learn.dream.config import DreamConfig
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder to start from")
+    parser.add_argument(
+        "--model", type=str, required=True, help="checkpoint folder to start from, 'shipped', or hub id"
+    )
     parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
@@ -204,7 +208,7 @@ def _dream(arguments: Arguments) -> None:
         refuse()
         return
     audit = dream_stage(
-        arguments.model, arguments.takeovers, arguments.out, arguments.dream,
+        model_folder(arguments.model), arguments.takeovers, arguments.out, arguments.dream,
         seed=arguments.seed, maps_dir=arguments.maps, device=arguments.device,
         tasks=load_suite(arguments.rank_suite).tasks if arguments.ask_world else (), **placement(arguments),
     )  # fmt: skip
