@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import huggingface_hub
-from huggingface_hub.errors import HTTPError
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
 from takevla.driver.vla.checkpoint import FILES
 from takevla.driver.vla.config import TakeVLAConfig
