@@ -13,7 +13,7 @@ from takevla.scale import RayCluster, ray_cluster
 from takevla.takeover.shadow import TakeoverConfig
 
 SHIPPED_BASE = "shipped"
-PLACEMENT = frozenset({"workers", "executor", "address"})  # settings that change no result
+PLACEMENT = frozenset({"workers", "executor", "address", "device"})  # where it runs, not what
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Recipe:
         workers: processes for driving and dreaming; they change nothing but the time it takes.
         executor: where they run: "local" on this machine, "ray" on a Ray cluster (extra `ray`).
         address: of the Ray cluster; empty starts one on this machine.
+        device: of the model's weights in every stage: "cpu", "cuda", "cuda:1", "mps", or "auto".
         rounds: turns of the loop: drive, take over, fine-tune, dream; 0, in a study, is the base itself.
         rehearsal: routes that the expert drives, for the pre-training share of the mixture.
         starts_per_route: standing starts along each rehearsal route, added to that share; 0 leaves them out.
@@ -66,6 +67,7 @@ class Recipe:
     workers: int = 2
     executor: Literal["local", "ray"] = "local"
     address: str = ""
+    device: str = "cpu"
     rounds: int = 1
     rehearsal: RouteChoice = field(default_factory=lambda: RouteChoice("train", 44))
     starts_per_route: int = 3

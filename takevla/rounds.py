@@ -230,7 +230,15 @@ def _write_json(path: Path, content: object) -> None:
 
 def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
     suite, driver = chosen(recipe.evaluate), str(model.resolve())
-    drive_suite(driver, suite, folder, seed=recipe.seed, workers=recipe.workers, cluster=recipe.cluster)
+    drive_suite(
+        driver,
+        suite,
+        folder,
+        seed=recipe.seed,
+        workers=recipe.workers,
+        cluster=recipe.cluster,
+        device=recipe.device,
+    )
 
 
 def _rehearse(recipe: Recipe, folder: Path) -> None:
@@ -251,7 +259,7 @@ def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
     suite = chosen(recipe.collect)
     collect(
         model, suite, recipe.takeover, folder, seed=recipe.world_seed + number, workers=recipe.workers,
-        cluster=recipe.cluster,
+        cluster=recipe.cluster, device=recipe.device,
     )  # fmt: skip
 
 
@@ -271,7 +279,7 @@ def _tune(
     folder: Path,
 ) -> None:
     settings = replace(recipe.sft, train=replace(recipe.sft.train, seed=recipe.seed))
-    sft(settings, model, rehearsals, takeovers, folder, extra_expert=extra)
+    sft(settings, model, rehearsals, takeovers, folder, extra_expert=extra, device=recipe.device)
 
 
 def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
@@ -280,7 +288,7 @@ def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Pa
     try:
         dream_stage(
             model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=workers,
-            cluster=recipe.cluster, tasks=chosen(recipe.collect).tasks,
+            cluster=recipe.cluster, tasks=chosen(recipe.collect).tasks, device=recipe.device,
         )  # fmt: skip
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)

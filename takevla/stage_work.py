@@ -44,12 +44,19 @@ NO_BURSTS = Bursts(every_s=(60.0, 61.0), brake_every_s=(60.0, 61.0))  # none wit
 
 
 def drive_suite(
-    driver: str, suite: Suite, out: Path, *, seed: int, workers: int, cluster: RayCluster | None = None
+    driver: str,
+    suite: Suite,
+    out: Path,
+    *,
+    seed: int,
+    workers: int,
+    cluster: RayCluster | None = None,
+    device: str = "cpu",
 ) -> None:
     """Evaluate a driver on a suite with the expert in shadow, going on with what is there."""
     evaluate(
         driver, suite.tasks, out, seeds=suite.seeds, density=suite.density, seed=seed, workers=workers,
-        cluster=cluster, resume=True, suite=suite.name, shadow=True,
+        cluster=cluster, resume=True, suite=suite.name, shadow=True, device=device,
     )  # fmt: skip
 
 
@@ -98,10 +105,11 @@ def collect(
     seed: int,
     workers: int,
     cluster: RayCluster | None = None,
+    device: str = "cpu",
 ) -> None:
     """Let a model drive a suite for training with the expert in shadow, and record it."""
     config = CollectConfig(read_rig(model), suite.density, part_size=COLLECT_PART)
-    policy = partial(load_driver, str(model))
+    policy = partial(load_driver, str(model), device=device)
     with parts_bar("Model drives, expert watches", len(suite.tasks), config) as bar:
         collect_takeovers(
             suite.tasks, policy, model.name, out, seed, refuse_for_training, workers, config, takeover, bar,
@@ -118,6 +126,7 @@ def collect_live(
     *,
     seed: int,
     maps_dir: Path,
+    device: str = "cpu",
 ) -> None:
     """As `collect`, on the CARLA server of `client`, one route at a time.
 
@@ -130,7 +139,7 @@ def collect_live(
     ) -> AbstractContextManager[Any]:
         return open_route(client, tasks, seeds, config.rig, maps_dir)
 
-    policy = partial(load_driver, str(model))
+    policy = partial(load_driver, str(model), device=device)
     with parts_bar("Model drives on CARLA, expert watches", len(tasks), config) as bar:
         collect_takeovers(
             tasks, policy, model.name, out, seed, refuse_for_training, 1, config, takeover, bar, worlds
@@ -153,6 +162,7 @@ def audit_stage(
     ranked: Sequence[str] = (),
     suite: str = "train",
     most: int = 100,
+    device: str = "cpu",
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """How true the dreams of a dataset are: the content of `out/audit.json`, which it writes, and a function
     that raises `UntrueDreamsError` where `config.limits` ask for more.
@@ -175,7 +185,7 @@ def audit_stage(
         content |= verdict.to_json()
         world = verdict.recalls()
     if ranked:
-        drivers = {Path(name).name: load_driver(name) for name in ranked}
+        drivers = {Path(name).name: load_driver(name, device=device) for name in ranked}
         with Bar("Rank drivers", [1.0]) as bar:
             content |= rank_drivers(
                 dataset, rebuilt.scenes, load_suite(suite).tasks, drivers, camera_of(dataset),
@@ -199,6 +209,7 @@ def dream_stage(
     workers: int = 1,
     cluster: RayCluster | None = None,
     tasks: Sequence[RouteTask] = (),
+    device: str = "cpu",
 ) -> Audit:
     """Dream with a progress bar, the roll-outs by `workers` or by the processes of `accelerate launch`.
 
@@ -210,5 +221,5 @@ def dream_stage(
     with Bar("Dream", [1.0], show=among.leads) as bar:
         return dream(
             model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir, engine=engine, tasks=tasks,
-            progress=lambda done, total: bar.progress(0, done / total),
+            device=device, progress=lambda done, total: bar.progress(0, done / total),
         )  # fmt: skip

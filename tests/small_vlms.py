@@ -1,10 +1,13 @@
 """Small checkpoints of the families that the model supports, saved as a hub's download would be."""
 
+import json
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
     InternVLConfig,
     InternVLForConditionalGeneration,
     PreTrainedModel,
@@ -17,7 +20,7 @@ from transformers import (
     SmolVLMForConditionalGeneration,
 )
 
-FAMILIES = ("internvl", "qwen2_5_vl", "qwen3_vl", "smolvlm")
+FAMILIES = ("internvl", "qwen2_5_vl", "qwen3_vl", "smolvlm", "idefics3")
 SPECIAL = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<|vision_start|>",
     "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<image>", "<fake_token_around_image>",
@@ -29,6 +32,7 @@ PICTURES = {
     "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "qwen3_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "smolvlm": "<image>",
+    "idefics3": "<image>",
 }
 TEXT = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -42,7 +46,7 @@ def byte_tokenizer(family: str = "") -> PreTrainedTokenizerFast:
     engine = Tokenizer(models.BPE({letter: index for index, letter in enumerate(letters)}, []))
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     engine.decoder = decoders.ByteLevel()
-    end = "<end_of_utterance>" if family == "smolvlm" else "<|im_end|>"
+    end = "<end_of_utterance>" if family in ("smolvlm", "idefics3") else "<|im_end|>"
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=engine,
         pad_token="<|endoftext|>",
@@ -76,13 +80,17 @@ def small_backbone(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTraine
                 image_seq_length=4,
             )
         )
-    if family == "smolvlm":
+    if family in ("smolvlm", "idefics3"):
         vision = {
             "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
             "image_size": 16, "patch_size": 4,
         }  # fmt: skip
-        return SmolVLMForConditionalGeneration(
-            SmolVLMConfig(
+        config, model = {
+            "smolvlm": (SmolVLMConfig, SmolVLMForConditionalGeneration),
+            "idefics3": (Idefics3Config, Idefics3ForConditionalGeneration),
+        }[family]
+        return model(
+            config(
                 vision_config=vision,
                 text_config=text | {"model_type": "llama"},
                 image_token_id=words["<image>"],
@@ -126,5 +134,8 @@ def save_small_vlm(family: str, folder: Path) -> Path:
         for weight in model.parameters():
             weight.add_(0.05 * torch.randn(weight.shape))
     model.save_pretrained(folder)
+    if family == "idefics3":  # as the first SmolVLM checkpoints lie on the hub
+        template, tokenizer.chat_template = tokenizer.chat_template, None
+        (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     tokenizer.save_pretrained(folder)
     return folder

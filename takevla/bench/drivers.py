@@ -22,13 +22,15 @@ def check_driver(name: str) -> None:
         raise FileNotFoundError(f"driver {name!r}: neither {', '.join(BUILT_IN)} nor a checkpoint folder")
 
 
-def load_driver(name: str, commentary: bool = True) -> Driver:
+def load_driver(name: str, commentary: bool = True, device: str = "cpu") -> Driver:
     """The expert, a blind driver, or the VLA of a checkpoint folder.
 
-    `commentary` False lets the VLA plan without words.
+    `commentary` False lets the VLA plan without words.  `device` is where its weights go: "cpu", "cuda",
+    "cuda:1", "mps", or "auto".
 
     Raises:
-        FileNotFoundError, ValueError: if the folder is missing or holds something else.
+        FileNotFoundError, ValueError: if the folder is missing or holds something else, or there is no such
+            device.
     """
     check_driver(name)
     if name == EXPERT:
@@ -38,9 +40,15 @@ def load_driver(name: str, commentary: bool = True) -> Driver:
     if name in BUILT_IN:
         return BlindDriver(turns=name == BLIND)
     from takevla.driver.vla.checkpoint import load_checkpoint  # torch and transformers: seconds to import
+    from takevla.driver.vla.device import to_device, torch_device
     from takevla.driver.vla.policy import VlaDriver
 
+    where = torch_device(device)
     loaded = load_checkpoint(Path(name))
     return VlaDriver(
-        loaded.model, loaded.tokenizer, commentary=commentary, residual=loaded.residual, rig=loaded.rig
+        to_device(loaded.model, where),
+        loaded.tokenizer,
+        commentary=commentary,
+        residual=loaded.residual,
+        rig=loaded.rig,
     )

@@ -67,11 +67,12 @@ class _Job:
     maps_dir: Path | None
     penalties: str  # name of a table
     shadow: bool
+    device: str  # of the driver's weights
 
 
 @lru_cache(maxsize=1)
-def _driver(name: str, digest: str | None, commentary: bool) -> Driver:
-    return load_driver(name, commentary)
+def _driver(name: str, digest: str | None, commentary: bool, device: str) -> Driver:
+    return load_driver(name, commentary, device)
 
 
 @lru_cache(maxsize=1)
@@ -121,7 +122,7 @@ class _Ends:
 
 def run_share(job: _Job, report: scale.Report) -> None:
     """Drive the routes of a share that have no file yet."""
-    driver = _driver(job.driver, job.digest, job.commentary)
+    driver = _driver(job.driver, job.digest, job.commentary, job.device)
     shadow = ShadowListener(Expert(driver.period_us)) if job.shadow else None
     ends = _Ends(job, len(job.tasks), shadow, report)
 
@@ -170,6 +171,7 @@ def evaluate(
     suite: str = "",
     penalties: str = BENCH2DRIVE.name,
     shadow: bool = False,
+    device: str = "cpu",
     show: bool = True,
 ) -> Evaluation:
     """Drive `tasks` with a driver and write `results.json`, `merged.json`, `metrics.json` and `run.json` to
@@ -191,6 +193,7 @@ def evaluate(
         penalties: name of the penalty table by which routes are scored (`scores.PENALTY_TABLES`).
         shadow: let the expert watch, and write what he would have said and done as `words.json`; the drives
             stay the same.
+        device: where each worker puts the weights of a VLA, as `load_driver` takes it.
         show: a progress bar with the time left.
 
     Routes that cannot be driven (off the map, unknown town) and those whose worker died again and again are
@@ -248,6 +251,7 @@ def evaluate(
             maps_dir,
             table.name,
             shadow,
+            device,
         )
         for share in shares
     ]
@@ -284,5 +288,8 @@ def evaluate(
     if shadow:
         km = {one.route_id: one.route_length_m * one.score_route / 1e5 for one in outcomes}
         write_json(out / WORDS_FILE, words_report(words, km))
-    write_json(out / "run.json", run_facts("evaluate", seed, settings | {"workers": workers}, wall_s))
+    write_json(
+        out / "run.json",
+        run_facts("evaluate", seed, settings | {"workers": workers, "device": device}, wall_s),
+    )
     return Evaluation(out, found, unscored)

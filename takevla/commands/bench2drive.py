@@ -57,6 +57,7 @@ def evaluate_in_carla(arguments: Arguments) -> None:
         checkout, str(model_folder(arguments.driver)), routes, [task.id for task in tasks], arguments.out,
         workers=arguments.workers, gpus=arguments.gpus, retries=arguments.retries, resume=arguments.resume,
         seed=arguments.seed, patience=Patience(start_s=arguments.stall, stall_s=arguments.stall),
+        device=arguments.device,
         tell=lambda line: OUT.print(line, highlight=False, markup=False, soft_wrap=True),
     )  # fmt: skip
     # Scores stay the evaluator's; the metrics name what its penalties would be by the other tables.

@@ -39,6 +39,13 @@ def add_common(parser: ArgumentParser, workers: bool = True) -> None:
         )
 
 
+def add_device(parser: ArgumentParser) -> None:
+    """Add `--device`, for commands that load a model."""
+    parser.add_argument(
+        "--device", type=str, default="cpu", help="where the model's weights go: cpu, cuda, cuda:1, mps, auto"
+    )
+
+
 def placement(arguments: Arguments) -> dict[str, Any]:
     """The arguments `workers` and `cluster` of a stage."""
     from takevla.scale import ray_cluster
@@ -47,15 +54,24 @@ def placement(arguments: Arguments) -> dict[str, Any]:
 
 
 def model_folder(name: str) -> Path:
-    """The folder of a checkpoint, or of the shipped base."""
+    """The folder of a checkpoint, of the shipped base, or of a repository `owner/name` of the hub.
+
+    A folder of that name goes first; the hub is asked only where there is no `owner` here either.
+    """
     from takevla.driver.vla.shipped import shipped_base
 
     if name == "shipped":
         return shipped_base()
     folder = Path(name)
     if not folder.is_dir():
+        from takevla.driver.vla.repository import is_repository, pull_checkpoint
+
+        if is_repository(name):
+            return pull_checkpoint(name)
+    if not folder.is_dir():
         raise FileNotFoundError(
-            f"{name}: no such checkpoint folder; give 'shipped' or a folder with config.json"
+            f"{name}: no such checkpoint folder; give 'shipped', a folder with config.json, or owner/name of "
+            "the hub"
         )
     return folder
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from takevla.commands.bench2drive import add_bench2drive, evaluate_in_carla
-from takevla.commands.command import OUT, Arguments, Command, add_common, model_folder, placement
+from takevla.commands.command import OUT, Arguments, Command, add_common, add_device, model_folder, placement
 
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
@@ -33,6 +33,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--resume", type=bool, default=True, help="go on with the results that are there")
     add_bench2drive(parser)
     add_common(parser)
+    add_device(parser)
 
 
 def _evaluate(arguments: Arguments) -> None:
@@ -52,7 +53,7 @@ def _evaluate(arguments: Arguments) -> None:
     done = evaluate(
         driver, tasks, arguments.out, seeds=seeds, density=density, seed=arguments.seed,
         resume=arguments.resume, maps_dir=arguments.maps, suite=name, penalties=arguments.penalties,
-        shadow=arguments.shadow, **placement(arguments),
+        shadow=arguments.shadow, device=arguments.device, **placement(arguments),
     )  # fmt: skip
     OUT.print(metrics_table(done.metrics, f"{Path(driver).name} on {name}"))
     if arguments.shadow:
@@ -80,6 +81,7 @@ def _watch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--rerun", type=Path, default=None, help="the Rerun recording to write, FILE.rrd")
     parser.add_argument("--seed", type=int, default=0, help="seed of the traffic, as of `takevla evaluate`")
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so much time; 0: whole route")
+    add_device(parser)
 
 
 def _watch(arguments: Arguments) -> None:
@@ -99,7 +101,7 @@ def _watch(arguments: Arguments) -> None:
         )
     task, seed = tasks[found], world_seed(arguments.seed, seeds[found])
     world = EmbeddedWorld(load_town(task.town, arguments.maps), task, seed, density)
-    driver = load_driver(_driver_name(arguments.driver))
+    driver = load_driver(_driver_name(arguments.driver), device=arguments.device)
     if arguments.rerun is not None:
         from takevla.report.recording import record_route
 

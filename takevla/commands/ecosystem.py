@@ -1,4 +1,4 @@
-"""Other people's tools: `serve` (AlpaSim) and `export` (LeRobot)."""
+"""Other people's tools: `serve` (AlpaSim), `export` (LeRobot) and `push` (Hugging Face hub)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from takevla.commands.command import OUT, Arguments, Command, model_folder
+from takevla.commands.command import OUT, Arguments, Command, add_device, model_folder
 
 
 def _serve_arguments(parser: ArgumentParser) -> None:
@@ -22,6 +22,7 @@ def _serve_arguments(parser: ArgumentParser) -> None:
         help="'alpasim', or 'carla' for a runtime of carla-driver-interface",
     )  # fmt: skip
     parser.add_argument("--commentary", type=bool, default=True, help="say why before each plan; slower")
+    add_device(parser)
 
 
 def _serve(arguments: Arguments) -> None:
@@ -32,7 +33,9 @@ def _serve(arguments: Arguments) -> None:
         raise ValueError(f"--client {arguments.client}: give alpasim or carla")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    driver = load_driver(str(model_folder(arguments.alpasim)), commentary=arguments.commentary)
+    driver = load_driver(
+        str(model_folder(arguments.alpasim)), commentary=arguments.commentary, device=arguments.device
+    )
     with alpasim_server(driver, arguments.port, arguments.host, arguments.client) as (port, policy):
         OUT.print(
             f"{policy.name} serves egodriver.EgodriverService on {arguments.host}:{port}; stop with Ctrl-C"
@@ -61,7 +64,20 @@ def _export(arguments: Arguments) -> None:
     )
 
 
+def _push_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="checkpoint folder")
+    parser.add_argument("repository", type=str, help="owner/name on the Hugging Face hub; made if missing")
+    parser.add_argument("--private", type=bool, default=True, help="a new repository is seen by you alone")
+
+
+def _push(arguments: Arguments) -> None:
+    from takevla.driver.vla.repository import push_checkpoint
+
+    OUT.print(f"model: {push_checkpoint(arguments.model, arguments.repository, arguments.private)}")
+
+
 ECOSYSTEM: dict[str, Command] = {
     "serve": Command("serve a model to a simulator: AlpaSim's driver service", _serve_arguments, _serve),
     "export": Command("write a dataset in another format: LeRobot", _export_arguments, _export),
+    "push": Command("put a checkpoint on the Hugging Face hub", _push_arguments, _push),
 }

@@ -14,6 +14,7 @@ from takevla.commands.command import (
     Command,
     Folders,
     add_common,
+    add_device,
     model_folder,
     placement,
     say_dataset,
@@ -44,7 +45,9 @@ def _demonstrate(arguments: Arguments) -> None:
 def _collect_arguments(parser: ArgumentParser) -> None:
     from takevla.takeover.shadow import TakeoverConfig
 
-    parser.add_argument("--model", type=str, default="shipped", help="checkpoint folder, or 'shipped'")
+    parser.add_argument(
+        "--model", type=str, default="shipped", help="checkpoint folder, 'shipped', or hub id"
+    )
     parser.add_argument("--suite", type=str, default="train", help="suite to drive")
     parser.add_argument(
         "--routes", type=int, default=0, help="how many of its routes, evenly spread; 0 for all"
@@ -61,6 +64,7 @@ def _collect_arguments(parser: ArgumentParser) -> None:
         "--maps", type=Path, default=None, help="folder that keeps the OpenDRIVE of CARLA's towns (OUT/maps)"
     )
     add_common(parser)
+    add_device(parser)
     parser.add_class_arguments(TakeoverConfig, "takeover")
 
 
@@ -74,7 +78,10 @@ def _collect(arguments: Arguments) -> None:
         return
     suite = chosen(RouteChoice(arguments.suite, arguments.routes))
     model = model_folder(arguments.model)
-    collect(model, suite, arguments.takeover, arguments.out, seed=arguments.seed, **placement(arguments))
+    collect(
+        model, suite, arguments.takeover, arguments.out, seed=arguments.seed, device=arguments.device,
+        **placement(arguments),
+    )  # fmt: skip
     say_dataset(arguments.out)
 
 
@@ -103,6 +110,7 @@ def _collect_live(arguments: Arguments) -> None:
         connect(host, int(port)),
         seed=arguments.seed,
         maps_dir=arguments.maps or arguments.out / "maps",
+        device=arguments.device,
     )
     say_dataset(arguments.out)
 
@@ -131,6 +139,7 @@ def _pretrain_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--data", type=Folders, required=True, help="datasets of expert driving")
     add_common(parser, workers=False)
+    add_device(parser)
     parser.add_class_arguments(PretrainConfig, "pretrain")
 
 
@@ -139,7 +148,7 @@ def _pretrain(arguments: Arguments) -> None:
 
     config = arguments.pretrain
     config = replace(config, train=replace(config.train, seed=arguments.seed))
-    OUT.print(f"model: {pretrain(config, arguments.data, arguments.out)}")
+    OUT.print(f"model: {pretrain(config, arguments.data, arguments.out, device=arguments.device)}")
 
 
 def _sft_arguments(parser: ArgumentParser) -> None:
@@ -147,11 +156,12 @@ def _sft_arguments(parser: ArgumentParser) -> None:
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument(
-        "--model", type=str, default="shipped", help="checkpoint folder to start from, or 'shipped'"
+        "--model", type=str, default="shipped", help="checkpoint folder to start from, 'shipped', or hub id"
     )
     parser.add_argument("--rehearsal", type=Folders, required=True, help="datasets of expert driving")
     parser.add_argument("--takeovers", type=Folders, required=True, help="datasets of takeovers")
     add_common(parser, workers=False)
+    add_device(parser)
     parser.add_class_arguments(SftConfig, "sft")
 
 
@@ -160,14 +170,19 @@ def _sft(arguments: Arguments) -> None:
 
     config = replace(arguments.sft, train=replace(arguments.sft.train, seed=arguments.seed))
     start = model_folder(arguments.model)
-    OUT.print(f"model: {sft(config, start, arguments.rehearsal, arguments.takeovers, arguments.out)}")
+    model = sft(
+        config, start, arguments.rehearsal, arguments.takeovers, arguments.out, device=arguments.device
+    )
+    OUT.print(f"model: {model}")
 
 
 def _dream_arguments(parser: ArgumentParser) -> None:
     from takevla.learn.dream.config import DreamConfig
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
-    parser.add_argument("--model", type=Path, required=True, help="checkpoint folder to start from")
+    parser.add_argument(
+        "--model", type=str, required=True, help="checkpoint folder to start from, 'shipped', or hub id"
+    )
     parser.add_argument("--takeovers", type=Path, required=True, help="dataset of takeovers")
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
@@ -188,6 +203,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--rank_scenes", type=int, default=100, help="takeovers to rank drivers on")
     add_common(parser)
+    add_device(parser)
     parser.set_defaults({"workers": 1})  # to start more takes about as long as a few hundred scenes
     parser.add_class_arguments(DreamConfig, "dream")
 
@@ -203,14 +219,14 @@ def _dream(arguments: Arguments) -> None:
         content, refuse = audit_stage(
             arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
             maps_dir=arguments.maps, ask_world=asks, ranked=named,
-            suite=arguments.rank_suite, most=arguments.rank_scenes,
+            suite=arguments.rank_suite, most=arguments.rank_scenes, device=arguments.device,
         )  # fmt: skip
         OUT.print(content)
         refuse()
         return
     audit = dream_stage(
-        arguments.model, arguments.takeovers, arguments.out, arguments.dream,
-        seed=arguments.seed, maps_dir=arguments.maps,
+        model_folder(arguments.model), arguments.takeovers, arguments.out, arguments.dream,
+        seed=arguments.seed, maps_dir=arguments.maps, device=arguments.device,
         tasks=load_suite(arguments.rank_suite).tasks if asks else (), **placement(arguments),
     )  # fmt: skip
     OUT.print(audit.to_json())

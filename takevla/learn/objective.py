@@ -50,7 +50,7 @@ def supervised_losses(
     acts = batch.acts.float()
     route = _smooth_l1(output.plan.route_ego, batch.route_ego, acts, weights.smooth_l1_beta_m)
     waypoints = _smooth_l1(output.plan.waypoints_ego, batch.waypoints_ego, acts, weights.smooth_l1_beta_m)
-    sight = torch.zeros(()) if output.sight is None else sight_loss(output.sight, batch.sight)
+    sight = words.new_zeros(()) if output.sight is None else sight_loss(output.sight, batch.sight)
     total = weights.words * words + weights.route * route + weights.waypoints * waypoints
     return Losses(total + weights.sight * sight, words, route, waypoints, sight)
 
@@ -69,7 +69,7 @@ def word_targets(words: torch.Tensor, pad_token_id: int, eos_token_id: int) -> t
     lengths = (words != pad_token_id).sum(dim=1)
     targets = torch.cat([words, words.new_full((rows, 1), pad_token_id)], dim=1)
     targets = targets.masked_fill(targets == pad_token_id, IGNORED)
-    targets[torch.arange(rows), lengths] = eos_token_id
+    targets[torch.arange(rows, device=words.device), lengths] = eos_token_id
     return targets
 
 

@@ -16,8 +16,9 @@ from takevla.dataset.mixture import Audit, Mixture
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.config import TinySize
+from takevla.driver.vla.device import CPU
 from takevla.driver.vla.inputs import tiny_config
-from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.driver.vla.vision import ConvVisionConfig
@@ -89,12 +90,16 @@ class PretrainConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
-def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, show: bool = True) -> Path:
+def pretrain(
+    config: PretrainConfig, data: Path | Sequence[Path], out: Path, show: bool = True, device: str = CPU
+) -> Path:
     """Train a VLA on expert frames and return the folder of its checkpoint.
 
     `data` is one dataset or several; frames of role "pretrain" without a steering burst ahead count.
+    `device` says where it trains, as `torch_device` names it.
     Writes into `out`: the trainer's state and curves, `mixture.json` (the audit), `pretrain.json`
-    (settings, data figures, validation) and `model/`.  A killed run continues where it was.
+    (settings, data figures, validation), `model/` and, with LoRA, `adapters/`.  A killed run continues where
+    it was.
     """
     datasets = [Dataset(path) for path in ([data] if isinstance(data, Path) else data)]
     check_buckets(config.bucket_weights, datasets)
@@ -121,8 +126,10 @@ def pretrain(config: PretrainConfig, data: Path | Sequence[Path], out: Path, sho
     out.mkdir(parents=True, exist_ok=True)
     if processes().leads:
         audit.write(out / "mixture.json")
-    trainer = Trainer(model, samples, draws, config.train, out)
+    trainer = Trainer(model, samples, draws, config.train, out, device)
     trainer.run(show=show)
+    if config.trainable.lora_rank > 0 and trainer.leads:
+        save_adapters(model, out / ADAPTERS_FOLDER)
     merge(model)
     if not trainer.leads:
         return out / MODEL_FOLDER

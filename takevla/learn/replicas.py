@@ -44,7 +44,7 @@ class Replicas:
     """Copies of `model` that share its weights and hold gradients of their own.
 
     The outcome does not depend on which thread is faster.  A model with dropout has its parts worked on one
-    after the other, because threads would share torch's random stream.
+    after the other, because threads would share torch's random stream; so has one that is not on the CPU.
     """
 
     def __init__(self, model: TakeVLA, count: int) -> None:
@@ -57,7 +57,8 @@ class Replicas:
             self.models.append(other)
         self._trained = [[w for w in one.parameters() if w.requires_grad] for one in self.models]
         dropout = any(isinstance(part, nn.Dropout) and part.p > 0.0 for part in model.modules())
-        self._pool = ThreadPoolExecutor(count) if count > 1 and not dropout else None
+        threaded = count > 1 and not dropout and model.device.type == "cpu"
+        self._pool = ThreadPoolExecutor(count) if threaded else None
 
     def backward(self, part_losses: PartLosses) -> Losses:
         """Leave the mean gradient of all parts in the model's weights; returns the mean losses, detached.

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.lora import Trainable, merge, prepare, save_adapters
+from takevla.driver.vla.device import CPU
+from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
 from takevla.learn.pool import Pool
 from takevla.learn.pretrain import (
     BUCKET_WEIGHTS,
@@ -37,7 +38,6 @@ from takevla.scale import processes
 from takevla.scene.plan import SPEED_WAYPOINTS, Action
 from takevla.takeover.triggers import checked_triggers
 
-ADAPTERS_FOLDER = "adapters"
 PRETRAINING, PRE_TAKEOVER, TAKEOVER, SHADOW = "pretraining", "pre_takeover", "takeover", "shadow"
 EXTRA_EXPERT = "extra_expert"
 # A takeover by FOLLOW shows ordinary driving for most of its length, one by COLLISION what is rare elsewhere.
@@ -100,12 +100,14 @@ def sft(
     out: Path,
     show: bool = True,
     extra_expert: Path | Sequence[Path] = (),
+    device: str = CPU,
 ) -> Path:
     """Fine-tune the checkpoint `start` and return the folder of the new one.
 
     With `extra_expert`, datasets of the expert driving by himself, the takeovers only say how much is
     learnt: as many frames as they would give are drawn of those instead, for their
     whole share of the mixture.  That is the control of a gain: the same frames and steps, no takeovers.
+    `device` says where it trains, as `torch_device` names it.
 
     Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json`, `model/` and,
     with LoRA, `adapters/`.
@@ -176,7 +178,7 @@ def sft(
         kinds |= _taught_ratios(config)
     samples, buckets = join_samples(parts), pool.buckets
     draws = _draws(config, buckets, pool.ratios(kinds), out)
-    trainer = Trainer(model, samples, draws, config.train, out)
+    trainer = Trainer(model, samples, draws, config.train, out, device)
     trainer.run(show=show)
     if config.trainable.lora_rank > 0 and trainer.leads:
         save_adapters(model, out / ADAPTERS_FOLDER)

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from takevla.driver.vla.device import to_device
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.objective import Losses
 from takevla.learn.replicas import PartLosses
@@ -30,9 +31,9 @@ SHARDING_VARIABLE = "ACCELERATE_USE_FSDP"  # set by `accelerate launch --use_fsd
 
 
 class Shares:
-    """One process's share of the parts; the process group averages the gradients."""
+    """One process's share of the parts, on its `device`; the process group averages the gradients."""
 
-    def __init__(self, model: TakeVLA, count: int, among: Processes) -> None:
+    def __init__(self, model: TakeVLA, count: int, among: Processes, device: torch.device) -> None:
         if count % among.size:
             raise ValueError(
                 f"training: {count} parts cannot be shared by {among.size} processes; "
@@ -41,14 +42,16 @@ class Shares:
         own = count // among.size
         self._parts = range(among.rank * own, (among.rank + 1) * own)
         self._model = model
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
         self.threads = 1
         self.moved: nn.Module
         self._called: nn.Module
         if os.environ.get(SHARDING_VARIABLE, "").lower() == "true":
-            self.moved = self._called = _sharded(copy.deepcopy(model), among.size)
+            self.moved = self._called = _sharded(to_device(copy.deepcopy(model), device), among.size)
         else:
             # Weights that a batch does not reach are left without a gradient, as in one process.
-            self.moved = model
+            self.moved = to_device(model, device)
             self._called = DistributedDataParallel(
                 model, forward_sync_buffers=False, find_unused_parameters=True
             )
@@ -90,7 +93,7 @@ class Shares:
 
 def _sharded(model: TakeVLA, size: int) -> nn.Module:
     """The model with every transformer layer, and then the rest, sharded over all processes.  In place."""
-    mesh = init_device_mesh("cpu", (size,))
+    mesh = init_device_mesh(model.device.type, (size,))
     for part in list(model.modules()):
         if isinstance(part, nn.ModuleList):
             for layer in part:
@@ -105,7 +108,10 @@ def whole(value: torch.Tensor) -> torch.Tensor:
 
 
 def like(weight: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """`value` sharded as `weight` is, where it has its shape; the step count of an optimizer stays whole."""
+    """`value` on the device of `weight`, and sharded as it is, where it has its shape; the step count of an
+    optimizer stays whole.
+    """
+    value = value.to(weight.device)
     if isinstance(weight, DTensor) and value.shape == weight.shape:
         return distribute_tensor(value, weight.device_mesh, weight.placements)
     return value

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from takevla.driver.vla.config import TakeVLAConfig
+from takevla.driver.vla.device import CPU, to_device, torch_device
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.model import TakeVLA
 from takevla.learn.augment import Augmentation, augment
@@ -83,6 +84,7 @@ class Trainer:
         draws: (steps * batch_size,) sample numbers; a rest that fills no batch is left out.
         config: how.
         out: folder for the state and the curves; a state found there is continued.
+        device: where, as `torch_device` names it.  A state of one device is continued on any other.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Trainer:
         draws: NDArray[np.int64],
         config: TrainConfig,
         out: Path,
+        device: str = CPU,
     ) -> None:
         self.model = model
         self.samples = samples
@@ -103,6 +106,12 @@ class Trainer:
         self.draws = draws[: self.steps * config.batch_size].reshape(self.steps, config.batch_size)
         if not any(value.requires_grad for value in model.parameters()):
             raise ValueError("training: no weight is trainable; unfreeze some or ask for LoRA")
+        for name, value in model.named_parameters():
+            if value.requires_grad and value.dtype.itemsize < torch.float32.itemsize:
+                raise ValueError(
+                    f"training: {name} is {value.dtype}, in which small steps are lost; "
+                    "`takevla.driver.vla.lora.prepare` makes the weights that move float32"
+                )
         if config.save_every % config.log_every:
             raise ValueError(
                 f"training: save_every {config.save_every} must be a multiple of log_every {config.log_every}"
@@ -114,8 +123,11 @@ class Trainer:
             )
         among = processes()
         self.leads = among.leads
+        where = torch_device(device)
         self.replicas: Gradients = (
-            Replicas(model, config.parts) if among.size == 1 else Shares(model, config.parts, among)  # type: ignore[assignment]
+            Replicas(to_device(model, where), config.parts)  # type: ignore[assignment]
+            if among.size == 1
+            else Shares(model, config.parts, among, where)
         )
         self.trained = {
             name: value for name, value in self.replicas.moved.named_parameters() if value.requires_grad
@@ -199,9 +211,9 @@ class Trainer:
     def _save(self) -> None:
         tensors = {}
         for name, value in self.trained.items():
-            tensors[f"weight.{name}"] = whole(value.detach()).contiguous()
+            tensors[f"weight.{name}"] = whole(value.detach()).cpu().contiguous()
             for key, moment in self.optimizer.state[value].items():
-                tensors[f"moment.{key}.{name}"] = whole(moment)
+                tensors[f"moment.{key}.{name}"] = whole(moment).cpu()
         if not self.leads:
             return
         note = {"step": self.step, "plan": self._plan(), "curves": [_numbers(p) for p in self.curves]}
@@ -244,18 +256,18 @@ _FREE = frozenset({"save_every", "log_every", "trackers"})  # settings that do n
 
 
 def batch_losses(model: nn.Module, batch: Batch, config: TrainConfig, generator: torch.Generator) -> Losses:
-    """Losses of one batch after augmentation; `model` is a `TakeVLA`, perhaps wrapped for processes."""
+    """Losses of one batch after augmentation, on the model's device; `model` is a `TakeVLA`, perhaps wrapped
+    for processes.
+    """
     driving: Any = getattr(model, "module", model)
     shape: TakeVLAConfig = driving.config
+    device = driving.device
     changed = augment(batch, config.augmentation, generator)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.half_precision):
-        output = model(
-            image_inputs(changed.images, shape),
-            changed.batch.navigation,
-            batch.words,
-            changed.words_heard,
-        )
-    return supervised_losses(output, batch, config.weights, shape.pad_token_id, shape.eos_token_id)
+    images = to_device(image_inputs(changed.images, shape), device)
+    there = to_device(changed.batch, device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.half_precision):
+        output = model(images, there.navigation, there.words, changed.words_heard.to(device))
+    return supervised_losses(output, there, config.weights, shape.pad_token_id, shape.eos_token_id)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

@@ -27,11 +27,18 @@ class Processes:
 
 
 def processes() -> Processes:
-    """The processes of this launch, joined by gloo; one alone where nothing launched several."""
+    """The processes of this launch; one alone where nothing launched several.
+
+    They are joined by gloo and, where there are GPUs, by NCCL for what lies on those.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return Processes()
+    import torch
+    import torch.distributed as dist
     from accelerate import PartialState  # type: ignore[import-untyped]
 
+    if torch.cuda.is_available() and not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl")
     joined = not PartialState._shared_state
     state = PartialState(cpu=True)
     if joined:

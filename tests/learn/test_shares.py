@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from launched_training import CONFIG, DREAMS, train
+from launched_training import CONFIG, DREAMS, VLM_WAYS, train, train_vlm
 from safetensors.torch import load_file
 from short_drives import CONFIG as DRIVES
 from short_drives import Drifter, allow, short_tasks
+from small_vlms import save_small_vlm
 from tiny_vla import tiny_model, tiny_tokenizer, write_frames
 
 from takevla.bench.provenance import tree_digest
 from takevla.dataset.collect import collect_takeovers
-from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.hub import VlmSettings, import_vlm
 from takevla.learn.shares import Shares
 from takevla.scale import Processes
 from takevla.stage_work import dream_stage
@@ -57,7 +59,15 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def launched(data, takeovers, model, tmp_path_factory):
+def vlm(tmp_path_factory):
+    out = tmp_path_factory.mktemp("vlm")
+    settings = VlmSettings(tile_px=16, max_words=64, dtype="bfloat16")
+    save_checkpoint(out / "model", import_vlm(str(save_small_vlm("internvl", out / "source")), settings))
+    return out / "model"
+
+
+@pytest.fixture(scope="module")
+def launched(data, takeovers, model, vlm, tmp_path_factory):
     paths = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     for _ in range(ATTEMPTS):
@@ -66,7 +76,7 @@ def launched(data, takeovers, model, tmp_path_factory):
             sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--fsdp_version", "2",
             "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no",
             "--dynamo_backend", "no", "--main_process_port", "0",
-            str(HERE / "launched_training.py"), str(data), str(takeovers), str(model), str(out),
+            str(HERE / "launched_training.py"), str(data), str(takeovers), str(model), str(vlm), str(out),
         ]  # fmt: skip
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if GLOO_ENDS_BADLY not in done.stderr:
@@ -92,6 +102,20 @@ def test_a_sharded_training_is_continued_by_one_process_and_ends_the_same(data, 
     assert_same(alone, load_file(launched / "sharded" / "weights.safetensors"))
 
 
+@pytest.mark.parametrize("number", range(len(VLM_WAYS)))
+def test_a_bfloat16_backbone_that_moves_is_trained_sharded(data, vlm, launched, tmp_path, number):
+    train_vlm(data, vlm, VLM_WAYS[number], tmp_path / "alone")
+    alone = load_file(tmp_path / "alone" / "weights.safetensors")
+    sharded = load_file(launched / f"vlm-{number}" / "weights.safetensors")
+    start = dict(load_checkpoint(vlm).model.named_parameters())
+    assert alone.keys() == sharded.keys() == start.keys()
+    for name, value in alone.items():
+        assert value.dtype == start[name].dtype
+        torch.testing.assert_close(value, sharded[name], rtol=0.01, atol=1e-3)  # the last bit of bfloat16
+    moved = {name for name, value in alone.items() if not torch.equal(value, start[name])}
+    assert {"vision_tower", "language_model"} <= {part for name in moved for part in name.split(".")}
+
+
 def test_two_processes_dream_as_one_to_the_bit(takeovers, model, launched, tmp_path):
     dream_stage(model, takeovers, tmp_path / "dream", DREAMS, seed=0)
     judged = json.loads((tmp_path / "dream/before_after.json").read_text())
@@ -101,4 +125,4 @@ def test_two_processes_dream_as_one_to_the_bit(takeovers, model, launched, tmp_p
 
 def test_parts_that_cannot_be_shared_are_refused():
     with pytest.raises(ValueError, match="parts to a multiple of 3"):
-        Shares(tiny_model(), CONFIG.parts, Processes(0, 3))
+        Shares(tiny_model(), CONFIG.parts, Processes(0, 3), torch.device("cpu"))

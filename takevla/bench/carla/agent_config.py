@@ -15,6 +15,8 @@ SEPARATOR = "+"
 SAVE_PATH = "SAVE_PATH"  # environment: Bench2Drive's folder for what agents write
 HEARTBEAT = "TAKEVLA_HEARTBEAT"  # environment: the file that tells a supervisor that the agent drives
 
+DEVICE = "TAKEVLA_DEVICE"  # environment: where the model's weights go; the CPU without
+
 
 @dataclass(frozen=True)
 class AgentConfig:
@@ -24,6 +26,7 @@ class AgentConfig:
     save_name: str  # "" outside Bench2Drive
     folder: Path | None  # where this route's files go; None: nowhere
     heartbeat: Path | None
+    device: str
 
 
 def agent_config(text: str, environment: Mapping[str, str] = os.environ) -> AgentConfig:
@@ -44,4 +47,5 @@ def agent_config(text: str, environment: Mapping[str, str] = os.environ) -> Agen
         save_name=save_name,
         folder=Path(root) / save_name if root and save_name else None,
         heartbeat=Path(heartbeat) if heartbeat else None,
+        device=environment.get(DEVICE) or "cpu",
     )

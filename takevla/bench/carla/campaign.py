@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from takevla.bench.carla.agent_config import DEVICE
 from takevla.bench.carla.attempt import (
     CHECKPOINT,
     SERVER_LOG,
@@ -179,6 +180,7 @@ class _Worker:
     queue: _Queue
     slot: int
     gpu: int
+    device: str
 
     def work(self) -> None:
         """Until nothing is left."""
@@ -190,7 +192,10 @@ class _Worker:
     def _call(self, ids: Sequence[str], folder: Path) -> Attempt:
         ports = free_ports(self.slot)
         checkpoint = folder / CHECKPOINT
-        environment = evaluator_environment(self.checkout, self.routes, self.out / AGENT, checkpoint, ports)
+        environment = {
+            **evaluator_environment(self.checkout, self.routes, self.out / AGENT, checkpoint, ports),
+            DEVICE: self.device,
+        }
         command = evaluator_command(
             self.checkout, self.routes, ids, self.driver, checkpoint, ports, self.gpu, self.seed
         )
@@ -256,6 +261,7 @@ def run_campaign(
     resume: bool = True,
     seed: int = 0,
     patience: Patience | None = None,
+    device: str = "cpu",
     tell: Callable[[str], None] = print,
 ) -> Campaign:
     """Drive routes with the checkout's evaluator and our agent, and merge what comes of it.
@@ -272,6 +278,7 @@ def run_campaign(
         resume: keep the records of a former call with the same settings.
         seed: of the traffic manager.
         patience: how long to wait for what.
+        device: where the agents put the model's weights, as `load_driver` takes it.
         tell: hears one line for each route and each crash.
 
     A route that was given up keeps the record that the evaluator wrote of its crash, scored as it stands
@@ -302,7 +309,7 @@ def run_campaign(
     crew = [
         _Worker(
             checkout, str(Path(driver).resolve()), routes.resolve(), out, seed, patience or Patience(), queue,
-            slot, gpus[slot % len(gpus)],
+            slot, gpus[slot % len(gpus)], device,
         )
         for slot in range(workers)
     ]  # fmt: skip

@@ -28,6 +28,7 @@ from takevla.world.camera.rig import Rig
 
 RESIDUAL_FILE = "residual.safetensors"
 RIG_FILE = "rig.json"
+FILES = ("config.json", "model.safetensors", "tokenizer.json")  # without which there is no checkpoint
 
 transformers_logging.disable_progress_bar()  # a bar for one small file hides the ones that matter
 
@@ -59,7 +60,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         FileNotFoundError: no such folder, or a file is missing in it.
         ValueError: the folder holds another kind of model, or weights of another shape.
     """
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+    for name in FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: no {name}; a checkpoint folder of takevla is wanted")
     settings = json.loads((folder / "config.json").read_text())

@@ -8,6 +8,7 @@ sentence with places for target points, speed and route option; the commentary i
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -23,6 +24,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.utils.hub import CHAT_TEMPLATE_FILE, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE, cached_file
 
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.driver.vla.config import IMAGENET_MEAN, IMAGENET_STD, TARGET_POINTS, TakeVLAConfig
@@ -80,6 +82,10 @@ def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
             f"{source}: model_type {backbone_config.model_type!r} is not one of {', '.join(SUPPORTED)}"
         )
     tokenizer = _tokenizer(source)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = _template(source)
+    if not tokenizer.chat_template:
+        print(f"{source}: has no chat template; its prompt is written in ChatML", file=sys.stderr)
     config = vlm_config(source, backbone_config, tokenizer, settings)
     backbone = _backbone(source, DTYPES[settings.dtype], config.attention)
     torch.manual_seed(settings.seed)
@@ -96,6 +102,25 @@ def _tokenizer(source: str) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FileNotFoundError(f"{source}: no tokenizer here or on the hub ({reason})") from error
+
+
+def _template(source: str) -> str | None:
+    """The chat template in a file of its own, which transformers reads for a processor alone, or None."""
+    for name in (CHAT_TEMPLATE_FILE, LEGACY_PROCESSOR_CHAT_TEMPLATE_FILE):
+        path = cached_file(
+            source, name, _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
+        )  # fmt: skip
+        if path is None:
+            continue
+        text = Path(path).read_text(encoding="utf-8")
+        if not name.endswith(".json"):
+            return text
+        try:
+            return str(json.loads(text)["chat_template"])
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}: holds no `chat_template` ({error!r}); copy it anew") from None
+    return None
 
 
 def _backbone(source: str, dtype: torch.dtype, attention: str) -> Any:
@@ -150,7 +175,9 @@ def vlm_config(
 
 
 def chat_text(tokenizer: PreTrainedTokenizerFast, placeholder: str, request: str) -> str:
-    """One user turn of a picture and `request`, and the beginning of the answer."""
+    """One user turn of a picture and `request`, and the beginning of the answer, by the tokenizer's template,
+    in ChatML where it has none.
+    """
     content = [{"type": "image"}, {"type": "text", "text": request}]
     further = {} if tokenizer.chat_template else {"chat_template": CHATML, "picture": placeholder}
     template: Any = tokenizer.apply_chat_template

@@ -104,6 +104,7 @@ class TakeVLA(PreTrainedModel):
     # centimetres need more than the 8 bits of bfloat16
     _keep_in_fp32_modules_strict = [  # noqa: RUF012
         "target_encoder", "speed_encoder", "option_embedding", "queries", "route_head", "speed_head",
+        "sight_head",
     ]  # fmt: skip
 
     def __init__(self, config: TakeVLAConfig) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
+from takevla.driver.vla.device import CPU, to_device
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
 from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
@@ -40,7 +41,8 @@ class VlaDriver:
     """Drives by camera: says its commentary word by word, then plans.
 
     Args:
-        model: in evaluation mode.
+        model: in evaluation mode, on the device on which it shall drive; observations and plans stay on the
+            CPU.
         tokenizer: the model's own.
         commentary: False plans without words (faster, no text).
         residual: a head learned in dreams; its mode bends the plan.
@@ -136,7 +138,7 @@ class VlaDriver:
 
         `images` (B, H, W, 3) uint8, (B, H, W, 6) for a model that sees the past; `given` are token lists
         that replace the generated commentary.
-        The action features of the result are what a residual head is trained on.
+        The result is on the CPU.  Its action features are what a residual head is trained on.
         """
         rows = len(images)
         size = self._rows or rows
@@ -154,22 +156,26 @@ class VlaDriver:
         """As `think` for no more rows than the reader takes at once; where they are fewer others fill up."""
         model, rows = self.model, len(images)
         spare = max(self._rows - rows, 0)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.half_precision):
+        device = model.device
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half_precision):
             context = model.read_prompt(
-                image_inputs(images, model.config), navigation.filled(spare), self._reader
+                to_device(image_inputs(images, model.config), device),
+                to_device(navigation.filled(spare), device),
+                self._reader,
             )
             if given is not None:
-                words = pad_words([*given, *[()] * spare], model.config.pad_token_id)
+                words = pad_words([*given, *[()] * spare], model.config.pad_token_id).to(device)
                 model.listen(context, words)
             elif self.commentary:
                 words = model.speak(context)
             else:
-                words = torch.zeros(context.rows, 0, dtype=torch.long)
+                words = torch.zeros(context.rows, 0, dtype=torch.long, device=device)
             plan = model.plan(context, words)
-        return Thought(
+        thought = Thought(
             words[:rows],
             PlanTensors(plan.route_ego[:rows], plan.waypoints_ego[:rows], plan.action_features[:rows]),
         )
+        return to_device(thought, torch.device(CPU))
 
     def _encode(self, sentence: str) -> list[int]:
         return encode_commentary(self.tokenizer, sentence, self.model.config.max_words)

@@ -16,6 +16,7 @@ import numpy as np
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.device import CPU, to_device, torch_device
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
@@ -51,6 +52,7 @@ def dream(
     progress: Callable[[int, int], None] = lambda done, total: None,
     engine: Executor | None = None,
     tasks: Sequence[RouteTask] = (),
+    device: str = CPU,
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
@@ -59,7 +61,8 @@ def dream(
     plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine` does the
     roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
     `out/state.pt` if a former call was cut off.  With the `tasks` that the dataset was collected on the
-    embedded world is asked whether recorded plans fail there too (`verdict.py`).
+    embedded world is asked whether recorded plans fail there too (`verdict.py`).  `device` is where the model
+    reads, as `torch_device` names it; the head is trained on the CPU.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
     """
@@ -77,7 +80,7 @@ def dream(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
     loaded, rig = load_checkpoint(checkpoint), common_rig([dataset])
-    driver = VlaDriver(loaded.model, loaded.tokenizer)
+    driver = VlaDriver(to_device(loaded.model, torch_device(device)), loaded.tokenizer)
     if config.method == "grpo":
         scenes += calm_scenes(
             dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,

@@ -28,6 +28,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla import residual
+from takevla.driver.vla.device import CPU, to_device
 from takevla.driver.vla.inputs import image_inputs, pad_words
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA, TrainingOutput
@@ -208,12 +209,15 @@ class MovingDreams:
         return pad_words([self._words[place] for place in places], self.model.config.pad_token_id)
 
     def _read(self, places: Sequence[int]) -> TrainingOutput:
-        """One pass over these frames, the model's own first words given."""
-        config = self.model.config
+        """One pass over these frames, the model's own first words given; the output is on the CPU."""
+        config, device = self.model.config, self.model.device
         images, navigation = frame_inputs(self._dataset, [self._rows[k] for k in places], config.sees_past)
-        with torch.autocast("cpu", torch.bfloat16):
-            output: TrainingOutput = self.model(image_inputs(images, config), navigation, self._said(places))
-        return output
+        inputs = to_device(image_inputs(images, config), device)
+        with torch.autocast(device.type, torch.bfloat16):
+            output: TrainingOutput = self.model(
+                inputs, to_device(navigation, device), self._said(places).to(device)
+            )
+        return to_device(output, torch.device(CPU))
 
     @torch.no_grad()
     def _origin(self) -> tuple[torch.Tensor, torch.Tensor]:

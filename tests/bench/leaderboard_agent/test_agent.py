@@ -65,6 +65,8 @@ def test_the_configuration_string_that_grows_names_the_last_route() -> None:
     config = agent_config("/models/a+first+second+third", {"SAVE_PATH": "/save"})
     assert (config.driver, config.save_name, config.folder) == ("/models/a", "third", Path("/save/third"))
     assert agent_config("shipped", {"SAVE_PATH": "/save"}).folder is None
+    assert config.device == "cpu"
+    assert agent_config("shipped", {"TAKEVLA_DEVICE": "cuda:1"}).device == "cuda:1"
     with pytest.raises(ValueError, match="--agent-config"):
         agent_config("+first", {})
 
@@ -185,7 +187,7 @@ class Watcher(Drifter):
 
 def test_the_driver_is_shown_the_picture_of_half_a_second_before(monkeypatch: pytest.MonkeyPatch) -> None:
     watcher = Watcher()
-    monkeypatch.setattr(takevla_agent, "_loaded", lambda name: watcher)
+    monkeypatch.setattr(takevla_agent, "_loaded", lambda name, device: watcher)
     agent = takevla_agent.TakeVlaAgent("localhost", 2000)
     agent.setup("watcher")
     agent.set_global_plan(GPS_PLAN, WORLD_PLAN)

@@ -93,6 +93,7 @@ def test_every_route_is_driven_once_and_merged(stage: Stage) -> None:
     ]
     seen = json.loads((stage.state / "seen").read_text())
     assert seen["environment"]["IS_BENCH2DRIVE"] == "True"
+    assert seen["environment"]["TAKEVLA_DEVICE"] == "cpu"
     assert not any(word.startswith("--resume") for word in seen["argv"])
 
 

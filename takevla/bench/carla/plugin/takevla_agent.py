@@ -67,10 +67,10 @@ _AutonomousAgent, _SENSORS = _base()
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str) -> Driver:
+def _loaded(name: str, device: str) -> Driver:
     """One driver for all routes of a process."""
     folder = shipped_base() if name == "shipped" else Path(name)
-    driver = load_driver(str(folder))
+    driver = load_driver(str(folder), device=device)
     if driver.needs_privilege:
         raise ValueError(f"driver {name!r} needs the true scene, which the leaderboard does not give")
     return driver
@@ -88,7 +88,7 @@ class TakeVlaAgent(_AutonomousAgent):  # type: ignore[misc,valid-type]
         """Take the configuration string of this route; the plan may already be set, or come later."""
         self.track = _SENSORS
         config = agent_config(path_to_conf_file)
-        self._driver = _loaded(config.driver)
+        self._driver = _loaded(config.driver, config.device)
         self._driver.reset([SEAT])
         self._controller = Controller()
         self._log = MotionLog(config.folder, config.heartbeat)

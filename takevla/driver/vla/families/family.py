@@ -7,7 +7,7 @@ import torch
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.families import internvl, qwen_vl, smolvlm
 
-SUPPORTED = (internvl.MODEL_TYPE, *qwen_vl.MODEL_TYPES, smolvlm.MODEL_TYPE)
+SUPPORTED = (internvl.MODEL_TYPE, *qwen_vl.MODEL_TYPES, *smolvlm.MODEL_TYPES)
 
 
 def family_of(config: TakeVLAConfig) -> str:
@@ -23,7 +23,7 @@ def tile_px(config: TakeVLAConfig) -> int:
     kind = family_of(config)
     if kind == internvl.MODEL_TYPE:
         return internvl.tile_px(config)
-    return smolvlm.tile_px(config) if kind == smolvlm.MODEL_TYPE else qwen_vl.tile_px(config)
+    return smolvlm.tile_px(config) if kind in smolvlm.MODEL_TYPES else qwen_vl.tile_px(config)
 
 
 def image_text(config: TakeVLAConfig) -> tuple[str, str]:
@@ -31,7 +31,7 @@ def image_text(config: TakeVLAConfig) -> tuple[str, str]:
     kind = family_of(config)
     if kind == internvl.MODEL_TYPE:
         return internvl.PLACEHOLDER, internvl.image_text(config)
-    if kind == smolvlm.MODEL_TYPE:
+    if kind in smolvlm.MODEL_TYPES:
         return smolvlm.PLACEHOLDER, smolvlm.image_text(config)
     return qwen_vl.PLACEHOLDER, qwen_vl.image_text(config)
 
@@ -44,7 +44,7 @@ def image_tensors(tiles: torch.Tensor, whole: torch.Tensor, config: TakeVLAConfi
     kind = family_of(config)
     if kind == internvl.MODEL_TYPE:
         return internvl.image_tensors(tiles, whole)
-    if kind == smolvlm.MODEL_TYPE:
+    if kind in smolvlm.MODEL_TYPES:
         return smolvlm.image_tensors(tiles, whole)
     return qwen_vl.image_tensors(whole, config)
 

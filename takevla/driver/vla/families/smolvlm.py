@@ -1,4 +1,8 @@
-"""SmolVLM: square tiles announced by row and column, then the whole picture in one more tile."""
+"""SmolVLM: square tiles announced by row and column, then the whole picture in one more tile.
+
+Its first checkpoints (SmolVLM-Instruct, -Base, -256M, -500M) call themselves Idefics3, whose structure it
+has; SmolVLM2 has the name.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import torch
 
 from takevla.driver.vla.config import TakeVLAConfig
 
-MODEL_TYPE = "smolvlm"
+MODEL_TYPES = ("smolvlm", "idefics3")
 PLACEHOLDER = "<image>"
 AROUND, WHOLE = "<fake_token_around_image>", "<global-img>"
 
