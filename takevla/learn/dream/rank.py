@@ -192,7 +192,7 @@ def rank_drivers(
                 event in CHARGED and begin < tick * TICK_US <= until_us
                 for tick, event, _ in world.record().events
             )
-            outcome = 0.0 if charged else float(progress(after).value[0])
+            outcome = 0.0 if charged else float(progress_made(after).value[0])
             found = [float(one(measures)[0][0]) for one in (reward, pdm) for measures in (before, after)]
             judged.append((*found, outcome))
             agreed.append(charged == _shows(after))
