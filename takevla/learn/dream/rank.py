@@ -27,6 +27,7 @@ from takevla.driver.driver import Driver
 from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.reconstruct import STEP_US, FrameIndex, dream_scene
 from takevla.learn.dream.reward import Reward, preset
+from takevla.learn.dream.reward import progress as progress_made
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.dream.simulate import Measures, Trajectories, measure, roll_out
 from takevla.scene.geometry import to_ego, wrap_angle
