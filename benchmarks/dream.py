@@ -137,10 +137,10 @@ def scene(steps: int) -> DreamScene:
 
 
 def plans(here: DreamScene) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """`PLANS` plans at various speeds and small offsets, one in eight far aside."""
+    """`PLANS` plans at various speeds and small offsets, one in sixteen far aside."""
     rng = np.random.default_rng(1)
     aside = rng.normal(0, 0.5, (PLANS, 1))
-    aside[::8] = rng.uniform(-8, 8, (PLANS // 8, 1))
+    aside[::16, 0] = np.linspace(-9, 9, PLANS // 16)
     aside = aside * np.linspace(0, 1, 20)
     routes = on_bend(np.arange(1.0, 21.0), aside)[..., :2]
     waypoints = on_bend(here.ego_speed_mps * 0.25 * np.arange(1, 11) * rng.uniform(0.1, 1.3, (PLANS, 1)))
