@@ -126,7 +126,6 @@ def learned(study: Study, config: DreamConfig, seed: int) -> tuple[list[dict[str
             for _ in range(config.updates):
                 dreamer.step()
         return dreamer.curves, lambda scenes, reading: bent(reading, dreamer.head)
-    torch.set_num_threads(2)
     loaded = load_checkpoint(study.model)
     moving = MovingDreams(
         scenes, loaded.model, study.dataset, study.anchors, [*base.words, *study.anchor.words], rewarded,
@@ -135,7 +134,6 @@ def learned(study: Study, config: DreamConfig, seed: int) -> tuple[list[dict[str
     for _ in range(config.updates):
         moving.step()
     driver = VlaDriver(moving.finish(), loaded.tokenizer)
-    torch.set_num_threads(1)
     return moving.curves, lambda scenes, _: read_frames(
         driver, study.dataset, [scene.frame_row for scene in scenes]
     )
@@ -193,6 +191,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="checkpoint folder; the shipped base if none is given")
     parser.add_argument("--updates", type=int, default=DreamConfig().updates)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="options whose name holds this; none: all")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -223,7 +222,7 @@ def main() -> None:
         "start_frames": {name: len(part[0]) for name, part in parts.items()},
         "recall_collision": audit.recall_collision, "options": [],
     }  # fmt: skip
-    for option in OPTIONS:
+    for option in (one for one in OPTIONS if arguments.only in one.name):
         result["options"].append(compared(option, config, study, arguments.seed))
         print(json.dumps(result["options"][-1]), flush=True)
     if arguments.json:

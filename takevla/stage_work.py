@@ -171,6 +171,7 @@ def audit_stage(
     `ranked`, names of drivers or checkpoint folders, also how dreams rank these against the embedded
     world, on at most `most` takeovers.  `suite` holds the routes that the dataset was collected on.
     """
+    torch.set_num_threads(1)  # batches of one seat
     dataset = Dataset(takeovers)
     rebuilt = replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir)
     _, report = sifted(rebuilt, config)
