@@ -55,6 +55,7 @@ SHARP_COS = math.cos(0.25)  # as it may about a place where the route turns by m
 AROUND_M = (
     4.0  # so far about such a place, and as much more as a foot `SURE_M` aside is from it when it jumps
 )
+STEP_LEAST_M = 0.01  # a shorter step, as where a plan's end is joined, has no direction of its own
 LOOK_M = 15  # the controller looks up to 10.5 m ahead
 
 # Rows of the work array.
@@ -190,7 +191,7 @@ def _resample(lines, lengths, row, b, g, out, sharp):  # type: ignore[no-untyped
         start, length = end, lengths[row, i]
         end += length
         x, y = lines[row, i, 0], lines[row, i, 1]
-        if length > f(1e-6):
+        if length > f(STEP_LEAST_M):
             ex, ey = (lines[row, i + 1, 0] - x) / length, (lines[row, i + 1, 1] - y) / length
             turn = ex * dx + ey * dy
             if i > 0 and turn < f(SHARP_COS):
