@@ -4,8 +4,8 @@
 
 A seeded quarter of the attempts is held out: no start frame of theirs is learned from.  Whatever an option
 trains with, the plan that drives is judged on them by the `pdm` reward over 4 s.  The default is trained
-with more seeds too: a difference smaller than those between them is noise.  Two options move the model
-itself, by adapters or whole, in place of a head on the frozen one.
+with more seeds too: a difference smaller than those between them is noise.  One option moves the model
+itself, by adapters, in place of a head on the frozen one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import torch
 from takevla.bench.provenance import git_revision, machine
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
-from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead, bend, mode
 from takevla.driver.vla.shipped import shipped_base
@@ -77,10 +76,6 @@ OPTIONS = (
     Option("rank 3: across alone", {"modes": (0, 3)}),
     Option("dpo", {"method": "dpo"}),
     Option("adapters of rank 32 move", {"moving": MovingConfig(), "updates": MOVING_UPDATES}),
-    Option(
-        "the whole model moves",
-        {"moving": MovingConfig(Trainable(), learning_rate=3e-5), "updates": MOVING_UPDATES},
-    ),
 )
 
 
