@@ -45,10 +45,10 @@ from takevla.stage_work import (
     dream_stage,
     drive_suite,
 )
-from takevla.study.dreams import NOT_DREAMED
 from takevla.world.camera.rig import Rig
 
 RUN_FILE = "run.json"
+NOT_DREAMED = "not_dreamed"  # key of `before_after.json` where the audit refused
 BEHAVIOUR = 2  # raised when the world, takeovers or what is recorded change: no stage of before is used again
 
 

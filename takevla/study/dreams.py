@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-NOT_DREAMED = "not_dreamed"  # key of `before_after.json` where the audit refused
+from takevla.rounds import NOT_DREAMED
+
 JUDGED = ("scenes", "reward_before", "reward_after", "failure_rate_before", "failure_rate_after")
 CALM = tuple(f"calm_{name}" for name in JUDGED)
 CURVES = ("step", "kl_scenes", "kl_anchor", "degenerate_groups", "std")  # of the last update

@@ -148,7 +148,7 @@ def _move(
     while dreams.update < config.updates:
         dreams.step()
         progress(dreams.update, config.updates)
-        if dreams.update % STATE_EVERY == 0:
+        if dreams.update % STATE_EVERY == 0 and processes().leads:
             dreams.save(state)
     model = dreams.finish()
     after = read_frames(VlaDriver(model, loaded.tokenizer), dataset, rows)
@@ -160,8 +160,9 @@ def _move(
         fan_around(scenes[row], row, (before, after), config, seed) for row in shown_scenes(scenes, rise)
     ]
     _write_json(out / "fans.json", shown)
-    save_checkpoint(out / "model", Checkpoint(model, loaded.tokenizer, rig=common_rig([dataset])))
-    state.unlink(missing_ok=True)
+    if processes().leads:
+        save_checkpoint(out / "model", Checkpoint(model, loaded.tokenizer, rig=common_rig([dataset])))
+        state.unlink(missing_ok=True)
 
 
 def true_scenes(

@@ -188,6 +188,11 @@ def _results(call: Path) -> str:
     return (call / "checkpoint.json").read_text()
 
 
+def _heed_interrupts() -> None:
+    """What a shell has its background jobs ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_ends_all_that_it_started_and_goes_on_later(stage: Stage, sign: signal.Signals) -> None:
     lane = np.array([[0, 0, 0], [50, 0, 0]], np.float32)
@@ -198,9 +203,8 @@ def test_the_command_ends_all_that_it_started_and_goes_on_later(stage: Stage, si
         "--driver", str(stage.driver), "--out", str(stage.out), "--workers", "1",
     ]  # fmt: skip
     (stage.folder / "plan.json").write_text(json.dumps({"between_s": 60, "orphan": True}))
-    heeds = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731  a background job does not
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
