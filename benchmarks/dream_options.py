@@ -24,9 +24,9 @@ import torch
 from takevla.bench.provenance import git_revision, machine
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
+from takevla.driver.vla.named import shipped_base
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead, bend, mode
-from takevla.driver.vla.shipped import shipped_base
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer, gains

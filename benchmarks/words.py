@@ -19,8 +19,8 @@ from takevla.bench.suites import load_suite
 from takevla.driver.closed_loop import Seat, drive, observe
 from takevla.driver.expert.expert import Expert
 from takevla.driver.vla.checkpoint import load_checkpoint
+from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.policy import Prompter, VlaDriver
-from takevla.driver.vla.shipped import shipped_base
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.commentary import planned_speed_mps
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=64, help="views at most")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
-    folder = shipped_base() if arguments.model == "shipped" else Path(arguments.model)
+    folder = model_folder(arguments.model)
     checkpoint = load_checkpoint(folder)
     suite, views = load_suite("dev88"), Views(Camera())
     picked = range(0, len(suite.tasks), len(suite.tasks) // ROUTES)

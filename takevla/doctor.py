@@ -117,7 +117,7 @@ def _world_and_camera() -> Finding:
 
 def _model() -> Finding:
     try:
-        from takevla.driver.vla.shipped import shipped_base
+        from takevla.driver.vla.named import shipped_base
 
         path = shipped_base()
     except Exception as error:

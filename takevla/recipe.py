@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from takevla.driver.vla.named import SHIPPED_BASE
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.sft import SftConfig
 from takevla.scale import RayCluster, ray_cluster
 from takevla.takeover.shadow import TakeoverConfig
 
-SHIPPED_BASE = "shipped"
 PLACEMENT = frozenset({"workers", "executor", "address", "device"})  # where it runs, not what
 
 
@@ -39,7 +39,7 @@ class Recipe:
 
     Args:
         name: how the report names the run.
-        base: checkpoint folder of the model to post-train, or "shipped".
+        base: checkpoint folder of the model to post-train, "shipped", or owner/name of the hub.
         seed: of everything that is drawn by chance.
         data_seed: of the worlds in which data is collected; None is `seed`.  Arms of a study share it, and
             with it what the same model drives in its first round.

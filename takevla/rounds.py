@@ -32,10 +32,10 @@ from takevla.bench.provenance import run_facts, tree_digest
 from takevla.bench.suites import Suite, load_suite
 from takevla.dataset.schema import MANIFEST
 from takevla.driver.vla.checkpoint import read_rig
-from takevla.driver.vla.shipped import shipped_base
+from takevla.driver.vla.named import model_folder
 from takevla.learn.dream.audit import UntrueDreamsError
 from takevla.learn.sft import sft
-from takevla.recipe import PLACEMENT, SHIPPED_BASE, Recipe, RouteChoice, first_difference
+from takevla.recipe import PLACEMENT, Recipe, RouteChoice, first_difference
 from takevla.report.page import write_report
 from takevla.report.terminal import before_after_table
 from takevla.stage_work import (
@@ -87,18 +87,13 @@ def chosen(choice: RouteChoice) -> Suite:
     )
 
 
-def base_folder(recipe: Recipe) -> Path:
-    """Where the base model of a recipe lies."""
-    return shipped_base() if recipe.base == SHIPPED_BASE else Path(recipe.base)
-
-
 def stages(recipe: Recipe, run: Path) -> list[Stage]:
     """Every stage of a recipe, in order.  What a stage reads, a former one has written.
 
     Without rounds that is the evaluation of the base alone.
     """
-    model, seed = base_folder(recipe), recipe.seed
-    model_key = tree_digest(model) if model.is_dir() else str(model)
+    model, seed = model_folder(recipe.base), recipe.seed
+    model_key = tree_digest(model)
     result = [_evaluation(recipe, model, model_key, "evaluate the base model", "base_eval")]
     if recipe.rounds == 0:
         return result
@@ -143,7 +138,7 @@ def _evaluation(recipe: Recipe, model: Path, model_key: str, title: str, folder:
 
 def _rig_key(recipe: Recipe) -> list[dict[str, Any]]:
     """What the camera adds to the key of what the expert records: nothing if it is the default one."""
-    rig = read_rig(base_folder(recipe))
+    rig = read_rig(model_folder(recipe.base))
     return [] if rig == Rig() else [rig.settings()]
 
 
@@ -244,14 +239,14 @@ def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
 def _rehearse(recipe: Recipe, folder: Path) -> None:
     demonstrate(
         [chosen(recipe.rehearsal)], folder, seed=recipe.world_seed, workers=recipe.workers,
-        cluster=recipe.cluster, rig=read_rig(base_folder(recipe)),
+        cluster=recipe.cluster, rig=read_rig(model_folder(recipe.base)),
     )  # fmt: skip
 
 
 def _set_off(recipe: Recipe, folder: Path) -> None:
     demonstrate_starts(
         [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.world_seed,
-        workers=recipe.workers, cluster=recipe.cluster, rig=read_rig(base_folder(recipe)),
+        workers=recipe.workers, cluster=recipe.cluster, rig=read_rig(model_folder(recipe.base)),
     )  # fmt: skip
 
 
@@ -266,7 +261,7 @@ def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
 def _demonstrate_instead(recipe: Recipe, number: int, folder: Path) -> None:
     demonstrate(
         [chosen(recipe.collect)], folder, seed=recipe.world_seed + number, workers=recipe.workers,
-        rig=read_rig(base_folder(recipe)),
+        rig=read_rig(model_folder(recipe.base)),
     )  # fmt: skip
 
 

@@ -6,24 +6,29 @@ from pathlib import Path
 
 from takevla.driver.blind import BlindDriver
 from takevla.driver.driver import Driver
+from takevla.driver.vla.named import model_folder
 
 EXPERT = "expert"
 BLIND, STRAIGHT = "blind", "straight"  # ignore every hazard; STRAIGHT ignores the route's turns as well
 BUILT_IN = (EXPERT, BLIND, STRAIGHT)
 
 
-def check_driver(name: str) -> None:
-    """Nothing for one of `BUILT_IN` or an existing checkpoint folder.
+def driver_name(name: str) -> str:
+    """One of `BUILT_IN` as it is, and for any other name the folder of its checkpoint.
 
     Raises:
         FileNotFoundError: naming what is missing.
     """
-    if name not in BUILT_IN and not Path(name).is_dir():
-        raise FileNotFoundError(f"driver {name!r}: neither {', '.join(BUILT_IN)} nor a checkpoint folder")
+    if name in BUILT_IN:
+        return name
+    try:
+        return str(model_folder(name))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"driver {error}; or one of {', '.join(BUILT_IN)}") from error
 
 
 def load_driver(name: str, commentary: bool = True, device: str = "cpu") -> Driver:
-    """The expert, a blind driver, or the VLA of a checkpoint folder.
+    """The expert, a blind driver, or a VLA: checkpoint folder, "shipped", or owner/name of the hub.
 
     `commentary` False lets the VLA plan without words.  `device` is where its weights go: "cpu", "cuda",
     "cuda:1", "mps", or "auto".
@@ -32,7 +37,7 @@ def load_driver(name: str, commentary: bool = True, device: str = "cpu") -> Driv
         FileNotFoundError, ValueError: if the folder is missing or holds something else, or there is no such
             device.
     """
-    check_driver(name)
+    name = driver_name(name)
     if name == EXPERT:
         from takevla.driver.expert import Expert
 
@@ -50,5 +55,6 @@ def load_driver(name: str, commentary: bool = True, device: str = "cpu") -> Driv
         loaded.tokenizer,
         commentary=commentary,
         residual=loaded.residual,
+        opening=loaded.opening,
         rig=loaded.rig,
     )

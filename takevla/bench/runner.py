@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from takevla import scale
-from takevla.bench.drivers import BUILT_IN, check_driver, load_driver
+from takevla.bench.drivers import BUILT_IN, driver_name, load_driver
 from takevla.bench.finished import FinishedRoute, begin, read_route, write_route
 from takevla.bench.judge import judge
 from takevla.bench.leaderboard_json import leaderboard, merged, write_json
@@ -205,7 +205,7 @@ def evaluate(
             that holds an evaluation with other settings.
     """
     start = time.monotonic()
-    check_driver(driver)
+    driver = driver_name(driver)
     table = penalty_table(penalties)
     if not tasks:
         raise ValueError("no routes to evaluate")

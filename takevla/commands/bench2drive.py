@@ -9,7 +9,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from takevla.commands.command import OUT, Arguments, model_folder
+from takevla.commands.command import OUT, Arguments
+from takevla.driver.vla.named import model_folder
 
 
 def add_bench2drive(parser: ArgumentParser) -> None:

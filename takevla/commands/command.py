@@ -53,29 +53,6 @@ def placement(arguments: Arguments) -> dict[str, Any]:
     return {"workers": arguments.workers, "cluster": ray_cluster(arguments.executor, arguments.address)}
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a checkpoint, of the shipped base, or of a repository `owner/name` of the hub.
-
-    A folder of that name goes first; the hub is asked only where there is no `owner` here either.
-    """
-    from takevla.driver.vla.shipped import shipped_base
-
-    if name == "shipped":
-        return shipped_base()
-    folder = Path(name)
-    if not folder.is_dir():
-        from takevla.driver.vla.repository import is_repository, pull_checkpoint
-
-        if is_repository(name):
-            return pull_checkpoint(name)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{name}: no such checkpoint folder; give 'shipped', a folder with config.json, or owner/name of "
-            "the hub"
-        )
-    return folder
-
-
 def say_dataset(folder: Path) -> None:
     """Say what a dataset holds."""
     from takevla.dataset.reader import Dataset

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from takevla.commands.bench2drive import add_bench2drive, evaluate_in_carla
-from takevla.commands.command import OUT, Arguments, Command, add_common, add_device, model_folder, placement
+from takevla.commands.command import OUT, Arguments, Command, add_common, add_device, placement
 
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
@@ -44,12 +44,13 @@ def _evaluate(arguments: Arguments) -> None:
         raise ValueError(
             f"--world {arguments.world}: must be embedded, or carla together with --bench2drive CHECKOUT"
         )
+    from takevla.bench.drivers import driver_name
     from takevla.bench.runner import evaluate
     from takevla.bench.words import WORDS_FILE
     from takevla.report.terminal import metrics_table, words_table
 
     name, tasks, seeds, density = _routes(arguments)
-    driver = _driver_name(arguments.driver)
+    driver = driver_name(arguments.driver)
     done = evaluate(
         driver, tasks, arguments.out, seeds=seeds, density=density, seed=arguments.seed,
         resume=arguments.resume, maps_dir=arguments.maps, suite=name, penalties=arguments.penalties,
@@ -101,7 +102,7 @@ def _watch(arguments: Arguments) -> None:
         )
     task, seed = tasks[found], world_seed(arguments.seed, seeds[found])
     world = EmbeddedWorld(load_town(task.town, arguments.maps), task, seed, density)
-    driver = load_driver(_driver_name(arguments.driver), device=arguments.device)
+    driver = load_driver(arguments.driver, device=arguments.device)
     if arguments.rerun is not None:
         from takevla.report.recording import record_route
 
@@ -218,12 +219,6 @@ def _routes(arguments: Arguments) -> tuple[str, Sequence[RouteTask], Sequence[in
         return arguments.routes.name, tasks, [0] * len(tasks), DENSITY_PER_KM
     suite = load_suite(arguments.suite or "mini44")
     return suite.name, suite.tasks, suite.seeds, suite.density
-
-
-def _driver_name(name: str) -> str:
-    from takevla.bench.drivers import BUILT_IN
-
-    return name if name in BUILT_IN else str(model_folder(name))
 
 
 DRIVING: dict[str, Command] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from takevla.commands.command import OUT, Arguments, Command, add_device, model_folder
+from takevla.commands.command import OUT, Arguments, Command, add_device
 
 
 def _serve_arguments(parser: ArgumentParser) -> None:
@@ -33,9 +33,7 @@ def _serve(arguments: Arguments) -> None:
         raise ValueError(f"--client {arguments.client}: give alpasim or carla")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    driver = load_driver(
-        str(model_folder(arguments.alpasim)), commentary=arguments.commentary, device=arguments.device
-    )
+    driver = load_driver(arguments.alpasim, commentary=arguments.commentary, device=arguments.device)
     with alpasim_server(driver, arguments.port, arguments.host, arguments.client) as (port, policy):
         OUT.print(
             f"{policy.name} serves egodriver.EgodriverService on {arguments.host}:{port}; stop with Ctrl-C"

@@ -15,10 +15,10 @@ from takevla.commands.command import (
     Folders,
     add_common,
     add_device,
-    model_folder,
     placement,
     say_dataset,
 )
+from takevla.driver.vla.named import model_folder
 
 
 def _demonstrate_arguments(parser: ArgumentParser) -> None:
@@ -209,13 +209,13 @@ def _dream_arguments(parser: ArgumentParser) -> None:
 
 
 def _dream(arguments: Arguments) -> None:
-    from takevla.bench.drivers import BUILT_IN
+    from takevla.bench.drivers import driver_name
     from takevla.bench.suites import load_suite
     from takevla.stage_work import audit_stage, dream_stage
 
     asks = arguments.ask_world and arguments.maps is None
     if arguments.audit:
-        named = [name if name in BUILT_IN else str(model_folder(name)) for name in arguments.rank_drivers]
+        named = [driver_name(name) for name in arguments.rank_drivers]
         content, refuse = audit_stage(
             arguments.takeovers, arguments.out, arguments.dream, seed=arguments.seed,
             maps_dir=arguments.maps, ask_world=asks, ranked=named,

@@ -20,6 +20,7 @@ from takevla.driver.vla.device import CPU
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.driver.vla.vision import ConvVisionConfig
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
@@ -68,11 +69,11 @@ class PretrainConfig:
     Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above (a bucket is one of
     `takevla.dataset.buckets` or a name in the column `buckets`, as imported data bring it), at most
     `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
-    Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the
-    checkpoint folder `start`, which is trained on (`takevla import vlm` makes one of any backbone), in
-    the weights that `trainable` names.  With `sight` the image tokens of a model with square tiles also
-    learn what is where (`takevla.learn.sight`), from data that say so.  With `sees_past` a tiny model also
-    gets the picture of 0.5 s before, without which nothing tells how fast others are.
+    Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the checkpoint
+    `start` (folder, "shipped" or owner/name of the hub), which is trained on (`takevla import vlm` makes one
+    of any backbone), in the weights that `trainable` names.  With `sight` the image tokens of a model with
+    square tiles also learn what is where (`takevla.learn.sight`), from data that say so.  With `sees_past` a
+    tiny model also gets the picture of 0.5 s before, without which nothing tells how fast others are.
     """
 
     draws: int = 128_000
@@ -83,7 +84,7 @@ class PretrainConfig:
     held_out_frames: int = 512
     max_words: int = 16
     size: TinySize = field(default_factory=TinySize)
-    start: Path | None = None
+    start: str | None = None
     sight: bool = True
     sees_past: bool = True
     trainable: Trainable = field(default_factory=Trainable)
@@ -142,7 +143,7 @@ def pretrain(
 def _beginning(config: PretrainConfig) -> Checkpoint:
     """The model that training starts with."""
     if config.start is not None:
-        found = load_checkpoint(config.start)
+        found = load_checkpoint(model_folder(config.start))
         if config.sight and found.model.config.tile_side and not found.model.config.sight_outputs:
             torch.manual_seed(config.train.seed)
             found.model.add_sight_head(SIGHT_OUTPUTS)

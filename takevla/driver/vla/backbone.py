@@ -122,6 +122,10 @@ class Reader(Protocol):
         """Leave room for so many tokens that nobody may see; gives for how many there is now room."""
         ...
 
+    def rewind(self, cache: Any, tokens: int) -> None:
+        """Forget all but the first so many tokens of each row."""
+        ...
+
 
 @dataclass(frozen=True)
 class BackboneReader:
@@ -147,6 +151,10 @@ class BackboneReader:
     def skip(self, cache: Cache, tokens: int) -> int:
         """None: the cache holds what was read."""
         return 0
+
+    def rewind(self, cache: Cache, tokens: int) -> None:
+        """See `Reader.rewind`."""
+        cache.crop(tokens)
 
 
 def _decoder(backbone: PreTrainedModel) -> Any:

@@ -1,33 +1,37 @@
 # mypy: disable-error-code="no-untyped-call"
-"""Checkpoints on disk: a folder with weights, configuration, tokenizer, camera rig, perhaps a residual head.
+"""Checkpoints on disk: a folder with weights, configuration, tokenizer, camera rig, and what it dreamt.
 
 `model.safetensors`, `config.json` and the tokenizer files are what transformers itself writes; `rig.json` is
 the entry `rig` of the `meta.json` of the datasets it was trained on; `residual.safetensors` is there after
-dreaming.
+dreams that bend plans, `opening.safetensors` after those that choose words.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.residual import ResidualHead
 from takevla.world.camera.rig import Rig
 
 RESIDUAL_FILE = "residual.safetensors"
+OPENING_FILE = "opening.safetensors"
 RIG_FILE = "rig.json"
+Head = TypeVar("Head", bound=nn.Module)
 FILES = ("config.json", "model.safetensors", "tokenizer.json")  # without which there is no checkpoint
 
 transformers_logging.disable_progress_bar()  # a bar for one small file hides the ones that matter
@@ -35,12 +39,13 @@ transformers_logging.disable_progress_bar()  # a bar for one small file hides th
 
 @dataclass
 class Checkpoint:
-    """Everything that drives: the model, its tokenizer, the residual head if it has dreamt, its camera."""
+    """Everything that drives: the model, its tokenizer, the heads that it dreamt of, its camera."""
 
     model: TakeVLA
     tokenizer: PreTrainedTokenizerFast
     residual: ResidualHead | None = None
     rig: Rig = field(default_factory=Rig)
+    opening: OpeningHead | None = None
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -51,6 +56,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     (folder / RIG_FILE).write_text(json.dumps(checkpoint.rig.settings(), indent=1) + "\n", encoding="utf-8")
     if checkpoint.residual is not None:
         save_file(checkpoint.residual.state_dict(), folder / RESIDUAL_FILE)
+    if checkpoint.opening is not None:
+        save_file(checkpoint.opening.state_dict(), folder / OPENING_FILE)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -89,15 +96,22 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     model.eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    residual = None
-    if (folder / RESIDUAL_FILE).is_file():
-        residual = ResidualHead(2 * model.config.width)
-        try:
-            residual.load_state_dict(load_file(folder / RESIDUAL_FILE))
-        except RuntimeError as error:
-            raise ValueError(f"{folder / RESIDUAL_FILE}: does not fit config.json ({error})") from error
-        residual.eval()
-    return Checkpoint(model, tokenizer, residual, read_rig(folder))
+    width = model.config.width
+    residual = _head(folder / RESIDUAL_FILE, lambda: ResidualHead(2 * width))
+    opening = _head(folder / OPENING_FILE, lambda: OpeningHead(width))
+    return Checkpoint(model, tokenizer, residual, read_rig(folder), opening)
+
+
+def _head(path: Path, make: Callable[[], Head]) -> Head | None:
+    """The head whose weights lie there, None without any."""
+    if not path.is_file():
+        return None
+    head = make()
+    try:
+        head.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: does not fit config.json ({error})") from error
+    return head.eval()
 
 
 def read_rig(folder: Path) -> Rig:

@@ -46,7 +46,7 @@ def _count(kind: str) -> int:
 
 
 def to_device(value: Value, device: torch.device) -> Value:
-    """A tensor, or a mapping or dataclass of them, on `device`; what is there already is not copied.
+    """A tensor, or a mapping, list or dataclass of them, on `device`; what is there already is not copied.
 
     A model is moved in place.
     """
@@ -55,6 +55,8 @@ def to_device(value: Value, device: torch.device) -> Value:
         return cast(Value, movable.to(device))
     if isinstance(value, Mapping):
         return cast(Value, {key: to_device(one, device) for key, one in value.items()})
+    if isinstance(value, list):
+        return cast(Value, [to_device(one, device) for one in value])
     if is_dataclass(value):
         kind: Any = type(value)
         return cast(Value, kind(*(to_device(getattr(value, one.name), device) for one in fields(value))))

@@ -102,6 +102,12 @@ class LeanReader:
         cache.length += tokens
         return tokens
 
+    def rewind(self, cache: LeanCache, tokens: int) -> None:
+        """Forget all but the first so many tokens; what is skipped again must be zero."""
+        cache.keys[..., tokens:, :] = 0.0
+        cache.values[..., tokens:, :] = 0.0
+        cache.length = tokens
+
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(hidden, weight.shape, weight, self._eps).bfloat16()
 

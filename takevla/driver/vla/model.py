@@ -297,23 +297,28 @@ class TakeVLA(PreTrainedModel):
         seeing = read.pixels.shape[0] // self.config.prompt_ids.count(self.config.image_token_id)
         return Context(reader, cache, hidden[:, -1], read.told, rows, seeing)
 
-    def speak(self, context: Context) -> torch.Tensor:
+    def first_scores(self, context: Context) -> torch.Tensor:
+        """(B, V) scores of the first word of the commentary."""
+        return adapter.word_logits(self.backbone, context.last_hidden)
+
+    def speak(self, context: Context, first: torch.Tensor | None = None) -> torch.Tensor:
         """Greedy commentary: (B, W) int64, padded on the right; W is the longest row's word count.
 
+        `first` (B, V) takes the place of the model's own scores of the first word.
         The words are appended to the context's cache.  Stops when every row has ended.
         """
         config = self.config
         device = context.last_hidden.device
-        hidden = context.last_hidden
         alive = torch.arange(context.rows, device=device) < context.seeing
         said: list[torch.Tensor] = []
+        scores = self.first_scores(context) if first is None else first
         for _ in range(config.max_words):
-            best = adapter.word_logits(self.backbone, hidden).argmax(dim=-1)
+            best = scores.argmax(dim=-1)
             alive = alive & (best != config.eos_token_id) & (best != config.pad_token_id)
             if not bool(alive.any()):
                 break
             said.append(torch.where(alive, best, config.pad_token_id))
-            hidden = self._hear(context, said)
+            scores = adapter.word_logits(self.backbone, self._hear(context, said))
         if not said:
             return torch.zeros(context.rows, 0, dtype=torch.long, device=device)
         return torch.stack(said, dim=1)

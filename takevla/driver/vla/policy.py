@@ -15,6 +15,7 @@ from takevla.driver.vla.device import CPU, to_device
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
 from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
+from takevla.driver.vla.opening import OpeningHead, opening_ids
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
 from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
@@ -37,6 +38,15 @@ class Thought:
     plan: PlanTensors
 
 
+@dataclass
+class Openings:
+    """What a model would say and plan for B rows, for each of the A `ACTION_WORDS` to open with."""
+
+    features: torch.Tensor  # (B, D) float32 hidden states behind the prompt
+    scores: torch.Tensor  # (B, A) float32 the model's own, of the openings' first words
+    thoughts: list[Thought]  # A
+
+
 class VlaDriver:
     """Drives by camera: says its commentary word by word, then plans.
 
@@ -46,6 +56,7 @@ class VlaDriver:
         tokenizer: the model's own.
         commentary: False plans without words (faster, no text).
         residual: a head learned in dreams; its mode bends the plan.
+        opening: a head learned in dreams of words; it favours how the commentary opens.
         forced: commentary given instead of generated, for tests of whether words matter.
         period_us: time between plans.
         half_precision: bfloat16 matrix products (float32 sums and heads).
@@ -61,6 +72,7 @@ class VlaDriver:
         tokenizer: PreTrainedTokenizerFast,
         commentary: bool = True,
         residual: ResidualHead | None = None,
+        opening: OpeningHead | None = None,
         forced: Prompter | None = None,
         period_us: int = PLAN_PERIOD_US,
         half_precision: bool = True,
@@ -71,6 +83,7 @@ class VlaDriver:
         self.tokenizer = tokenizer
         self.commentary = commentary
         self.residual = residual
+        self.opening = opening
         self.forced = forced
         self.period_us = period_us
         self.half_precision = half_precision
@@ -167,18 +180,50 @@ class VlaDriver:
                 words = pad_words([*given, *[()] * spare], model.config.pad_token_id).to(device)
                 model.listen(context, words)
             elif self.commentary:
-                words = model.speak(context)
+                first = None
+                if self.opening is not None:
+                    first = self.opening.favoured(model.first_scores(context), context.last_hidden)
+                words = model.speak(context, first)
             else:
                 words = torch.zeros(context.rows, 0, dtype=torch.long, device=device)
             plan = model.plan(context, words)
-        thought = Thought(
-            words[:rows],
-            PlanTensors(plan.route_ego[:rows], plan.waypoints_ego[:rows], plan.action_features[:rows]),
-        )
-        return to_device(thought, torch.device(CPU))
+        return to_device(_first_rows(Thought(words, plan), rows), torch.device(CPU))
+
+    @torch.inference_mode()
+    def openings(self, images: torch.Tensor, navigation: NavigationInput) -> Openings:
+        """As `think`, for each action that the commentary may open with, the head's favours left out."""
+        model, rows, device = self.model, len(images), self.model.device
+        spare = -rows % self._rows if self._rows else 0
+        if self._rows and rows > self._rows:
+            raise ValueError(f"{rows} rows; openings are read {self._rows} at a time")
+        ids = opening_ids(self.tokenizer)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half_precision):
+            context = model.read_prompt(
+                to_device(image_inputs(images, model.config), device),
+                to_device(navigation.filled(spare), device),
+                self._reader,
+            )
+            scores = model.first_scores(context).float()
+            thoughts = []
+            for token in ids:
+                forced = functional.one_hot(torch.full((len(scores),), token), scores.shape[1]).to(scores)
+                words = model.speak(context, forced)
+                thoughts.append(_first_rows(Thought(words, model.plan(context, words)), rows))
+                self._reader.rewind(context.cache, len(model.config.prompt_ids))
+        told = Openings(context.last_hidden[:rows].float(), scores[:rows, list(ids)], thoughts)
+        return to_device(told, torch.device(CPU))
 
     def _encode(self, sentence: str) -> list[int]:
         return encode_commentary(self.tokenizer, sentence, self.model.config.max_words)
+
+
+def _first_rows(thought: Thought, rows: int) -> Thought:
+    """Without the rows that only fill the batch."""
+    plan = thought.plan
+    return Thought(
+        thought.words[:rows],
+        PlanTensors(plan.route_ego[:rows], plan.waypoints_ego[:rows], plan.action_features[:rows]),
+    )
 
 
 def _joined(parts: Sequence[Thought], pad_token_id: int) -> Thought:

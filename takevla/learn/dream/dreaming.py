@@ -17,6 +17,7 @@ import numpy as np
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.device import CPU, to_device, torch_device
+from takevla.driver.vla.opening import opening_ids
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
@@ -29,8 +30,9 @@ from takevla.learn.dream.reading import anchor_rows, read_frames
 from takevla.learn.dream.reconstruct import Rebuilt, rebuild
 from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import preset
-from takevla.learn.dream.rollouts import RollOuts
+from takevla.learn.dream.rollouts import RollOuts, rewards_of
 from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.spoken import SpokenDreams, read_openings
 from takevla.learn.dream.verdict import world_verdict
 from takevla.learn.samples import common_rig
 from takevla.scale import Executor, InProcess, processes
@@ -80,7 +82,9 @@ def dream(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
     loaded, rig = load_checkpoint(checkpoint), common_rig([dataset])
-    driver = VlaDriver(to_device(loaded.model, torch_device(device)), loaded.tokenizer)
+    driver = VlaDriver(
+        to_device(loaded.model, torch_device(device)), loaded.tokenizer, opening=loaded.opening
+    )
     if config.method == "grpo":
         scenes += calm_scenes(
             dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
@@ -88,9 +92,14 @@ def dream(
         )  # fmt: skip
     anchors = anchor_rows(dataset, config.anchors, seed)
     if config.moving is not None:
-        if loaded.residual is not None:
+        if loaded.residual is not None or loaded.opening is not None:
             raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
         _move(config.moving, loaded, dataset, scenes, anchors, out, config, seed, progress)
+        return report
+    if config.chooses == "words":
+        if loaded.residual is not None:
+            raise ValueError(f"{checkpoint}: has a head that bends plans; dream of words before it")
+        _choose_words(loaded, driver, dataset, scenes, anchors, out, config, seed, progress, engine)
         return report
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base, anchor = read_frames(driver, dataset, rows), read_frames(driver, dataset, anchors)
@@ -118,7 +127,9 @@ def dream(
         _write_json(out / "before_after.json", judged)
         _write_json(out / "fans.json", dreamer.fans(judged["rewards_before"], judged["rewards_after"]))
     if processes().leads:
-        save_checkpoint(out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head, rig))
+        save_checkpoint(
+            out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head, rig, loaded.opening)
+        )
         state.unlink(missing_ok=True)
     return report
 
@@ -163,6 +174,45 @@ def _move(
     if processes().leads:
         save_checkpoint(out / "model", Checkpoint(model, loaded.tokenizer, rig=common_rig([dataset])))
         state.unlink(missing_ok=True)
+
+
+def _choose_words(
+    loaded: Checkpoint,
+    driver: VlaDriver,
+    dataset: Dataset,
+    scenes: list[DreamScene],
+    anchors: list[int],
+    out: Path,
+    config: DreamConfig,
+    seed: int,
+    progress: Callable[[int, int], None],
+    engine: Executor | None,
+) -> None:
+    """Dreams that choose words: read, roll out, learn, and write what `dream` writes.
+
+    Once all is rewarded learning takes seconds; there is no state to go on from.
+    """
+    told = read_openings(driver, dataset, [scene.frame_row for scene in scenes])
+    anchor = read_openings(driver, dataset, anchors)
+    with (engine or InProcess()).crew(
+        RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+    ) as crew:
+        earned = rewards_of(crew, told.route_ego.numpy(), told.waypoints_ego.numpy())
+    ids = opening_ids(loaded.tokenizer)
+    dreams = SpokenDreams(scenes, told, earned, anchor, config, ids, seed, loaded.opening)
+    while dreams.update < config.updates:
+        dreams.step()
+        progress(dreams.update, config.updates)
+    _write_json(out / "curves.json", dreams.curves)
+    judged = dreams.before_after()
+    _write_json(out / "before_after.json", judged)
+    rise = np.array(judged["rewards_after"], np.float32) - np.array(judged["rewards_before"], np.float32)
+    _write_json(out / "fans.json", dreams.fans(rise))
+    if processes().leads:
+        rig = common_rig([dataset])
+        save_checkpoint(
+            out / "model", Checkpoint(loaded.model, loaded.tokenizer, None, rig, dreams.head.eval())
+        )
 
 
 def true_scenes(

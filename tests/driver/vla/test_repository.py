@@ -10,8 +10,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError, LocalTokenNotFoundEr
 from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.cli import main
-from takevla.commands.command import model_folder
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.repository import is_repository, push_checkpoint
 from takevla.driver.vla.residual import ResidualHead
 from takevla.world.camera.rig import Rig

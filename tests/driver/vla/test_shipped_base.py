@@ -10,8 +10,8 @@ import pytest
 from takevla.bench.suites import load_suite
 from takevla.driver.closed_loop import Seat, observe
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint
+from takevla.driver.vla.named import shipped_base
 from takevla.driver.vla.policy import VlaDriver
-from takevla.driver.vla.shipped import shipped_base
 from takevla.scene.plan import Observation
 from takevla.world.camera import Camera
 from takevla.world.embedded import EmbeddedWorld

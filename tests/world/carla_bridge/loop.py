@@ -20,7 +20,7 @@ from takevla.bench.judge import judge
 from takevla.bench.provenance import run_facts
 from takevla.dataset.reader import Dataset
 from takevla.driver.closed_loop import Seat, drive
-from takevla.driver.vla.shipped import shipped_base
+from takevla.driver.vla.named import model_folder
 from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.config import DreamConfig
 from takevla.stage_work import collect_live, dream_stage
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     given = parser.parse_args()
-    model = shipped_base() if given.model == "shipped" else Path(given.model)
+    model = model_folder(given.model)
     tasks = select_routes(read_routes(given.routes), given.subset)
     # A handful of takeovers judges no dream: the audit is reported, and refuses nothing.
     few = AuditLimits(*[0.0] * 6)  # of a dozen takeovers

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from takevla.bench.carla.sensors import GNSS, IMU, SPEED, picture, reading, sens
 from takevla.bench.drivers import load_driver
 from takevla.driver.controller import Controller
 from takevla.driver.driver import Driver
-from takevla.driver.vla.shipped import shipped_base
 from takevla.scene.past import Past
 from takevla.scene.plan import Observation
 from takevla.scene.scene import TICK_US, Controls, Ego
@@ -69,8 +67,7 @@ _AutonomousAgent, _SENSORS = _base()
 @lru_cache(maxsize=1)
 def _loaded(name: str, device: str) -> Driver:
     """One driver for all routes of a process."""
-    folder = shipped_base() if name == "shipped" else Path(name)
-    driver = load_driver(str(folder), device=device)
+    driver = load_driver(name, device=device)
     if driver.needs_privilege:
         raise ValueError(f"driver {name!r} needs the true scene, which the leaderboard does not give")
     return driver

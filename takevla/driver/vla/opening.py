@@ -1,0 +1,53 @@
+"""How a commentary opens: its first word names the action, and a head that dreams teach chooses it.
+
+Trained by imitation, a model says what the expert would most probably do.  Where it is unsure whether a
+car will cross, the most probable is to drive on; the best, by what either mistake costs, is to brake.  The
+words that follow, and the plan, follow from the first word: so one choice among a handful of actions is
+what a reward has to teach.  `OpeningHead` adds to the model's own scores of these words and to nothing else.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerFast
+
+from takevla.takeover.commentary import ACTION_WORDS
+
+ACTIONS = len(ACTION_WORDS)
+
+
+def opening_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """First token of each of `ACTION_WORDS`; ValueError where two actions begin with the same one."""
+    ids = tuple(tokenizer.encode(words, add_special_tokens=False)[0] for words in ACTION_WORDS)
+    if len(set(ids)) < len(ids):
+        raise ValueError("tokenizer: two actions of the commentary begin with the same token; dream of plans")
+    return ids
+
+
+class OpeningHead(nn.Module):
+    """Hidden states behind the prompt (B, D) to what is added to the scores of the actions' first words.
+
+    Its last layer starts at zero: then the model says what it would have said.
+    """
+
+    ids: torch.Tensor  # (ACTIONS,) int64 first tokens
+
+    def __init__(self, features: int, ids: tuple[int, ...] = (0,) * ACTIONS, width: int = 64) -> None:
+        super().__init__()
+        self.register_buffer("ids", torch.tensor(ids))
+        self.norm = nn.LayerNorm(features)
+        self.inner = nn.Linear(features, width)
+        self.outer = nn.Linear(width, len(ids))
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, ACTIONS) float32."""
+        with torch.autocast(features.device.type, enabled=False):
+            added: torch.Tensor = self.outer(torch.tanh(self.inner(self.norm(features.float()))))
+        return added
+
+    def favoured(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Scores of the first word (B, V) with what the head adds."""
+        return scores.float().index_add(1, self.ids, self(features))
