@@ -5,7 +5,7 @@
 A seeded quarter of the attempts is held out: no start frame of theirs is learned from.  Whatever an option
 trains with, the plan that drives is judged on them by the `pdm` reward over 4 s.  The default is trained
 with more seeds too: a difference smaller than those between them is noise.  One option moves the model
-itself, by adapters, in place of a head on the frozen one.
+itself, by adapters, in place of a head on the frozen one; some choose words in place of bending plans.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from takevla.bench.provenance import git_revision, machine
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.named import shipped_base
+from takevla.driver.vla.opening import opening_ids
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead, bend, mode
 from takevla.learn.dream.calm import calm_scenes
@@ -34,8 +35,9 @@ from takevla.learn.dream.dreaming import true_scenes
 from takevla.learn.dream.moving import GroupConfig, MovingConfig, MovingDreams, driven_rewards
 from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reading import BaseReading, anchor_rows, read_frames
-from takevla.learn.dream.rollouts import RollOuts
+from takevla.learn.dream.rollouts import PlanRows, RollOuts
 from takevla.learn.dream.scenes import CALM, DreamScene
+from takevla.learn.dream.spoken import SpokenDreams, ToldFrames, read_openings
 from takevla.scale import InProcess
 
 Learned = Callable[[list[DreamScene], BaseReading], BaseReading]
@@ -76,6 +78,10 @@ OPTIONS = (
     Option("rank 3: across alone", {"modes": (0, 3)}),
     Option("dpo", {"method": "dpo"}),
     Option("adapters of rank 32 move", {"moving": MovingConfig(), "updates": MOVING_UPDATES}),
+    Option("words", {"chooses": "words"}),
+    Option("words, second seed", {"chooses": "words"}, seed_shift=1),
+    Option("words, 200 updates, KL weight 0.02", {"chooses": "words", "updates": 200, "kl_weight": 0.02}),
+    Option("words, reward pdm", {"chooses": "words", "reward": "pdm"}),
 )
 
 
@@ -115,6 +121,8 @@ def learned(study: Study, config: DreamConfig, seed: int) -> tuple[list[dict[str
         amiss = np.array([scene.trigger != CALM for scene in scenes])
         scenes, base = [scene for scene in scenes if scene.trigger != CALM], rows_of(base, amiss)
     rewarded = RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+    if config.chooses == "words":
+        return learned_to_say(study, scenes, rewarded, config, seed)
     if config.moving is None:
         with InProcess().crew(rewarded) as crew:
             dreamer = Dreamer(scenes, base, study.anchor.features, config, seed, crew)
@@ -132,6 +140,33 @@ def learned(study: Study, config: DreamConfig, seed: int) -> tuple[list[dict[str
     return moving.curves, lambda scenes, _: read_frames(
         driver, study.dataset, [scene.frame_row for scene in scenes]
     )
+
+
+def learned_to_say(
+    study: Study, scenes: list[DreamScene], rewarded: RollOuts, config: DreamConfig, seed: int
+) -> tuple[list[dict[str, float]], Learned]:
+    """As `learned`, for an option that chooses words."""
+    loaded = load_checkpoint(study.model)
+    driver = VlaDriver(loaded.model, loaded.tokenizer)
+
+    def told(rows: Sequence[int]) -> ToldFrames:
+        return read_openings(driver, study.dataset, rows)
+
+    start, anchor = told([scene.frame_row for scene in scenes]), told(study.anchors)
+    plans = (start.route_ego.numpy(), start.waypoints_ego.numpy())
+    earned = rewarded(PlanRows(0, *plans, None), lambda _: None)
+    dreams = SpokenDreams(scenes, start, earned, anchor, config, opening_ids(loaded.tokenizer), seed)
+    for _ in range(config.updates):
+        dreams.step()
+
+    def drives(scenes: list[DreamScene], reading: BaseReading) -> BaseReading:
+        found = told([scene.frame_row for scene in scenes])
+        said, at = torch.from_numpy(dreams.said(found)), torch.arange(len(scenes))
+        return replace(
+            reading, route_ego=found.route_ego[at, said], waypoints_ego=found.waypoints_ego[at, said]
+        )
+
+    return dreams.curves, drives
 
 
 @torch.no_grad()
@@ -153,7 +188,7 @@ def compared(option: Option, config: DreamConfig, study: Study, seed: int) -> di
         result = gains(scenes, *(driven_rewards(judge, one) for one in (reading, drives(scenes, reading))))
         row[name] = {key: value for key, value in result.items() if not key.startswith("rewards_")}
     row["degenerate_groups"] = float(np.mean([one["degenerate_groups"] for one in curves]))
-    return row | {key: curves[-1][key] for key in ("kl_scenes", "kl_anchor", "std")}
+    return row | {key: curves[-1][key] for key in ("kl_scenes", "kl_anchor", "std") if key in curves[-1]}
 
 
 def table(result: dict[str, Any]) -> str:

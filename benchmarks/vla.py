@@ -102,11 +102,11 @@ def _speaking(model: TakeVLA, tokenizer: object, count: int) -> VlaDriver:
     """A driver that always says `count` words, whatever the untrained model would stop at."""
 
     class Talker(TakeVLA):
-        def speak(self, context):  # type: ignore[no-untyped-def]
+        def speak(self, context, first=None):  # type: ignore[no-untyped-def]
             said = []
             for _ in range(count):
                 said.append(torch.full((context.rows,), 20))
-                self._hear(context, said, len(self.config.prompt_ids))
+                self._hear(context, said)
             return torch.stack(said, dim=1)
 
     talker = Talker(model.config)

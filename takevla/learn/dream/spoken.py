@@ -176,10 +176,13 @@ class SpokenDreams:
         )
 
     @torch.no_grad()
+    def said(self, frames: ToldFrames) -> NDArray[np.int64]:
+        """(N,) number of the opening that the policy now chooses at each frame."""
+        return self._log_share(frames).argmax(1).numpy()
+
     def chosen(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(S,) number of the opening that is said at each start frame, before and after."""
-        before, after = self._start[0], self._log_share(self._told)
-        return before.argmax(1).numpy(), after.argmax(1).numpy()
+        return self._start[0].argmax(1).numpy(), self.said(self._told)
 
     def before_after(self) -> dict[str, Any]:
         """Reward and failure rate of the plans that follow what is said, before and after."""
