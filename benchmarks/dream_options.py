@@ -25,7 +25,6 @@ from takevla.bench.provenance import git_revision, machine
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.named import shipped_base
-from takevla.driver.vla.opening import opening_ids
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import ResidualHead, bend, mode
 from takevla.learn.dream.calm import calm_scenes
@@ -37,7 +36,7 @@ from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reading import BaseReading, anchor_rows, read_frames
 from takevla.learn.dream.rollouts import PlanRows, RollOuts
 from takevla.learn.dream.scenes import CALM, DreamScene
-from takevla.learn.dream.spoken import SpokenDreams, ToldFrames, read_openings
+from takevla.learn.dream.spoken import SpokenDreams, ToldFrames, opening_ids, read_openings
 from takevla.scale import InProcess
 
 Learned = Callable[[list[DreamScene], BaseReading], BaseReading]

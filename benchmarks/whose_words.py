@@ -31,8 +31,9 @@ from takevla.driver.closed_loop import Seat, drive
 from takevla.driver.expert import Expert
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.named import model_folder
-from takevla.driver.vla.opening import OpeningHead, opening_ids
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import VlaDriver
+from takevla.learn.dream.spoken import opening_ids
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.commentary import ACTION_WORDS, plan_commentary

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -32,6 +33,7 @@ RESIDUAL_FILE = "residual.safetensors"
 OPENING_FILE = "opening.safetensors"
 RIG_FILE = "rig.json"
 Head = TypeVar("Head", bound=nn.Module)
+Weights = dict[str, torch.Tensor]
 FILES = ("config.json", "model.safetensors", "tokenizer.json")  # without which there is no checkpoint
 
 transformers_logging.disable_progress_bar()  # a bar for one small file hides the ones that matter
@@ -97,19 +99,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     model.eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     width = model.config.width
-    residual = _head(folder / RESIDUAL_FILE, lambda: ResidualHead(2 * width))
-    opening = _head(folder / OPENING_FILE, lambda: OpeningHead(width))
+    residual = _head(folder / RESIDUAL_FILE, lambda _: ResidualHead(2 * width))
+    opening = _head(folder / OPENING_FILE, lambda weights: OpeningHead(width, weights["ids"].tolist()))
     return Checkpoint(model, tokenizer, residual, read_rig(folder), opening)
 
 
-def _head(path: Path, make: Callable[[], Head]) -> Head | None:
+def _head(path: Path, make: Callable[[Weights], Head]) -> Head | None:
     """The head whose weights lie there, None without any."""
     if not path.is_file():
         return None
-    head = make()
     try:
-        head.load_state_dict(load_file(path))
-    except RuntimeError as error:
+        weights = load_file(path)
+        head = make(weights)
+        head.load_state_dict(weights)
+    except (RuntimeError, KeyError) as error:
         raise ValueError(f"{path}: does not fit config.json ({error})") from error
     return head.eval()
 

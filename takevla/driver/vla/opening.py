@@ -8,21 +8,10 @@ what a reward has to teach.  `OpeningHead` adds to the model's own scores of the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast
-
-from takevla.takeover.commentary import ACTION_WORDS
-
-ACTIONS = len(ACTION_WORDS)
-
-
-def opening_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
-    """First token of each of `ACTION_WORDS`; ValueError where two actions begin with the same one."""
-    ids = tuple(tokenizer.encode(words, add_special_tokens=False)[0] for words in ACTION_WORDS)
-    if len(set(ids)) < len(ids):
-        raise ValueError("tokenizer: two actions of the commentary begin with the same token; dream of plans")
-    return ids
 
 
 class OpeningHead(nn.Module):
@@ -31,11 +20,11 @@ class OpeningHead(nn.Module):
     Its last layer starts at zero: then the model says what it would have said.
     """
 
-    ids: torch.Tensor  # (ACTIONS,) int64 first tokens
+    ids: torch.Tensor  # (A,) int64 first tokens
 
-    def __init__(self, features: int, ids: tuple[int, ...] = (0,) * ACTIONS, width: int = 64) -> None:
+    def __init__(self, features: int, ids: Sequence[int], width: int = 64) -> None:
         super().__init__()
-        self.register_buffer("ids", torch.tensor(ids))
+        self.register_buffer("ids", torch.tensor(list(ids)))
         self.norm = nn.LayerNorm(features)
         self.inner = nn.Linear(features, width)
         self.outer = nn.Linear(width, len(ids))
@@ -43,7 +32,7 @@ class OpeningHead(nn.Module):
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(B, ACTIONS) float32."""
+        """(B, A) float32."""
         with torch.autocast(features.device.type, enabled=False):
             added: torch.Tensor = self.outer(torch.tanh(self.inner(self.norm(features.float()))))
         return added

@@ -15,7 +15,7 @@ from takevla.driver.vla.device import CPU, to_device
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
 from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
-from takevla.driver.vla.opening import OpeningHead, opening_ids
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
 from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
@@ -40,7 +40,7 @@ class Thought:
 
 @dataclass
 class Openings:
-    """What a model would say and plan for B rows, for each of the A `ACTION_WORDS` to open with."""
+    """What a model would say and plan for B rows, for each of A first words."""
 
     features: torch.Tensor  # (B, D) float32 hidden states behind the prompt
     scores: torch.Tensor  # (B, A) float32 the model's own, of the openings' first words
@@ -190,13 +190,12 @@ class VlaDriver:
         return to_device(_first_rows(Thought(words, plan), rows), torch.device(CPU))
 
     @torch.inference_mode()
-    def openings(self, images: torch.Tensor, navigation: NavigationInput) -> Openings:
-        """As `think`, for each action that the commentary may open with, the head's favours left out."""
+    def openings(self, images: torch.Tensor, navigation: NavigationInput, ids: Sequence[int]) -> Openings:
+        """As `think`, for each of the tokens `ids` as the first word; what the head favours is left out."""
         model, rows, device = self.model, len(images), self.model.device
         spare = -rows % self._rows if self._rows else 0
         if self._rows and rows > self._rows:
             raise ValueError(f"{rows} rows; openings are read {self._rows} at a time")
-        ids = opening_ids(self.tokenizer)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half_precision):
             context = model.read_prompt(
                 to_device(image_inputs(images, model.config), device),

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.device import CPU, to_device, torch_device
-from takevla.driver.vla.opening import opening_ids
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
@@ -32,7 +33,7 @@ from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import RollOuts, rewards_of
 from takevla.learn.dream.scenes import DreamScene
-from takevla.learn.dream.spoken import SpokenDreams, read_openings
+from takevla.learn.dream.spoken import SpokenDreams, opening_ids, read_openings
 from takevla.learn.dream.verdict import world_verdict
 from takevla.learn.samples import common_rig
 from takevla.scale import Executor, InProcess, processes
@@ -166,9 +167,9 @@ def _move(
     _write_json(out / "curves.json", dreams.curves)
     judged = gains(scenes, *(driven_rewards(rewarded, one) for one in (before, after)))
     _write_json(out / "before_after.json", judged)
-    rise = np.array(judged["rewards_after"], np.float32) - np.array(judged["rewards_before"], np.float32)
     shown = [
-        fan_around(scenes[row], row, (before, after), config, seed) for row in shown_scenes(scenes, rise)
+        fan_around(scenes[row], row, (before, after), config, seed)
+        for row in shown_scenes(scenes, _rises(judged))
     ]
     _write_json(out / "fans.json", shown)
     if processes().leads:
@@ -206,13 +207,18 @@ def _choose_words(
     _write_json(out / "curves.json", dreams.curves)
     judged = dreams.before_after()
     _write_json(out / "before_after.json", judged)
-    rise = np.array(judged["rewards_after"], np.float32) - np.array(judged["rewards_before"], np.float32)
-    _write_json(out / "fans.json", dreams.fans(rise))
+    _write_json(out / "fans.json", dreams.fans(_rises(judged)))
     if processes().leads:
         rig = common_rig([dataset])
         save_checkpoint(
             out / "model", Checkpoint(loaded.model, loaded.tokenizer, None, rig, dreams.head.eval())
         )
+
+
+def _rises(judged: Mapping[str, Any]) -> NDArray[np.float32]:
+    """(S,) what each scene gained in reward."""
+    before, after = (np.array(judged[f"rewards_{when}"], np.float32) for when in ("before", "after"))
+    return after - before
 
 
 def true_scenes(

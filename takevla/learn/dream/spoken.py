@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
 
 from takevla.dataset.reader import Dataset
-from takevla.driver.vla.opening import ACTIONS, OpeningHead
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream import fans
 from takevla.learn.dream.config import DreamConfig
@@ -34,8 +35,10 @@ from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import CALM, STEP_S, DreamScene
 from takevla.learn.dream.simulate import measure, roll_out
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
+from takevla.takeover.commentary import ACTION_WORDS
 
 Float = NDArray[np.float32]
+ACTIONS = len(ACTION_WORDS)
 ADAM_EPS = 1e-5  # above the rounding of a gradient that is zero
 
 
@@ -49,9 +52,17 @@ class ToldFrames:
     waypoints_ego: torch.Tensor  # (N, A, 10, 2)
 
 
+def opening_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int, ...]:
+    """First token of each of `ACTION_WORDS`; ValueError where two actions begin with the same one."""
+    ids = tuple(tokenizer.encode(words, add_special_tokens=False)[0] for words in ACTION_WORDS)
+    if len(set(ids)) < len(ids):
+        raise ValueError("tokenizer: two actions of the commentary begin with the same token; dream of plans")
+    return ids
+
+
 def read_openings(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> ToldFrames:
     """The frozen model's openings at frames of a dataset, in batches of `READ_BATCH`."""
-    width = driver.model.config.width
+    width, ids = driver.model.config.width, opening_ids(driver.tokenizer)
     parts = [
         (
             torch.zeros(0, width),
@@ -62,7 +73,7 @@ def read_openings(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> T
     ]
     for start in range(0, len(rows), READ_BATCH):
         some = list(rows[start : start + READ_BATCH])
-        told = driver.openings(*frame_inputs(dataset, some, driver.model.config.sees_past))
+        told = driver.openings(*frame_inputs(dataset, some, driver.model.config.sees_past), ids)
         plans = [thought.plan for thought in told.thoughts]
         route = torch.stack([plan.route_ego for plan in plans], dim=1)
         parts.append(

@@ -14,13 +14,21 @@ from tiny_vla import observations, tiny_model, tiny_tokenizer, write_frames
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.inputs import frame_stack, navigation_inputs
-from takevla.driver.vla.opening import ACTIONS, OpeningHead, opening_ids
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.moving import MovingConfig
 from takevla.learn.dream.reading import frame_inputs
 from takevla.learn.dream.scenes import CALM
-from takevla.learn.dream.spoken import SpokenDreams, ToldFrames, expected_loss, kl_of, read_openings
+from takevla.learn.dream.spoken import (
+    ACTIONS,
+    SpokenDreams,
+    ToldFrames,
+    expected_loss,
+    kl_of,
+    opening_ids,
+    read_openings,
+)
 from takevla.takeover.commentary import ACTION_WORDS
 
 BRAKE = list(ACTION_WORDS).index("brake to")
@@ -121,14 +129,14 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_the_opening_that_the_model_prefers_leads_to_what_it_would_have_said(dataset):
     driver = VlaDriver(tiny_model(), tiny_tokenizer())
     inputs = frame_inputs(dataset, range(6), driver.model.config.sees_past)
-    own, told = driver.think(*inputs), driver.openings(*inputs)
     ids = opening_ids(driver.tokenizer)
+    own, told = driver.think(*inputs), driver.openings(*inputs, ids)
     for row, words in enumerate(own.words.tolist()):
         for number, thought in enumerate(told.thoughts):
             assert int(thought.words[row, 0]) == ids[number]
             if words and words[0] == ids[number]:
                 torch.testing.assert_close(thought.plan.waypoints_ego[row], own.plan.waypoints_ego[row])
-    alone = [driver.openings(*frame_inputs(dataset, [row], False)) for row in range(6)]
+    alone = [driver.openings(*frame_inputs(dataset, [row], False), ids) for row in range(6)]
     for row, one in enumerate(alone):
         assert torch.equal(one.scores[0], told.scores[row])
         assert torch.equal(one.thoughts[BRAKE].plan.route_ego[0], told.thoughts[BRAKE].plan.route_ego[row])
