@@ -27,6 +27,7 @@ STUCK_MPS = 0.1
 STUCK_US = 40_000_000
 CREEP_US = 750_000
 CREEP_MPS = 3.0
+OWN_WORDS = -1  # stands for no token: the commentary opens as the model and its head say
 Prompter = Callable[[Observation], str]  # commentary to force upon the model for this observation
 
 
@@ -146,11 +147,13 @@ class VlaDriver:
         images: torch.Tensor,
         navigation: NavigationInput,
         given: Sequence[Sequence[int]] | None = None,
+        opens: Sequence[int] | None = None,
     ) -> Thought:
         """Commentary and plan of a batch.
 
         `images` (B, H, W, 3) uint8, (B, H, W, 6) for a model that sees the past; `given` are token lists
-        that replace the generated commentary.
+        that replace the generated commentary; `opens` are first words that it goes on from, `OWN_WORDS`
+        for a row that shall choose its own.
         The result is on the CPU.  Its action features are what a residual head is trained on.
         """
         rows = len(images)
@@ -159,12 +162,21 @@ class VlaDriver:
         for first in range(0, rows, size):
             some = slice(first, first + size)
             parts.append(
-                self._think(images[some], navigation.rows(some), None if given is None else given[some])
+                self._think(
+                    images[some],
+                    navigation.rows(some),
+                    None if given is None else given[some],
+                    [] if opens is None else opens[some],
+                )
             )
         return parts[0] if len(parts) == 1 else _joined(parts, self.model.config.pad_token_id)
 
     def _think(
-        self, images: torch.Tensor, navigation: NavigationInput, given: Sequence[Sequence[int]] | None
+        self,
+        images: torch.Tensor,
+        navigation: NavigationInput,
+        given: Sequence[Sequence[int]] | None,
+        opens: Sequence[int],
     ) -> Thought:
         """As `think` for no more rows than the reader takes at once; where they are fewer others fill up."""
         model, rows = self.model, len(images)
@@ -180,9 +192,12 @@ class VlaDriver:
                 words = pad_words([*given, *[()] * spare], model.config.pad_token_id).to(device)
                 model.listen(context, words)
             elif self.commentary:
-                first = None
+                first = model.first_scores(context)
                 if self.opening is not None:
-                    first = self.opening.favoured(model.first_scores(context), context.last_hidden)
+                    first = self.opening.favoured(first, context.last_hidden)
+                for row, token in enumerate(opens):
+                    if token != OWN_WORDS:
+                        first[row] = functional.one_hot(torch.tensor(token), first.shape[1])
                 words = model.speak(context, first)
             else:
                 words = torch.zeros(context.rows, 0, dtype=torch.long, device=device)

@@ -12,12 +12,18 @@ real events only.  Every plan of an episode gets the episode's advantage within 
 
 Cost: `scenes` x `group` x plans per episode (20 at most with the defaults) camera frames and passes of the
 VLA for an update.  The frames of one pass are all that is in memory.
+
+Dreams of words branch instead (`ClosedDreams.branches`): one episode for each way to open the commentary,
+which is held for `hold_s`; then the model drives on by its own words.  So an opening is worth what comes of
+it when it can be thought better of.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +33,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.closed_loop import Camera, navigation
 from takevla.driver.controller import STATE_SIZE
 from takevla.driver.vla.inputs import frame_stack, navigation_inputs
-from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.driver.vla.residual import MODES, bend, residual_features
 from takevla.driver.vla.tokenizer import decode_commentary
 from takevla.learn.dream.decisions import Decisions, in_turn
@@ -37,6 +43,7 @@ from takevla.learn.dream.replay import follow_plan
 from takevla.learn.dream.reward import Reward
 from takevla.learn.dream.scenes import DreamScene
 from takevla.learn.dream.simulate import TICKS_PER_STEP, Measures, Trajectories, measure, reactions
+from takevla.scale import processes
 from takevla.scene.geometry import to_world
 from takevla.scene.past import Past
 from takevla.scene.plan import Observation
@@ -46,6 +53,7 @@ from takevla.takeover.commentary import parse
 Float = NDArray[np.float32]
 Act = Callable[[torch.Tensor], torch.Tensor]  # features (B, F) to latents (B, MODES)
 READ_BATCH = 16  # frames in one pass of the frozen model
+BRANCHED_AT_ONCE = 16  # records that are branched side by side
 INDEX_WINDOW = 2  # route points passed in one tick (benchmark facts 1.4)
 TICK_S = TICK_US * 1e-6
 
@@ -57,6 +65,9 @@ class ClosedConfig:
     `replan_s` between plans (a multiple of the tick, 0.05 s); `longest_s`, the greatest length of an episode;
     an update dreams `scenes` start frames, drawn without replacement until all were drawn, with `group`
     episodes of each; `judged` start frames, evenly spread, say what was gained before and after.
+    Of dreams of words: `starts` start frames at most, evenly spread; `hold_s` for which an opening is held;
+    `least_share` that the model must give to an opening for it to be dreamed (one that is not counts as
+    the worst of those that are: it would hardly be said, and teaches hardly anything).
     """
 
     replan_s: float = 0.5
@@ -64,22 +75,31 @@ class ClosedConfig:
     scenes: int = 4
     group: int = 8
     judged: int = 32
+    starts: int = 800
+    hold_s: float = 1.0
+    least_share: float = 0.02
 
     def __post_init__(self) -> None:
         ticks = self.replan_s / TICK_S
         if ticks < 1.0 - 1e-6 or abs(ticks - round(ticks)) > 1e-6:
             raise ValueError(f"dream.closed.replan_s: {self.replan_s} is no multiple of {TICK_S} s")
-        if self.scenes < 1 or self.judged < 1:
-            raise ValueError("dream.closed.scenes and dream.closed.judged must be at least 1")
+        if min(self.scenes, self.judged, self.starts) < 1:
+            raise ValueError("dream.closed.scenes, judged and starts must be at least 1")
+        if not 0.0 <= self.least_share < 1.0 or self.hold_s <= 0.0:
+            raise ValueError(
+                f"dream.closed: least_share {self.least_share} must be from 0 to below 1, "
+                f"hold_s {self.hold_s} above 0"
+            )
         if self.group < 2:
             raise ValueError(f"dream.closed.group: {self.group} episodes make no group; give 2 or more")
 
 
 class _Episode:
-    """One dreamed drive of a record, tick by tick."""
+    """One dreamed drive of a record, tick by tick; its commentary opens with `opening` until tick `held`."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: Record, opening: int = OWN_WORDS, held: int = 0) -> None:
         self.record = record
+        self.opening, self.held = opening, held
         self.poses = np.zeros((record.ticks + 1, 4))  # x, y, heading, speed in the frame of the start
         self.poses[0, 3] = record.scene.ego_speed_mps
         self.controller = np.zeros(STATE_SIZE)
@@ -156,8 +176,7 @@ class ClosedDreams:
 
     def judged(self) -> list[int]:
         """The start frames that before and after are measured on."""
-        count = min(self.config.judged, len(self.scenes))
-        return [int(row) for row in np.linspace(0, len(self.scenes) - 1, count).round()]
+        return _spread(len(self.scenes), self.config.judged)
 
     def record(self, row: int) -> Record:
         """What start frame number `row` is dreamed from."""
@@ -168,13 +187,70 @@ class ClosedDreams:
         """Drive `group` episodes from each start frame, `act` deciding."""
         records = [self.record(row) for row in chosen]
         plans = max(-(-record.ticks // self._replan) for record in records)
-        return self._decisions(self._drive(records, group, act), plans)
+        groups = [[_Episode(record) for _ in range(group)] for record in records]
+        return self._decisions(self._drive(groups, act), plans)
 
     def tried(self, row: int, mode: Act, draw: Act) -> Measures:
         """What happens to one episode that `mode` drives from a start frame, and to a group by `draw`."""
         record = self.record(row)
-        (driven,), (drawn,) = self._drive([record], 1, mode), self._drive([record], self.config.group, draw)
+        driven, drawn = [_Episode(record)], [_Episode(record) for _ in range(self.config.group)]
+        self._drive([driven], mode)
+        self._drive([drawn], draw)
         return _measures([*driven, *drawn])
+
+    def branching(self) -> list[int]:
+        """The start frames that dreams of words branch from."""
+        return _spread(len(self.scenes), self.config.starts)
+
+    def branches(
+        self,
+        rows: Sequence[int],
+        share: NDArray[np.floating],
+        ids: Sequence[int],
+        progress: Callable[[int, int], None] = lambda done, total: None,
+        state: Path | None = None,
+    ) -> tuple[Float, Float]:
+        """Reward and failure (N, A) of the episodes that begin with each of A openings at N start frames.
+
+        `share` (N, A) is what the model gives to each, `ids` their first tokens.  An opening of less than
+        `least_share` is not driven: it gets the least reward of those that are, and fails if any does.
+        What is driven is kept in `state` from time to time, and a call that was cut off goes on from there.
+        """
+        driven = np.asarray(share) >= self.config.least_share
+        driven[np.arange(len(driven)), np.asarray(share).argmax(axis=1)] = True
+        earned = np.zeros((2, *driven.shape), np.float32)
+        done = 0
+        if state is not None and state.exists():
+            kept = np.load(state)
+            if not np.array_equal(kept["driven"], driven):
+                raise ValueError(f"{state}: of other dreams; remove it or give another --out")
+            earned, done = kept["earned"], int(kept["done"])
+        for first in range(done, len(rows), BRANCHED_AT_ONCE):
+            some = range(first, min(first + BRANCHED_AT_ONCE, len(rows)))
+            groups = [
+                self._opened(rows[k], [ids[a] for a in np.flatnonzero(driven[k]).tolist()]) for k in some
+            ]
+            for k, episodes in zip(some, self._drive(groups, _unbent), strict=True):
+                measures = _measures(episodes)
+                reward, reports = self._reward(measures)
+                failed = self._reward.failed(measures, reports)
+                earned[0, k], earned[1, k] = reward.min(), failed.max()
+                earned[:, k, driven[k]] = np.stack([reward, failed])
+            progress(some.stop, len(rows))
+            if state is not None and processes().leads:
+                beside = state.with_suffix(".part.npz")
+                np.savez(beside, driven=driven, earned=earned, done=some.stop)
+                os.replace(beside, state)
+        return earned[0], earned[1]
+
+    def opened(self, row: int, openings: Sequence[int]) -> Measures:
+        """What happens to the episodes from a start frame that begin with these tokens."""
+        (episodes,) = self._drive([self._opened(row, openings)], _unbent)
+        return _measures(episodes)
+
+    def _opened(self, row: int, openings: Sequence[int]) -> list[_Episode]:
+        record, held = self.record(row), round(self.config.hold_s / TICK_S)
+        return [_Episode(record, opening, held) for opening in openings]
 
     @property
     def _replan(self) -> int:
@@ -182,10 +258,9 @@ class ClosedDreams:
         return round(self.config.replan_s / TICK_S)
 
     @torch.no_grad()
-    def _drive(self, records: Sequence[Record], group: int, act: Act) -> list[list[_Episode]]:
-        """`group` episodes of each record, from start to end."""
-        groups = [[_Episode(record) for _ in range(group)] for record in records]
-        for t in range(0, max(record.ticks for record in records), self._replan):
+    def _drive(self, groups: list[list[_Episode]], act: Act) -> list[list[_Episode]]:
+        """Groups of episodes, each of one record, from start to end.  In place."""
+        for t in range(0, max(episodes[0].record.ticks for episodes in groups), self._replan):
             self._decide(groups, t, act)
         return groups
 
@@ -205,7 +280,9 @@ class ClosedDreams:
             some = active[first : first + READ_BATCH]
             views = [self._observe(episode, t, beside) for episode, beside in some]
             thought = self._driver.think(
-                torch.from_numpy(frame_stack(views, self._sees_past)), navigation_inputs(views)
+                torch.from_numpy(frame_stack(views, self._sees_past)),
+                navigation_inputs(views),
+                opens=[episode.opening if t < episode.held else OWN_WORDS for episode, _ in some],
             )
             features = residual_features(thought.plan.action_features).float().clone()
             z = act(features)
@@ -261,6 +338,16 @@ class ClosedDreams:
         return Decisions(
             features.flatten(1, 2), z.flatten(1, 2)[:, :, None], taken.flatten(1, 2), rewards, failed
         )
+
+
+def _unbent(features: torch.Tensor) -> torch.Tensor:
+    """Latents that leave every plan as it is."""
+    return torch.zeros(len(features), MODES)
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """`count` of `total` rows at most, evenly spread."""
+    return [int(row) for row in np.linspace(0, total - 1, min(count, total)).round()]
 
 
 def names(words: str, action: int, cause: int) -> bool:

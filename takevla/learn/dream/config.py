@@ -20,8 +20,8 @@ class DreamConfig:
 
     `kind`: `open` dreams roll one plan out for `horizon_s`; `closed` dreams go on with new frames and plans
     until the danger is past, as `closed` says (its `scenes` and `group` replace all scenes and `group`).
-    `chooses`: `plans` lets a head bend the model's plan, `words` one choose how its commentary opens (open
-    dreams by `grpo`; `group`, `noise`, `modes` and `clip` then mean nothing: all openings are tried).
+    `chooses`: `plans` lets a head bend the model's plan, `words` one choose how its commentary opens (by
+    `grpo`; `group`, `noise`, `modes` and `clip` then mean nothing: all openings are tried).
     `moving`: open dreams move the model itself as it says, and no head beside it.
     Scenes: `calm` (so many start frames of calm driving at most, beside those of takeovers; DPO has none: its
     pairs are of takeovers) and `calm_weight` (how much the advantages of each count against those of a
@@ -94,11 +94,7 @@ class DreamConfig:
             raise ValueError(
                 "dream.moving: only open dreams by grpo, without expert_pull, move the model itself"
             )
-        if self.chooses == "words" and (
-            self.kind != "open" or self.method != "grpo" or self.expert_pull or self.moving is not None
-        ):
-            raise ValueError(
-                "dream.chooses: words are chosen in open dreams by grpo, without expert_pull and moving"
-            )
+        if self.chooses == "words" and (self.method != "grpo" or self.expert_pull or self.moving is not None):
+            raise ValueError("dream.chooses: words are chosen by grpo, without expert_pull and moving")
         checked_triggers(self.triggers, "dream.triggers")
         preset(self.reward, self.terms)

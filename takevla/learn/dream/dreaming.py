@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset
@@ -41,6 +42,7 @@ from takevla.world.maps.route_xml import RouteTask
 
 UNREPLAYED = "the record cannot be replayed"
 STATE_FILE = "state.pt"
+BRANCHES_FILE = "branches.npz"
 STATE_EVERY = 10  # updates between two saved states
 
 
@@ -97,13 +99,6 @@ def dream(
             raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
         _move(config.moving, loaded, dataset, scenes, anchors, out, config, seed, progress)
         return report
-    if config.chooses == "words":
-        if loaded.residual is not None:
-            raise ValueError(f"{checkpoint}: has a head that bends plans; dream of words before it")
-        _choose_words(loaded, driver, dataset, scenes, anchors, out, config, seed, progress, engine)
-        return report
-    rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
-    base, anchor = read_frames(driver, dataset, rows), read_frames(driver, dataset, anchors)
     closed = None
     if config.kind == "closed":
         closed = ClosedDreams(
@@ -111,6 +106,13 @@ def dream(
             preset(config.reward, config.terms), Records(dataset, config.reacting, seed, maps_dir),
             least_s=config.horizon_s, seed=seed,
         )  # fmt: skip
+    if config.chooses == "words":
+        if loaded.residual is not None:
+            raise ValueError(f"{checkpoint}: has a head that bends plans; dream of words before it")
+        _choose_words(loaded, driver, dataset, scenes, anchors, out, config, seed, progress, engine, closed)
+        return report
+    rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
+    base, anchor = read_frames(driver, dataset, rows), read_frames(driver, dataset, anchors)
     state = out / STATE_FILE
     with (engine or InProcess()).crew(
         RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
@@ -188,18 +190,30 @@ def _choose_words(
     seed: int,
     progress: Callable[[int, int], None],
     engine: Executor | None,
+    closed: ClosedDreams | None,
 ) -> None:
     """Dreams that choose words: read, roll out, learn, and write what `dream` writes.
 
-    Once all is rewarded learning takes seconds; there is no state to go on from.
+    Once all is rewarded learning takes seconds; only the episodes of `closed` dreams are kept to go on from.
     """
+    ids = opening_ids(loaded.tokenizer)
+    if closed is not None:
+        scenes = closed.scenes = [scenes[row] for row in closed.branching()]
     told = read_openings(driver, dataset, [scene.frame_row for scene in scenes])
     anchor = read_openings(driver, dataset, anchors)
-    with (engine or InProcess()).crew(
-        RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
-    ) as crew:
-        earned = rewards_of(crew, told.route_ego.numpy(), told.waypoints_ego.numpy())
-    ids = opening_ids(loaded.tokenizer)
+    branches = out / BRANCHES_FILE
+    if closed is not None:
+        scores = told.scores
+        if loaded.opening is not None:
+            with torch.no_grad():
+                scores = scores + loaded.opening(told.features)
+        share = torch.softmax(scores, dim=1).numpy()
+        earned = closed.branches(range(len(scenes)), share, ids, progress, branches)
+    else:
+        with (engine or InProcess()).crew(
+            RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
+        ) as crew:
+            earned = rewards_of(crew, told.route_ego.numpy(), told.waypoints_ego.numpy())
     dreams = SpokenDreams(scenes, told, earned, anchor, config, ids, seed, loaded.opening)
     while dreams.update < config.updates:
         dreams.step()
@@ -207,12 +221,13 @@ def _choose_words(
     _write_json(out / "curves.json", dreams.curves)
     judged = dreams.before_after()
     _write_json(out / "before_after.json", judged)
-    _write_json(out / "fans.json", dreams.fans(_rises(judged)))
+    _write_json(out / "fans.json", dreams.fans(_rises(judged), closed))
     if processes().leads:
         rig = common_rig([dataset])
         save_checkpoint(
             out / "model", Checkpoint(loaded.model, loaded.tokenizer, None, rig, dreams.head.eval())
         )
+        branches.unlink(missing_ok=True)
 
 
 def _rises(judged: Mapping[str, Any]) -> NDArray[np.float32]:

@@ -2,7 +2,8 @@
 
 The words of a driver decide its plan, and imitation makes it say what is most probable, whatever a mistake
 costs.  Here the policy is over the few ways to open (`driver.vla.opening`).  For each start frame the model
-completes every opening and plans upon it, once; the plans are rolled out and rewarded, once.  After that
+completes every opening and plans upon it, once; the plans are rolled out and rewarded, once (in closed dreams
+it drives on from there by its own words, `ClosedDreams.branches`).  After that
 the expected reward of a policy is a sum and needs no sampling: the group of a scene is all that can be said,
 each weighed by its probability, and the advantage of an opening is its reward less the policy's mean.  It is
 not divided by the group's spread, so that a scene in which all is well moves nothing (Dr. GRPO,
@@ -27,6 +28,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream import fans
+from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import gains
 from takevla.learn.dream.grpo import DEGENERATE_SPREAD, adapt_kl_weight
@@ -202,21 +204,25 @@ class SpokenDreams:
         before, after = ((rewards[at, said][:, None], failed[at, said][:, None]) for said in self.chosen())
         return gains(self.scenes, before, after)
 
-    def fans(self, rises: Float) -> list[dict[str, Any]]:
-        """The scenes that `fans.shown_scenes` picks by the rise (S,) in reward: plans of all openings.
+    def fans(self, rises: Float, closed: ClosedDreams | None = None) -> list[dict[str, Any]]:
+        """The scenes that `fans.shown_scenes` picks by the rise (S,) in reward: what comes of all openings.
 
-        The plan of the opening that is said comes first, before and after.
+        That of the opening that is said comes first, before and after.  `closed` are the dreams that were
+        driven, if they were; its scenes are these.
         """
         steps, reward = round(self.config.horizon_s / STEP_S), preset(self.config.reward, self.config.terms)
         shown = []
         for row in fans.shown_scenes(self.scenes, rises):
-            scene, content = self.scenes[row], fans.surroundings(self.scenes[row], steps)
+            scene = self.scenes[row] if closed is None else closed.record(row).scene
+            content = fans.surroundings(scene, steps if closed is None else scene.steps)
             for when, said in zip(("before", "after"), self.chosen(), strict=True):
                 order = [int(said[row]), *(k for k in range(ACTIONS) if k != said[row])]
-                route, waypoints = (
-                    plans[row, order].numpy() for plans in (self._told.route_ego, self._told.waypoints_ego)
-                )
-                tried = measure(scene, roll_out(scene, route, waypoints, steps))
+                if closed is None:
+                    told = (self._told.route_ego, self._told.waypoints_ego)
+                    route, waypoints = (plans[row, order].numpy() for plans in told)
+                    tried = measure(scene, roll_out(scene, route, waypoints, steps))
+                else:
+                    tried = closed.opened(row, [int(self.head.ids[k]) for k in order])
                 content[when] = fans.fan(tried, reward)
             shown.append(content)
         return shown

@@ -115,6 +115,9 @@ def test_settings_that_make_no_closed_dream_are_refused():
         ClosedConfig(replan_s=0.12)
     with pytest.raises(ValueError, match="make no group"):
         ClosedConfig(group=1)
+    for settings in ({"starts": 0}, {"hold_s": 0.0}, {"least_share": 1.0}):
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            ClosedConfig(**settings)
 
 
 def _scene(time_us: int, ids: list[int], x: list[float], heading: list[float]) -> Scene:

@@ -16,8 +16,9 @@ from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
-from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.driver.vla.residual import MODES
+from takevla.learn.dream import closed
 from takevla.learn.dream.audit import AuditLimits, expert_is_safe
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
@@ -27,6 +28,7 @@ from takevla.learn.dream.records import Records
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M
 from takevla.learn.dream.simulate import roll_out
+from takevla.learn.dream.spoken import opening_ids
 from takevla.learn.dream.verdict import drive_on, world_verdict
 from takevla.scene.geometry import to_ego
 from takevla.scene.road_map import Control, RoadMap
@@ -146,7 +148,9 @@ def test_a_model_that_sees_the_past_sees_the_record_first_and_then_what_was_drea
     model.see_past()
     driver, shown = VlaDriver(model, tiny_tokenizer()), []
     think = driver.think
-    monkeypatch.setattr(driver, "think", lambda images, *rest: shown.append(images) or think(images, *rest))
+    monkeypatch.setattr(
+        driver, "think", lambda images, *rest, **how: shown.append(images) or think(images, *rest, **how)
+    )
     dreams = ClosedDreams(
         taken, scenes, driver, _Dated(), ClosedConfig(replan_s=0.25, longest_s=2.0, group=2), preset("pdm"),
         Records(taken, 1.0, 0, maps), least_s=2.0, seed=0,
@@ -159,6 +163,40 @@ def test_a_model_that_sees_the_past_sees_the_record_first_and_then_what_was_drea
         assert (images[..., :3] == k + 1).all()
         if k >= 2:
             assert (images[..., 3:] == k - 1).all()
+
+
+def test_dreams_of_words_branch_at_the_openings_and_go_on_where_they_were_cut_off(
+    taken: Dataset, maps: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scenes = rebuild(taken, starts_s=(0.5, 0.0), horizon_s=2.0, maps_dir=maps).scenes[:2]
+    driver = VlaDriver(tiny_model(), tiny_tokenizer())
+    config = ClosedConfig(replan_s=0.5, longest_s=2.0, hold_s=1.0, least_share=0.05)
+    dreams = ClosedDreams(
+        taken, scenes, driver, _Paints(), config, preset("pdm"), Records(taken, 1.0, 0, maps),
+        least_s=2.0, seed=0,
+    )  # fmt: skip
+    ids, asked, think = opening_ids(driver.tokenizer), [], driver.think
+    monkeypatch.setattr(
+        driver, "think", lambda *given, opens: asked.append(list(opens)) or think(*given, opens=opens)
+    )
+    share = np.full((2, len(ids)), 0.01)
+    share[:, 0] = share[:, 1] = 0.48
+    monkeypatch.setattr(closed, "BRANCHED_AT_ONCE", 1)
+    rewards, failed = dreams.branches([0, 1], share, ids, state=tmp_path / "kept.npz")
+    assert rewards.shape == failed.shape == (2, len(ids))
+    assert asked[:2] == [list(ids[:2])] * 2  # for a second, two plans
+    assert all(set(opens) == {OWN_WORDS} for opens in asked[2:4])
+    for row in range(2):
+        assert (rewards[row, 2:] == rewards[row, :2].min()).all()
+        assert (failed[row, 2:] == failed[row, :2].max()).all()
+    asked.clear()
+    again = dreams.branches([0, 1], share, ids, state=tmp_path / "kept.npz")
+    assert not asked
+    np.testing.assert_array_equal(again[0], rewards)
+    with pytest.raises(ValueError, match="of other dreams"):
+        dreams.branches([0, 1], share[:, ::-1], ids, state=tmp_path / "kept.npz")
+    alone = dreams.opened(1, ids[:2])
+    np.testing.assert_array_equal(preset("pdm")(alone)[0], rewards[1, :2])
 
 
 def test_the_recorded_plan_drives_in_the_world_as_it_does_in_the_dream(taken: Dataset, maps: Path) -> None:

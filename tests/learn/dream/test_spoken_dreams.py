@@ -15,7 +15,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.inputs import frame_stack, navigation_inputs
 from takevla.driver.vla.opening import OpeningHead
-from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.moving import MovingConfig
 from takevla.learn.dream.reading import frame_inputs
@@ -168,9 +168,23 @@ def test_a_driver_opens_as_its_head_says_and_a_fresh_head_changes_nothing(tmp_pa
     assert all(plan.commentary.startswith("brake") for plan in driver.plan(seen))
 
 
-def test_only_open_grpo_chooses_words():
+def test_some_rows_are_told_how_to_open_and_the_others_choose(dataset):
+    driver = VlaDriver(tiny_model(), tiny_tokenizer())
+    inputs = frame_inputs(dataset, range(6), driver.model.config.sees_past)
+    ids = opening_ids(driver.tokenizer)
+    own, told = driver.think(*inputs), driver.openings(*inputs, ids)
+    opens = [ids[BRAKE], OWN_WORDS] * 3
+    mixed = driver.think(*inputs, opens=opens)
+    for row, token in enumerate(opens):
+        wanted = own if token == OWN_WORDS else told.thoughts[BRAKE]
+        assert torch.equal(mixed.plan.waypoints_ego[row], wanted.plan.waypoints_ego[row])
+        said = [word for word in mixed.words[row].tolist() if word != driver.model.config.pad_token_id]
+        assert said == [w for w in wanted.words[row].tolist() if w != driver.model.config.pad_token_id]
+
+
+def test_only_grpo_chooses_words():
+    assert DreamConfig(kind="closed", chooses="words").closed.hold_s > 0.0
     for settings in (
-        {"kind": "closed"},
         {"method": "dpo"},
         {"expert_pull": 1.0},
         {"moving": MovingConfig()},
