@@ -148,8 +148,9 @@ def _beginning(config: PretrainConfig) -> Checkpoint:
             torch.manual_seed(config.train.seed)
             found.model.add_sight_head(SIGHT_OUTPUTS)
         tower = getattr(found.model.config.backbone, "vision_config", None)
-        if config.sees_past and isinstance(tower, ConvVisionConfig) and not found.model.config.sees_past:
-            found.model.see_past()
+        if config.sees_past and isinstance(tower, ConvVisionConfig) and not found.model.compares:
+            torch.manual_seed(config.train.seed)
+            found.model.see_past(config.size.motion_reach)
         return found
     tokenizer = build_tokenizer(corpus())
     torch.manual_seed(config.train.seed)

@@ -1,8 +1,8 @@
 """What the image tokens should know: which road users and lamps lie in their part of the picture.
 
 An auxiliary task, as in TransFuser (Chitta et al. 2022): each image token says what has its middle in the
-token's square of the picture, and how far away it is and how it moves.  It is learned beside words and
-plan from labels that only training has, and costs nothing when driving.
+token's square of the picture, how far away it is and how it moves over ground, in the ego's frame.  It is
+learned beside words and plan from labels that only training has, and costs nothing when driving.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from takevla.scene.sight import FIELDS, LAMP_KIND, UNSEEN_KIND
 from takevla.world.camera.rig import Rig
 
 CLASSES: Final = ("vehicle", "bicycle", "pedestrian", "obstacle", "green lamp", "yellow lamp", "red lamp")
-MOTION: Final = 4  # ln of the distance over 10 m, cosine and sine of the heading, speed over 10 m/s
+MOTION: Final = 4  # ln of the distance over 10 m, velocity ahead and to the left and speed over 3 m/s
 SIGHT_OUTPUTS: Final = len(CLASSES) + MOTION
 ROWS: Final = 24  # sightings of a frame that are kept, nearest first; a thing counts once per lens
 ROW: Final = 2 + MOTION  # cell, class, motion
 NOTHING, UNKNOWN = -1, -2  # cell of an empty row, and of a frame without labels
 RARE_WEIGHT: Final = 4.0  # of a square that holds something, against one that does not
-NEAR_M, FAST_MPS = 10.0, 10.0
+MOTION_WEIGHT: Final = 0.5  # of the mean over what is seen, beside the sum over classes in the mean square
+NEAR_M, FAST_MPS = 10.0, 3.0
 _CLASS_OF: Final[dict[int, int]] = {
     **{kind: 0 for kind in ActorKind if kind < ActorKind.BICYCLE},
     ActorKind.BICYCLE: 1,
@@ -63,7 +64,8 @@ def sight_rows(seen: pa.ChunkedArray, rig: Rig, side: int) -> NDArray[np.float16
     class_of = np.full(128, NOTHING)
     class_of[list(_CLASS_OF)] = list(_CLASS_OF.values())
     heading, speed = things[at, 4], things[at, 5]
-    motion = [np.log(away / NEAR_M), np.cos(heading), np.sin(heading), speed / FAST_MPS]
+    fast = speed / FAST_MPS
+    motion = [np.log(away / NEAR_M), fast * np.cos(heading), fast * np.sin(heading), fast]
     rows = np.stack([cell, class_of[things[at, 0].astype(np.int64)], *motion], axis=1)
     order = np.lexsort((away, frame[at]))
     found = frame[at][order]
@@ -81,7 +83,8 @@ def unknown_rows(frames: int) -> NDArray[np.float16]:
 
 
 def sight_loss(answer: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Mean over cells of the cross-entropy of every class and the smooth L1 of the nearest thing's motion.
+    """Mean over cells of the cross-entropy of every class, and over the cells that hold something of the
+    smooth L1 of the nearest thing's motion.
 
     `answer` (B, cells, SIGHT_OUTPUTS), `rows` (B, ROWS, ROW).  Frames without labels count nothing.
     """
@@ -99,5 +102,6 @@ def sight_loss(answer: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         answer[..., : len(CLASSES)], present, weight, reduction="none"
     )
     off = functional.smooth_l1_loss(answer[..., len(CLASSES) :], motion, reduction="none").sum(-1)
-    per_frame = (named.sum(-1) + off * present.amax(-1)).mean(-1)
-    return (per_frame * known).sum() / known.sum().clamp_min(1.0)
+    held = present.amax(-1) * known[:, None]
+    named_mean = (named.sum(-1).mean(-1) * known).sum() / known.sum().clamp_min(1.0)
+    return named_mean + MOTION_WEIGHT * (off * held).sum() / held.sum().clamp_min(1.0)

@@ -40,7 +40,7 @@ def test_a_thing_straight_ahead_is_in_the_wide_tiles_seam_and_in_the_long_lens()
     assert cells == [2 * SIDE + 3, 2 * SIDE * SIDE + 2 * SIDE + 1]  # below the middle row of both
     name, *motion = rows[0, 0, 1:]
     assert CLASSES[int(name)] == "pedestrian"
-    assert motion == pytest.approx([math.log(2.0), 0.0, 1.0, 0.1], abs=2e-3)
+    assert motion == pytest.approx([math.log(2.0), 0.0, 1 / 3, 1 / 3], abs=2e-3)
 
 
 def test_lamps_are_named_by_their_state_and_empty_frames_hold_nothing():

@@ -47,7 +47,7 @@ class TakeVLAConfig(PreTrainedConfig):
     tile_columns: int = 3
     tile_px: int = 128
     bottom_crop: float = 0.0  # share of the picture's height cut off below (bonnet)
-    sees_past: bool = False  # the picture of 0.5 s before too, as three more channels (tiny tower only)
+    sees_past: bool = False  # the picture of 0.5 s before too (tiny tower only)
     image_mean: tuple[float, ...] = IMAGENET_MEAN
     image_std: tuple[float, ...] = IMAGENET_STD
     prompt_ids: tuple[int, ...] = ()
@@ -126,6 +126,7 @@ class TinySize:
     stem_width: int = 24
     stage_widths: tuple[int, ...] = (48, 96, 160)  # of the image tower
     stage_blocks: tuple[int, ...] = (0, 1, 2)
+    motion_reach: int = 8  # columns of 4 px, of a model that sees the past
     width: int = 256  # of the language model
     inner_width: int = 768
     layers: int = 5
@@ -144,12 +145,17 @@ def tiny_backbone(
     """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2."""
     if size.tile_px % 32 or size.tile_px <= 0:
         raise ValueError(f"tile_px {size.tile_px}: must be a positive multiple of 32")
+    if sees_past and size.motion_reach < 1:
+        raise ValueError(
+            f"motion_reach {size.motion_reach}: a model that sees the past needs 1 column or more; to do "
+            "without the past set pretrain.sees_past: false"
+        )
     vision = ConvVisionConfig(
         image_size=size.tile_px,
-        num_channels=6 if sees_past else 3,
         stem_width=size.stem_width,
         stage_widths=size.stage_widths,
         stage_blocks=size.stage_blocks,
+        motion_reach=size.motion_reach if sees_past else 0,
     )
     text = Qwen2Config(
         vocab_size=vocabulary,

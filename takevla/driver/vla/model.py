@@ -140,22 +140,25 @@ class TakeVLA(PreTrainedModel):
         self.sight_head = self._new_sight_head()
         self.sight_head.apply(self._init_weights)
 
-    @torch.no_grad()
-    def see_past(self) -> None:
-        """Let a tiny model see the past picture too; until it is trained it takes no notice of it.
+    def see_past(self, reach: int) -> None:
+        """Let a tiny model compare its picture with the past one (`vision.Motion`), `reach` columns aside.
+
+        Until it is trained it takes no notice of it.
 
         Raises:
             ValueError: it does already.
         """
-        if self.config.sees_past:
-            raise ValueError("the model sees the past already")
-        tower = self.backbone.model.vision_tower
-        old = tower.layers[0]
-        new = nn.Conv2d(2 * old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding)
-        new.load_state_dict({"weight": torch.cat([old.weight, 0.0 * old.weight], 1), "bias": old.bias})
-        tower.layers[0] = new
-        tower.config.num_channels = self.config.backbone.vision_config.num_channels = new.in_channels
+        if self.compares:
+            raise ValueError("the model compares its picture with the past one already")
+        self.backbone.model.vision_tower.see_motion(reach)
+        seen = self.config.backbone.vision_config
+        seen.num_channels, seen.motion_reach = 3, reach
         self.config.sees_past = True
+
+    @property
+    def compares(self) -> bool:
+        """Whether it is a tiny model that compares its picture with the past one."""
+        return bool(getattr(self.config.backbone.vision_config, "motion_reach", 0))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -273,8 +276,20 @@ class TakeVLA(PreTrainedModel):
             deep=deep,
         )
         logits = adapter.word_logits(self.backbone, hidden[:, length - 1 : length + count])
-        sight = self.sight_head(read.pixels).unflatten(0, (rows, -1)) if self.config.sight_outputs else None
-        return TrainingOutput(logits, self._plan(hidden), sight)
+        return TrainingOutput(logits, self._plan(hidden), self._sight(read.pixels, navigation))
+
+    def _sight(self, pixels: torch.Tensor, navigation: NavigationInput) -> torch.Tensor | None:
+        """(B, image tokens, sight_outputs) of the image tokens' embeddings (tokens, D).
+
+        The head is told the ego's speed: pictures show only how others move against it.
+        """
+        if not self.config.sight_outputs:
+            return None
+        tokens = pixels.unflatten(0, (navigation.speed_mps.shape[0], -1))
+        if not self.config.speed_digit_ids:
+            tokens = tokens + self._speed(navigation)[:, None]
+        answer: torch.Tensor = self.sight_head(tokens)
+        return answer
 
     # ------------------------------------------------------------------ driving
 

@@ -11,14 +11,23 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 TILES_AT_ONCE = 24  # read when nothing is learned
+EARLY = 4  # layers until a quarter of the tile's resolution
+SHIFT_ROWS = 1  # by which the past picture is searched upwards and downwards, at that resolution
+DESCRIPTOR = 16  # channels that are compared
+SHARPNESS = 12.0  # of the choice among shifts, at the beginning
 
 
 class ConvVisionConfig(PreTrainedConfig):
-    """Widths and depths of the tower; `stage_widths[i]` follows `i + 2` halvings of the tile."""
+    """Widths and depths of the tower; `stage_widths[i]` follows `i + 2` halvings of the tile.
+
+    With `motion_reach` the tower takes six channels, a picture and what a past one differs by, and looks
+    for each place's past up to so many columns of four pixels to either side.
+    """
 
     model_type = "takevla_conv_vision"
     base_config_key = "vision_config"
@@ -28,6 +37,7 @@ class ConvVisionConfig(PreTrainedConfig):
     stem_width: int = 24
     stage_widths: tuple[int, ...] = (48, 96, 160)
     stage_blocks: tuple[int, ...] = (0, 1, 2)
+    motion_reach: int = 0
     initializer_range: float = 0.02
 
     @property
@@ -63,8 +73,67 @@ class _Residual(nn.Module):
         return output
 
 
+class Motion(nn.Module):
+    """Where each place of a picture lay in the past one: features to add to the tower's last.
+
+    The early features of both pictures are compared at every shift within reach, as FlowNetC does
+    (Dosovitskiy et al. 2015).  Convolutions read the similarities, and beside them the mean shift by
+    their softmax and how alike the two are there.  A difference of two pictures says that something has
+    changed and hardly whither; training on it did not tell a car that comes from one that goes.
+    """
+
+    def __init__(self, width: int, reach: int, stage_widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.reach = reach
+        self.describe = nn.Conv2d(width, DESCRIPTOR, 1)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        layers: list[nn.Module] = []
+        channels = (2 * reach + 1) * (2 * SHIFT_ROWS + 1) + 3
+        for stage_width in stage_widths:
+            layers += [nn.Conv2d(channels, stage_width, 3, stride=2, padding=1), nn.ReLU()]
+            channels = stage_width
+        self.layers = nn.Sequential(*layers)
+        self.last = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, now: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """Early features (B, C, H, W) of both pictures to (B, stage_widths[-1], H / 4, W / 4)."""
+        alike = self.similarity(now, past)
+        share = torch.softmax(alike.float() * self.sharpness, dim=-1)
+        columns = torch.arange(-self.reach, self.reach + 1, device=now.device)
+        rows = torch.arange(-SHIFT_ROWS, SHIFT_ROWS + 1, device=now.device)
+        moved = [
+            (share * columns.repeat(len(rows))).sum(-1) / max(self.reach // 4, 1),
+            (share * rows.repeat_interleave(len(columns))).sum(-1),
+            (share * alike).sum(-1),
+        ]
+        read = torch.cat([alike, torch.stack(moved, dim=-1).to(alike.dtype)], dim=-1)
+        output: torch.Tensor = self.last(self.layers(read.permute(0, 3, 1, 2)))
+        return output
+
+    def similarity(self, now: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, shifts) cosines of each place's features with those of the past at every shift.
+
+        Shifts run row by row from the upper left; beyond the picture nothing is alike.
+        """
+        reach, (height, width) = self.reach, now.shape[-2:]
+        here, there = (self._described(features) for features in (now, past))
+        found = []
+        for row in range(-SHIFT_ROWS, SHIFT_ROWS + 1):
+            above, below = max(-row, 0), max(row, 0)
+            shifted = functional.pad(there, (0, 0, reach, reach, above, below))[:, below : below + height]
+            whole = here @ shifted.transpose(2, 3)  # (B, H, W, W + 2 reach): each with all of its row
+            skewed = functional.pad(whole.flatten(2), (0, width)).unflatten(2, (width, -1))
+            found.append(skewed[..., : 2 * reach + 1])
+        return torch.cat(found, dim=-1)
+
+    def _described(self, features: torch.Tensor) -> torch.Tensor:
+        """(B, H, W, DESCRIPTOR) of unit length, without what the whole tile has in common."""
+        described = self.describe(features).permute(0, 2, 3, 1)
+        return functional.normalize(described - described.mean((1, 2), keepdim=True), dim=-1)
+
+
 class ConvVisionModel(PreTrainedModel):
-    """(B, 3, S, S) tiles to (B, (S / 16)^2, hidden_size) features in row-major order."""
+    """(B, 3 or 6, S, S) tiles to (B, (S / 16)^2, hidden_size) features in row-major order."""
 
     config_class = ConvVisionConfig
     main_input_name = "pixel_values"
@@ -84,7 +153,27 @@ class ConvVisionModel(PreTrainedModel):
         side = config.image_size // 2 ** (1 + len(config.stage_widths))
         self.position_embeddings = nn.Parameter(torch.zeros(1, side * side, width))
         self.norm = nn.LayerNorm(width)
+        self.motion = self._new_motion() if config.motion_reach else None
         self.post_init()
+
+    def _new_motion(self) -> Motion:
+        widths = self.config.stage_widths
+        return Motion(widths[0], self.config.motion_reach, tuple(widths[1:]))
+
+    @torch.no_grad()
+    def see_motion(self, reach: int) -> None:
+        """Compare with the past picture from now on; until it is trained the tower takes no notice of it.
+
+        A stem that took the difference of both as channels of its own goes on without them.
+        """
+        old, new = self.layers[0], nn.Conv2d(3, self.config.stem_width, 3, stride=2, padding=1)
+        new.load_state_dict(
+            {name: value[:, :3] if value.ndim > 1 else value for name, value in old.state_dict().items()}
+        )
+        self.layers[0] = new
+        self.config.num_channels, self.config.motion_reach = 3, reach
+        self.motion = self._new_motion()
+        self.motion.apply(self._init_weights)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -99,16 +188,29 @@ class ConvVisionModel(PreTrainedModel):
             nn.init.normal_(module.position_embeddings, std=self.config.initializer_range)
         if isinstance(module, _Residual):
             nn.init.zeros_(module.second.weight)
+        elif isinstance(module, Motion):
+            nn.init.zeros_(module.last.weight)
+            nn.init.constant_(module.sharpness, SHARPNESS)
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
-        """Features of each tile; `pixel_values` is (B, 3, S, S)."""
+        """Features of each tile; `pixel_values` is (B, 3, S, S), (B, 6, S, S) where the past is seen too."""
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         if torch.is_grad_enabled():
-            features = self.layers(pixel_values)
+            features = self._read(pixel_values)
         else:  # so that what a layer hands on stays in the cache
-            features = torch.cat([self.layers(some) for some in pixel_values.split(TILES_AT_ONCE)])
+            features = torch.cat([self._read(some) for some in pixel_values.split(TILES_AT_ONCE)])
         tokens = features.permute(0, 2, 3, 1).flatten(1, 2)
         return BaseModelOutputWithPooling(last_hidden_state=self.norm(tokens) + self.position_embeddings)
+
+    def _read(self, tiles: torch.Tensor) -> torch.Tensor:
+        if self.motion is None:
+            features: torch.Tensor = self.layers(tiles)
+            return features
+        now = tiles[:, :3]
+        both = self.layers[:EARLY](torch.cat([now, now + tiles[:, 3:]]))
+        early, past = both.chunk(2)
+        features = self.layers[EARLY:](early)
+        return features + self.motion(early, past)
 
 
 AutoConfig.register(ConvVisionConfig.model_type, ConvVisionConfig)

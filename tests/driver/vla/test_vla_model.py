@@ -14,6 +14,7 @@ from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import CREEP_MPS, VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
+from takevla.driver.vla.vision import Motion
 from takevla.takeover.commentary import corpus
 from takevla.world.camera.rig import Rig
 
@@ -257,25 +258,51 @@ def test_a_model_that_learns_to_see_the_past_starts_as_it_was_and_then_sees_moti
     moved = [replace(item, past_image=255 - item.image) for item in seen]
     plain = VlaDriver(tiny_model(), tiny_tokenizer(), half_precision=False).plan(seen)
     model = tiny_model()
-    model.see_past()
+    model.see_past(2)
     widened = VlaDriver(model, tiny_tokenizer(), half_precision=False)
     for before, still, motion in zip(plain, widened.plan(seen), widened.plan(moved), strict=True):
         np.testing.assert_allclose(before.waypoints_ego, still.waypoints_ego, atol=1e-5)
         np.testing.assert_allclose(before.waypoints_ego, motion.waypoints_ego, atol=1e-5)
     with torch.no_grad():
-        model.backbone.model.vision_tower.layers[0].weight[:, 3:] += 0.3
+        torch.nn.init.normal_(model.backbone.model.vision_tower.motion.last.weight)
     save_checkpoint(tmp_path, Checkpoint(model, tiny_tokenizer()))
     again = load_checkpoint(tmp_path).model
     assert again.config.sees_past
     driver = VlaDriver(again, tiny_tokenizer(), half_precision=False)
     still, motion = driver.plan(seen), driver.plan(moved)
-    np.testing.assert_allclose(still[0].waypoints_ego, plain[0].waypoints_ego, atol=1e-5)
     assert np.abs(motion[0].waypoints_ego - still[0].waypoints_ego).max() > 1e-3
+
+
+def test_what_moved_is_found_where_it_was_and_what_stands_where_it_is():
+    torch.manual_seed(0)
+    motion = Motion(width=24, reach=4, stage_widths=(8, 16))
+    now = torch.randn(2, 24, 8, 16)
+    past = now.clone()
+    past[1] = now[1].roll((1, -3), (1, 2))  # it was one row below and three columns to the left
+    alike = motion.similarity(now, past)
+    assert alike.shape == (2, 8, 16, 27)
+    assert float(alike.detach().abs().max()) <= 1.0 + 1e-5
+    still, moved = alike.argmax(-1)
+    assert (still == 9 + 4).all()
+    assert (moved[:7, 3:] == 18 + 4 - 3).all()
+    assert torch.count_nonzero(alike[:, :, 0, 9 : 9 + 4]) == 0  # left of the picture nothing is alike
+    assert motion(now, past).shape == (2, 16, 2, 4)
+    alone = motion.similarity(now[1:], past[1:])
+    assert torch.equal(alone[0], alike[1])
+
+
+def test_a_reach_of_nothing_is_refused_where_the_past_is_seen():
+    with pytest.raises(ValueError, match="motion_reach 0"):
+        tiny_config(tiny_tokenizer(), size=replace(SIZE, motion_reach=0), sees_past=True)
+    model = tiny_model()
+    model.see_past(2)
+    with pytest.raises(ValueError, match="already"):
+        model.see_past(2)
 
 
 def test_a_model_that_sees_the_past_asks_for_both_pictures():
     model = tiny_model()
-    model.see_past()
+    model.see_past(2)
     frame = torch.from_numpy(frame_stack(observations(1)))
     with pytest.raises(ValueError, match=r"\(B, H, W, 6\)"):
         image_inputs(frame, model.config)

@@ -145,7 +145,7 @@ def test_a_model_that_sees_the_past_sees_the_record_first_and_then_what_was_drea
 ) -> None:
     scenes = rebuild(taken, starts_s=(0.0,), horizon_s=2.0, maps_dir=maps).scenes[:1]
     model = tiny_model()
-    model.see_past()
+    model.see_past(2)
     driver, shown = VlaDriver(model, tiny_tokenizer()), []
     think = driver.think
     monkeypatch.setattr(
