@@ -8,6 +8,7 @@ from transformers import InternVLConfig, InternVLVisionConfig
 
 from takevla.bench.drivers import load_driver
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words, tiny_config
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA
@@ -287,8 +288,18 @@ def test_what_moved_is_found_where_it_was_and_what_stands_where_it_is():
     assert (moved[:7, 3:] == 18 + 4 - 3).all()
     assert torch.count_nonzero(alike[:, :, 0, 9 : 9 + 4]) == 0  # left of the picture nothing is alike
     assert motion(now, past).shape == (2, 16, 2, 4)
-    alone = motion.similarity(now[1:], past[1:])
-    assert torch.equal(alone[0], alike[1])
+
+
+@torch.inference_mode()
+def test_what_moved_in_one_tile_does_not_depend_on_the_others_to_the_bit():
+    torch.manual_seed(0)
+    size = TinySize()
+    motion = Motion(size.stage_widths[0], size.motion_reach, size.stage_widths[1:])
+    torch.nn.init.normal_(motion.last.weight)
+    now, past = torch.randn(2, 24, size.stage_widths[0], size.tile_px // 4, size.tile_px // 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        together, alone = motion(now, past), motion(now[-3:], past[-3:])
+    assert torch.equal(together[-3:], alone)
 
 
 def test_a_reach_of_nothing_is_refused_where_the_past_is_seen():
