@@ -209,12 +209,14 @@ class ClosedDreams:
         ids: Sequence[int],
         progress: Callable[[int, int], None] = lambda done, total: None,
         state: Path | None = None,
+        settings: str = "",
     ) -> tuple[Float, Float]:
         """Reward and failure (N, A) of the episodes that begin with each of A openings at N start frames.
 
         `share` (N, A) is what the model gives to each, `ids` their first tokens.  An opening of less than
         `least_share` is not driven: it gets the least reward of those that are, and fails if any does.
-        What is driven is kept in `state` from time to time, and a call that was cut off goes on from there.
+        What is driven is kept in `state` from time to time, and a call that was cut off goes on from there;
+        ValueError if it was written for another `share` or with other `settings`.
         """
         driven = np.asarray(share) >= self.config.least_share
         driven[np.arange(len(driven)), np.asarray(share).argmax(axis=1)] = True
@@ -222,7 +224,7 @@ class ClosedDreams:
         done = 0
         if state is not None and state.exists():
             kept = np.load(state)
-            if not np.array_equal(kept["driven"], driven):
+            if not np.array_equal(kept["share"], share) or str(kept["settings"]) != settings:
                 raise ValueError(f"{state}: of other dreams; remove it or give another --out")
             earned, done = kept["earned"], int(kept["done"])
         for first in range(done, len(rows), BRANCHED_AT_ONCE):
@@ -239,7 +241,7 @@ class ClosedDreams:
             progress(some.stop, len(rows))
             if state is not None and processes().leads:
                 beside = state.with_suffix(".part.npz")
-                np.savez(beside, driven=driven, earned=earned, done=some.stop)
+                np.savez(beside, share=share, settings=settings, earned=earned, done=some.stop)
                 os.replace(beside, state)
         return earned[0], earned[1]
 

@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,8 @@ def _choose_words(
             with torch.no_grad():
                 scores = scores + loaded.opening(told.features)
         share = torch.softmax(scores, dim=1).numpy()
-        earned = closed.branches(range(len(scenes)), share, ids, progress, branches)
+        settings = json.dumps(asdict(config))
+        earned = closed.branches(range(len(scenes)), share, ids, progress, branches, settings)
     else:
         with (engine or InProcess()).crew(
             RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)

@@ -195,6 +195,8 @@ def test_dreams_of_words_branch_at_the_openings_and_go_on_where_they_were_cut_of
     np.testing.assert_array_equal(again[0], rewards)
     with pytest.raises(ValueError, match="of other dreams"):
         dreams.branches([0, 1], share[:, ::-1], ids, state=tmp_path / "kept.npz")
+    with pytest.raises(ValueError, match="of other dreams"):
+        dreams.branches([0, 1], share, ids, state=tmp_path / "kept.npz", settings="others")
     alone = dreams.opened(1, ids[:2])
     np.testing.assert_array_equal(preset("pdm")(alone)[0], rewards[1, :2])
 
