@@ -106,6 +106,8 @@ def pretrain(
     check_buckets(config.bucket_weights, datasets)
     rig, checkpoint = common_rig(datasets), _beginning(config)
     model, tokenizer, words = checkpoint.model, checkpoint.tokenizer, checkpoint.model.config.max_words
+    if model.compares:
+        model.look_through(rig)
     torch.manual_seed(config.train.seed)
     prepare(model, config.trainable)
     side, past = model.config.tile_side, model.config.sees_past

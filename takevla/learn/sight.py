@@ -27,7 +27,7 @@ ROWS: Final = 24  # sightings of a frame that are kept, nearest first; a thing c
 ROW: Final = 2 + MOTION  # cell, class, motion
 NOTHING, UNKNOWN = -1, -2  # cell of an empty row, and of a frame without labels
 RARE_WEIGHT: Final = 4.0  # of a square that holds something, against one that does not
-MOTION_WEIGHT: Final = 0.5  # of the mean over what is seen, beside the sum over classes in the mean square
+MOTION_WEIGHT: Final = 1.0  # of the mean over what is seen, beside the sum over classes in the mean square
 NEAR_M, FAST_MPS = 10.0, 3.0
 _CLASS_OF: Final[dict[int, int]] = {
     **{kind: 0 for kind in ActorKind if kind < ActorKind.BICYCLE},

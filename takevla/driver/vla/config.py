@@ -22,7 +22,8 @@ class TakeVLAConfig(PreTrainedConfig):
     """What fixes a `TakeVLA`.
 
     Image: a camera frame is cut into `tile_rows` x `tile_columns` square tiles of `tile_px`.  A model that
-    `sees_past` also gets how the frame differs from that of 0.5 s before.
+    `sees_past` also gets how the frame differs from that of 0.5 s before; where it knows its lenses (one to a
+    tile, `lens_yaws_deg` to the left) the past is looked up where the ego saw it (`odometry.carried`).
     Prompt: `prompt_ids` is one token sequence for every frame; at the places of `image_token_id`,
     `target_token_id`, `speed_token_id` and `option_token_id` embeddings of this frame are put in.
     Ids below 0 are places that no token of the backbone's vocabulary takes.  With `speed_digit_ids` (the
@@ -48,6 +49,9 @@ class TakeVLAConfig(PreTrainedConfig):
     tile_px: int = 128
     bottom_crop: float = 0.0  # share of the picture's height cut off below (bonnet)
     sees_past: bool = False  # the picture of 0.5 s before too (tiny tower only)
+    lens_yaws_deg: tuple[float, ...] = ()
+    lens_fovs_deg: tuple[float, ...] = ()  # across
+    mount_height_m: float = 2.0  # of the camera above the road
     image_mean: tuple[float, ...] = IMAGENET_MEAN
     image_std: tuple[float, ...] = IMAGENET_STD
     prompt_ids: tuple[int, ...] = ()

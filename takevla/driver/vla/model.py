@@ -20,7 +20,9 @@ from transformers import PreTrainedModel
 from takevla.driver.vla import backbone as adapter
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.families.family import prompt_positions
+from takevla.driver.vla.odometry import carried
 from takevla.scene.route import RouteOption
+from takevla.world.camera.rig import Rig
 
 SPEED_DIGITS = 3  # tens, ones and tenths, where the prompt writes the speed in digits
 OPTIONS = max(RouteOption) + 1  # option ids start at 1; 0 stands for unknown
@@ -155,6 +157,16 @@ class TakeVLA(PreTrainedModel):
         seen.num_channels, seen.motion_reach = 3, reach
         self.config.sees_past = True
 
+    def look_through(self, rig: Rig) -> None:
+        """From now on the past picture is carried along by the ego's own way (`odometry.carried`).
+
+        A rig whose lenses are not one to a tile leaves it as it is.
+        """
+        config = self.config
+        if config.tile_rows == 1 and config.tile_columns == len(rig.lens_yaws_deg) and not config.bottom_crop:
+            config.lens_yaws_deg, config.lens_fovs_deg = rig.lens_yaws_deg, rig.lens_fovs_deg
+            config.mount_height_m = rig.mount_m[2]
+
     @property
     def compares(self) -> bool:
         """Whether it is a tiny model that compares its picture with the past one."""
@@ -188,6 +200,10 @@ class TakeVLA(PreTrainedModel):
         config = self.config
         rows = navigation.speed_mps.shape[0]
         filled = adapter.embed_tokens(self.backbone, self._prompt().clamp_min(0)).repeat(rows, 1, 1)
+        if config.lens_yaws_deg:
+            tiles = images["pixel_values"]
+            seeing = navigation.speed_mps[: len(tiles) // config.tiles]
+            images = {**images, "pixel_values": carried(tiles, seeing, config)}
         pixels = adapter.image_features(self.backbone, images)
         self._fill(filled, config.image_token_id, pixels.tokens)
         self._fill(

@@ -18,8 +18,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 TILES_AT_ONCE = 24  # read when nothing is learned
 EARLY = 4  # layers until a quarter of the tile's resolution
 SHIFT_ROWS = 1  # by which the past picture is searched upwards and downwards, at that resolution
-DESCRIPTOR = 16  # channels that are compared
-SHARPNESS = 12.0  # of the choice among shifts, at the beginning
+SHARPNESS = 60.0  # of the choice among shifts, at the beginning
+FOUND = 5  # channels of `Motion.shift`
+FIRST_LOUDNESS = 0.5  # of what is found, beside features of unit variance
+GAIN = 3.0  # by which likeness is told louder
 
 
 class ConvVisionConfig(PreTrainedConfig):
@@ -77,46 +79,53 @@ class Motion(nn.Module):
     """Where each place of a picture lay in the past one: features to add to the tower's last.
 
     The early features of both pictures are compared at every shift within reach, as FlowNetC does
-    (Dosovitskiy et al. 2015).  Convolutions read the similarities, and beside them the mean shift by
-    their softmax and how alike the two are there.  A difference of two pictures says that something has
-    changed and hardly whither; training on it did not tell a car that comes from one that goes.
+    (Dosovitskiy et al. 2015).  The mean shift by a sharp softmax, how alike the two are there and how much
+    more than in the same place are what convolutions read, beside the present features.  Given every
+    similarity as it is, or the difference of both pictures, they learn within the same time hardly more
+    than that something has changed (`docs/tried.md`).
     """
 
     def __init__(self, width: int, reach: int, stage_widths: tuple[int, ...]) -> None:
         super().__init__()
         self.reach = reach
-        self.describe = nn.Conv2d(width, DESCRIPTOR, 1)
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
         layers: list[nn.Module] = []
-        channels = (2 * reach + 1) * (2 * SHIFT_ROWS + 1) + 3
+        channels = width + FOUND
         for stage_width in stage_widths:
             layers += [nn.Conv2d(channels, stage_width, 3, stride=2, padding=1), nn.ReLU()]
             channels = stage_width
         self.layers = nn.Sequential(*layers)
         self.last = nn.Conv2d(channels, channels, 1)
+        self.norm = _ChannelNorm(channels)
 
     def forward(self, now: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
         """Early features (B, C, H, W) of both pictures to (B, stage_widths[-1], H / 4, W / 4)."""
-        alike = self.similarity(now, past)
-        share = torch.softmax(alike.float() * self.sharpness, dim=-1)
-        columns = torch.arange(-self.reach, self.reach + 1, device=now.device)
-        rows = torch.arange(-SHIFT_ROWS, SHIFT_ROWS + 1, device=now.device)
-        moved = [
-            (share * columns.repeat(len(rows))).sum(-1) / max(self.reach // 4, 1),
-            (share * rows.repeat_interleave(len(columns))).sum(-1),
-            (share * alike).sum(-1),
-        ]
-        read = torch.cat([alike, torch.stack(moved, dim=-1).to(alike.dtype)], dim=-1)
-        output: torch.Tensor = self.last(self.layers(read.permute(0, 3, 1, 2)))
+        found = self.shift(now, past).to(now.dtype)
+        output: torch.Tensor = self.norm(self.last(self.layers(torch.cat([now, found], dim=1))))
         return output
 
+    def shift(self, now: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """(B, FOUND, H, W): mean shift across (4 is the reach) and in rows, likeness there,
+        what it gains over that of the same place, and the shift across as far as it gains.
+        """
+        alike = self.similarity(now, past).float()
+        share = torch.softmax(alike * self.sharpness, dim=-1)
+        columns = torch.arange(-self.reach, self.reach + 1, device=now.device) * (4.0 / self.reach)
+        rows = torch.arange(-SHIFT_ROWS, SHIFT_ROWS + 1, device=now.device)
+        across = (share * columns.repeat(len(rows))).sum(-1)
+        down = (share * rows.repeat_interleave(len(columns))).sum(-1)
+        best = alike.amax(-1)
+        gain = GAIN * (best - alike[..., alike.shape[-1] // 2])
+        return torch.stack([across, down, best, gain, across * gain], dim=1)
+
     def similarity(self, now: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, shifts) cosines of each place's features with those of the past at every shift.
+        """(B, H, W, shifts) cosines of each place's features with those of the past at every shift, each
+        the mean over the place and its neighbours.
 
         Shifts run row by row from the upper left; beyond the picture nothing is alike.
         """
         reach, (height, width) = self.reach, now.shape[-2:]
-        here, there = (self._described(features) for features in (now, past))
+        here, there = (_direction(features) for features in (now, past))
         found = []
         for row in range(-SHIFT_ROWS, SHIFT_ROWS + 1):
             above, below = max(-row, 0), max(row, 0)
@@ -124,12 +133,15 @@ class Motion(nn.Module):
             whole = here @ shifted.transpose(2, 3)  # (B, H, W, W + 2 reach): each with all of its row
             skewed = functional.pad(whole.flatten(2), (0, width)).unflatten(2, (width, -1))
             found.append(skewed[..., : 2 * reach + 1])
-        return torch.cat(found, dim=-1)
+        alike = torch.cat(found, dim=-1).permute(0, 3, 1, 2)
+        pooled = functional.avg_pool2d(alike, 3, stride=1, padding=1, count_include_pad=False)
+        return pooled.permute(0, 2, 3, 1)
 
-    def _described(self, features: torch.Tensor) -> torch.Tensor:
-        """(B, H, W, DESCRIPTOR) of unit length, without what the whole tile has in common."""
-        described = self.describe(features).permute(0, 2, 3, 1)
-        return functional.normalize(described - described.mean((1, 2), keepdim=True), dim=-1)
+
+def _direction(features: torch.Tensor) -> torch.Tensor:
+    """(B, H, W, C) of unit length, without what the whole tile has in common."""
+    last = features.permute(0, 2, 3, 1)
+    return functional.normalize(last - last.mean((1, 2), keepdim=True), dim=-1)
 
 
 class ConvVisionModel(PreTrainedModel):
@@ -189,28 +201,33 @@ class ConvVisionModel(PreTrainedModel):
         if isinstance(module, _Residual):
             nn.init.zeros_(module.second.weight)
         elif isinstance(module, Motion):
-            nn.init.zeros_(module.last.weight)
+            nn.init.constant_(module.norm.norm.weight, FIRST_LOUDNESS)
             nn.init.constant_(module.sharpness, SHARPNESS)
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
         """Features of each tile; `pixel_values` is (B, 3, S, S), (B, 6, S, S) where the past is seen too."""
         pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         if torch.is_grad_enabled():
-            features = self._read(pixel_values)
+            tokens = self._read(pixel_values)
         else:  # so that what a layer hands on stays in the cache
-            features = torch.cat([self._read(some) for some in pixel_values.split(TILES_AT_ONCE)])
-        tokens = features.permute(0, 2, 3, 1).flatten(1, 2)
-        return BaseModelOutputWithPooling(last_hidden_state=self.norm(tokens) + self.position_embeddings)
+            tokens = torch.cat([self._read(some) for some in pixel_values.split(TILES_AT_ONCE)])
+        return BaseModelOutputWithPooling(last_hidden_state=tokens + self.position_embeddings)
 
     def _read(self, tiles: torch.Tensor) -> torch.Tensor:
+        """(B, (S / 16)^2, hidden_size) without the place in the tile."""
         if self.motion is None:
-            features: torch.Tensor = self.layers(tiles)
+            features: torch.Tensor = self.norm(_tokens(self.layers(tiles)))
             return features
         now = tiles[:, :3]
         both = self.layers[:EARLY](torch.cat([now, now + tiles[:, 3:]]))
         early, past = both.chunk(2)
-        features = self.layers[EARLY:](early)
-        return features + self.motion(early, past)
+        features = self.norm(_tokens(self.layers[EARLY:](early)))
+        return features + _tokens(self.motion(early, past))
+
+
+def _tokens(features: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) to (B, H * W, C)."""
+    return features.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 AutoConfig.register(ConvVisionConfig.model_type, ConvVisionConfig)
