@@ -148,7 +148,7 @@ def _beginning(config: PretrainConfig) -> Checkpoint:
         found = load_checkpoint(model_folder(config.start))
         if config.sight and found.model.config.tile_side and not found.model.config.sight_outputs:
             torch.manual_seed(config.train.seed)
-            found.model.add_sight_head(SIGHT_OUTPUTS)
+            found.model.add_sight(SIGHT_OUTPUTS)
         tower = getattr(found.model.config.backbone, "vision_config", None)
         if config.sees_past and isinstance(tower, ConvVisionConfig) and not found.model.compares:
             torch.manual_seed(config.train.seed)

@@ -9,7 +9,7 @@ from tiny_vla import tiny_tokenizer
 from takevla.driver.vla.backbone import image_features
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
-from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.model import SIGHT_CLASSES, TakeVLA
 from takevla.learn.sight import (
     CLASSES,
     NOTHING,
@@ -96,3 +96,7 @@ def test_an_image_token_sees_its_own_part_of_the_picture():
         assert float(share.sum()) == pytest.approx(1.0)  # and nothing of the other lenses
         assert float((share.sum(1) * torch.arange(4)).sum()) == pytest.approx(row, abs=1.2)
         assert float((share.sum(0) * torch.arange(4)).sum()) == pytest.approx(column, abs=1.2)
+
+
+def test_the_model_knows_how_many_of_the_outputs_are_classes():
+    assert len(CLASSES) == SIGHT_CLASSES

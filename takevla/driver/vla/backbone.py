@@ -39,6 +39,7 @@ class ImageFeatures:
 
     tokens: torch.Tensor  # (tokens, D), what stands at the image tokens' places
     deeper: list[torch.Tensor]  # of further layers (tokens, D), added in the first layers (Qwen3-VL)
+    beneath: torch.Tensor | None  # (tiles, squares, F), what `vision.SightReader` reads (tiny models)
 
 
 @dataclass
@@ -58,7 +59,8 @@ def image_features(backbone: PreTrainedModel, images: Mapping[str, torch.Tensor]
     encode: Any = backbone.get_image_features
     features = encode(**images)
     deeper = [_flat(layer) for layer in getattr(features, "deepstack_features", None) or []]
-    return ImageFeatures(_flat(getattr(features, "pooler_output", features)), deeper)
+    beneath = getattr(features, "hidden_states", None) or (None,)
+    return ImageFeatures(_flat(getattr(features, "pooler_output", features)), deeper, beneath[0])
 
 
 def _flat(features: Any) -> torch.Tensor:

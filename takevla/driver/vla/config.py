@@ -144,9 +144,12 @@ class TinySize:
 
 
 def tiny_backbone(
-    size: TinySize, vocabulary: int, image_token_id: int, sees_past: bool = False
+    size: TinySize, vocabulary: int, image_token_id: int, sees_past: bool = False, sight: bool = False
 ) -> InternVLConfig:
-    """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2."""
+    """InternVL of a few million parameters: convolutional tower, pixel shuffle, small Qwen2.
+
+    With `sight` something else than the language model reads what the tower finds of motion.
+    """
     if size.tile_px % 32 or size.tile_px <= 0:
         raise ValueError(f"tile_px {size.tile_px}: must be a positive multiple of 32")
     if sees_past and size.motion_reach < 1:
@@ -160,6 +163,7 @@ def tiny_backbone(
         stage_widths=size.stage_widths,
         stage_blocks=size.stage_blocks,
         motion_reach=size.motion_reach if sees_past else 0,
+        motion_apart=sees_past and sight,
     )
     text = Qwen2Config(
         vocab_size=vocabulary,

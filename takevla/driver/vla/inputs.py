@@ -33,7 +33,7 @@ def tiny_config(
     tile = [TILE, *[IMAGE] * size.image_tokens]
     prompt = [*tile * columns, *[TARGET] * TARGET_POINTS, SPEED, OPTION, SAY]
     return TakeVLAConfig(
-        backbone_config=tiny_backbone(size, len(tokenizer), vocabulary[IMAGE], sees_past),
+        backbone_config=tiny_backbone(size, len(tokenizer), vocabulary[IMAGE], sees_past, sight_outputs > 0),
         attention="eager",  # faster than sdpa for some eighty tokens in bfloat16 on a CPU
         tile_columns=columns,
         tile_px=size.tile_px,

@@ -130,7 +130,7 @@ def load_adapters(model: TakeVLA, folder: Path) -> None:
     if note is None:
         raise ValueError(f"{path}: does not say which weights moved; save the adapters anew")
     if "sight_head.2.bias" in added and not model.config.sight_outputs:
-        model.add_sight_head(len(added["sight_head.2.bias"]))
+        model.add_sight(len(added["sight_head.2.bias"]))
     own = {name: value.shape for name, value in model.state_dict().items()}
     wanted = {name for name in own if not name.startswith(BACKBONE)} | set(json.loads(note)["moved"])
     for name in sorted(wanted | added.keys()):

@@ -21,11 +21,13 @@ from takevla.driver.vla import backbone as adapter
 from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.families.family import prompt_positions
 from takevla.driver.vla.odometry import carried
+from takevla.driver.vla.vision import SightReader
 from takevla.scene.route import RouteOption
 from takevla.world.camera.rig import Rig
 
 SPEED_DIGITS = 3  # tens, ones and tenths, where the prompt writes the speed in digits
 OPTIONS = max(RouteOption) + 1  # option ids start at 1; 0 stands for unknown
+SIGHT_CLASSES = 7  # the first of `sight_outputs`, see `takevla.learn.sight`
 NOMINAL_ROUTE_STEP_M = 1.0  # distance of neighbouring route points; the head starts from it
 NOMINAL_SPEED_STEP_M = 1.0  # 4 m/s at 0.25 s
 
@@ -79,7 +81,8 @@ class Prompt:
 
     embeddings: torch.Tensor  # (B, P, D)
     told: torch.Tensor  # (B, P) bool: tokens that are there for this row
-    pixels: torch.Tensor  # (tokens, D) embeddings of all image tokens of the batch
+    image_tokens: int  # of the whole batch
+    sight: torch.Tensor | None  # (rows with a picture, image tokens of each, sight_outputs)
     deep: adapter.DeepImage | None  # places (B, P)
 
 
@@ -106,7 +109,7 @@ class TakeVLA(PreTrainedModel):
     # centimetres need more than the 8 bits of bfloat16
     _keep_in_fp32_modules_strict = [  # noqa: RUF012
         "target_encoder", "speed_encoder", "option_embedding", "queries", "route_head", "speed_head",
-        "sight_head",
+        "sight_head", "sight_reader",
     ]  # fmt: skip
 
     def __init__(self, config: TakeVLAConfig) -> None:
@@ -124,38 +127,49 @@ class TakeVLA(PreTrainedModel):
         self.route_head = _head(config, deep=config.deep_heads)
         self.speed_head = _head(config, deep=False)
         if config.sight_outputs:
-            self.sight_head = self._new_sight_head()
+            self._add_sight()
         self._places: torch.Tensor | None = None  # rotary positions of the prompt, made when first needed
         self.post_init()
 
-    def _new_sight_head(self) -> nn.Sequential:
+    def _add_sight(self) -> None:
+        """What answers the sight task: a reader of its own where the tower compares, else a head."""
         config = self.config
-        return nn.Sequential(
+        if self._reads_motion:
+            features = 2 * config.backbone.vision_config.hidden_size
+            self.sight_reader = SightReader(features, config.sight_outputs, SIGHT_CLASSES, config.width)
+            self.sight_reader.apply(self._init_weights)
+            return
+        self.sight_head = nn.Sequential(
             nn.Linear(config.width, config.head_width),
             nn.SiLU(),
             nn.Linear(config.head_width, config.sight_outputs),
         )
-
-    def add_sight_head(self, outputs: int) -> None:
-        """Give a model without one a fresh head of `outputs` values per image token."""
-        self.config.sight_outputs = outputs
-        self.sight_head = self._new_sight_head()
         self.sight_head.apply(self._init_weights)
+
+    def add_sight(self, outputs: int) -> None:
+        """Let a model without it learn `outputs` values for each image token."""
+        self.config.sight_outputs = outputs
+        self._add_sight()
 
     def see_past(self, reach: int) -> None:
         """Let a tiny model compare its picture with the past one (`vision.Motion`), `reach` columns aside.
 
-        Until it is trained it takes no notice of it.
+        One that learns the sight task drives as before until it is trained: what its `vision.SightReader`
+        tells is zero at first.
 
         Raises:
             ValueError: it does already.
         """
         if self.compares:
             raise ValueError("the model compares its picture with the past one already")
-        self.backbone.model.vision_tower.see_motion(reach)
+        apart = bool(self.config.sight_outputs)
+        self.backbone.model.vision_tower.see_motion(reach, apart)
         seen = self.config.backbone.vision_config
-        seen.num_channels, seen.motion_reach = 3, reach
+        seen.num_channels, seen.motion_reach, seen.motion_apart = 3, reach, apart
         self.config.sees_past = True
+        if self.config.sight_outputs:
+            del self.sight_head
+            self._add_sight()
 
     def look_through(self, rig: Rig) -> None:
         """From now on the past picture is carried along by the ego's own way (`odometry.carried`).
@@ -166,6 +180,10 @@ class TakeVLA(PreTrainedModel):
         if config.tile_rows == 1 and config.tile_columns == len(rig.lens_yaws_deg) and not config.bottom_crop:
             config.lens_yaws_deg, config.lens_fovs_deg = rig.lens_yaws_deg, rig.lens_fovs_deg
             config.mount_height_m = rig.mount_m[2]
+
+    @property
+    def _reads_motion(self) -> bool:
+        return bool(getattr(self.config.backbone.vision_config, "motion_apart", False))
 
     @property
     def compares(self) -> bool:
@@ -181,6 +199,11 @@ class TakeVLA(PreTrainedModel):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=spread)
+        elif isinstance(module, SightReader):
+            for layer in module.layers:
+                if isinstance(layer, nn.Linear):
+                    layer.reset_parameters()
+            nn.init.zeros_(module.tell.weight)
         elif module is self:
             nn.init.normal_(self.queries, std=spread)
         if self.config.deep_heads:
@@ -205,7 +228,11 @@ class TakeVLA(PreTrainedModel):
             seeing = navigation.speed_mps[: len(tiles) // config.tiles]
             images = {**images, "pixel_values": carried(tiles, seeing, config)}
         pixels = adapter.image_features(self.backbone, images)
-        self._fill(filled, config.image_token_id, pixels.tokens)
+        sight = self._sight(pixels, navigation)
+        tokens = pixels.tokens
+        if sight is not None and pixels.beneath is not None:
+            tokens = tokens + self.sight_reader.told(sight).flatten(0, 1).to(tokens.dtype)
+        self._fill(filled, config.image_token_id, tokens)
         self._fill(
             filled,
             config.target_token_id,
@@ -220,9 +247,10 @@ class TakeVLA(PreTrainedModel):
         if config.speed_digit_ids:
             told[:, config.prompt_ids.index(config.speed_token_id)] = _tenths(navigation) >= 100
         if not pixels.deeper:
-            return Prompt(filled, told, pixels.tokens, None)
+            return Prompt(filled, told, len(pixels.tokens), sight, None)
         places = (self._prompt() == config.image_token_id).expand(rows, -1)
-        return Prompt(filled, told, pixels.tokens, adapter.DeepImage(places, pixels.deeper))
+        deep = adapter.DeepImage(places, pixels.deeper)
+        return Prompt(filled, told, len(pixels.tokens), sight, deep)
 
     def _speed(self, navigation: NavigationInput) -> torch.Tensor:
         """(B, D) encoded speeds, or (B, 3, D) embeddings of their digits."""
@@ -232,10 +260,13 @@ class TakeVLA(PreTrainedModel):
             digits = torch.stack([tenths // 100, tenths // 10 % 10, tenths % 10], dim=-1)
             ids = torch.tensor(config.speed_digit_ids, device=digits.device)[digits]
             return adapter.embed_tokens(self.backbone, ids)
-        known = navigation.speed_known.float()
-        speed = torch.stack([navigation.speed_mps / config.speed_scale_mps * known, known], dim=-1)
-        encoded: torch.Tensor = self.speed_encoder(speed)
+        encoded: torch.Tensor = self.speed_encoder(self._told_speed(navigation))
         return encoded
+
+    def _told_speed(self, navigation: NavigationInput) -> torch.Tensor:
+        """(B, 2) the scaled speed, 0 where it is hidden, and whether it is known."""
+        known = navigation.speed_known.float()
+        return torch.stack([navigation.speed_mps / self.config.speed_scale_mps * known, known], dim=-1)
 
     def _prompt(self) -> torch.Tensor:
         return torch.tensor(self.config.prompt_ids, dtype=torch.long, device=self.queries.device)[None]
@@ -292,17 +323,23 @@ class TakeVLA(PreTrainedModel):
             deep=deep,
         )
         logits = adapter.word_logits(self.backbone, hidden[:, length - 1 : length + count])
-        return TrainingOutput(logits, self._plan(hidden), self._sight(read.pixels, navigation))
+        return TrainingOutput(logits, self._plan(hidden), read.sight)
 
-    def _sight(self, pixels: torch.Tensor, navigation: NavigationInput) -> torch.Tensor | None:
-        """(B, image tokens, sight_outputs) of the image tokens' embeddings (tokens, D).
+    def _sight(self, seen: adapter.ImageFeatures, navigation: NavigationInput) -> torch.Tensor | None:
+        """(B, image tokens, sight_outputs) of the pictures of B rows.
 
-        The head is told the ego's speed: pictures show only how others move against it.
+        It is told the ego's speed: pictures show only how others move against it.
         """
-        if not self.config.sight_outputs:
+        config = self.config
+        if not config.sight_outputs:
             return None
-        tokens = pixels.unflatten(0, (navigation.speed_mps.shape[0], -1))
-        if not self.config.speed_digit_ids:
+        rows = len(seen.tokens) // config.prompt_ids.count(config.image_token_id)
+        navigation = navigation.rows(slice(0, rows))
+        if seen.beneath is not None:
+            read: torch.Tensor = self.sight_reader(seen.beneath, self._told_speed(navigation))
+            return read
+        tokens = seen.tokens.unflatten(0, (rows, -1))
+        if not config.speed_digit_ids:
             tokens = tokens + self._speed(navigation)[:, None]
         answer: torch.Tensor = self.sight_head(tokens)
         return answer
@@ -325,7 +362,7 @@ class TakeVLA(PreTrainedModel):
         visible = torch.ones(length, length, dtype=torch.bool, device=prompt.device).tril()
         visible = visible & read.told[:, None] | torch.eye(length, dtype=torch.bool, device=prompt.device)
         hidden = reader.read(prompt, visible, self._prompt_positions(read.told), cache, read.deep)
-        seeing = read.pixels.shape[0] // self.config.prompt_ids.count(self.config.image_token_id)
+        seeing = read.image_tokens // self.config.prompt_ids.count(self.config.image_token_id)
         return Context(reader, cache, hidden[:, -1], read.told, rows, seeing)
 
     def first_scores(self, context: Context) -> torch.Tensor:

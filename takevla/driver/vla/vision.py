@@ -7,6 +7,7 @@ patch embedding does not.  Tiles stay square, so that InternVL's pixel shuffle a
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -20,7 +21,8 @@ EARLY = 4  # layers until a quarter of the tile's resolution
 SHIFT_ROWS = 1  # by which the past picture is searched upwards and downwards, at that resolution
 SHARPNESS = 60.0  # of the choice among shifts, at the beginning
 FOUND = 5  # channels of `Motion.shift`
-FIRST_LOUDNESS = 0.5  # of what is found, beside features of unit variance
+READER_WIDTH = 256
+OUTSIDE = 6.0  # of which no answer on motion is told
 GAIN = 3.0  # by which likeness is told louder
 
 
@@ -40,6 +42,7 @@ class ConvVisionConfig(PreTrainedConfig):
     stage_widths: tuple[int, ...] = (48, 96, 160)
     stage_blocks: tuple[int, ...] = (0, 1, 2)
     motion_reach: int = 0
+    motion_apart: bool = False  # what is found of motion is handed on beside the features, not added to them
     initializer_range: float = 0.02
 
     @property
@@ -76,7 +79,7 @@ class _Residual(nn.Module):
 
 
 class Motion(nn.Module):
-    """Where each place of a picture lay in the past one: features to add to the tower's last.
+    """Where each place of a picture lay in the past one: features beside the tower's last.
 
     The early features of both pictures are compared at every shift within reach, as FlowNetC does
     (Dosovitskiy et al. 2015).  The mean shift by a sharp softmax, how alike the two are there and how much
@@ -144,8 +147,53 @@ def _direction(features: torch.Tensor) -> torch.Tensor:
     return functional.normalize(last - last.mean((1, 2), keepdim=True), dim=-1)
 
 
+class SightReader(nn.Module):
+    """What a tower that compares says of each image token: which things are there and how they move.
+
+    It is trained on the sight task alone, and its answers are added to what the language model reads, so
+    that words and plan need not find out by themselves how four squares of features show motion.
+    """
+
+    def __init__(self, features: int, outputs: int, classes: int, width: int) -> None:
+        super().__init__()
+        self.classes = classes
+        self.layers = nn.Sequential(
+            nn.Linear(4 * features + 2, READER_WIDTH),
+            nn.SiLU(),
+            nn.Linear(READER_WIDTH, READER_WIDTH),
+            nn.SiLU(),
+            nn.Linear(READER_WIDTH, outputs),
+        )
+        self.tell = nn.Linear(outputs, width)
+
+    def forward(self, beneath: torch.Tensor, speed: torch.Tensor) -> torch.Tensor:
+        """(B, tokens, outputs) of the tower's squares (tiles, (2 n)^2, F), n^2 tokens of 2 x 2 to a tile, and
+        the ego's speed (B, 2), as the prompt tells it.
+        """
+        tiles, squares, features = beneath.shape
+        side = math.isqrt(squares) // 2
+        fours = (
+            beneath.view(tiles, side, 2, side, 2, features).transpose(2, 3).reshape(tiles, side * side, -1)
+        )
+        tokens = fours.reshape(len(speed), -1, 4 * features)
+        told = speed[:, None].expand(-1, tokens.shape[1], -1).to(tokens.dtype)
+        answer: torch.Tensor = self.layers(torch.cat([tokens, told], dim=-1))
+        return answer
+
+    def told(self, answer: torch.Tensor) -> torch.Tensor:
+        """(B, tokens, width) to be added to the image tokens' embeddings; answers are not learned by it."""
+        answer = answer.detach().float()
+        there = torch.sigmoid(answer[..., : self.classes])
+        motion = answer[..., self.classes :].clamp(-OUTSIDE, OUTSIDE) * there.amax(-1, keepdim=True)
+        output: torch.Tensor = self.tell(torch.cat([there, motion], dim=-1))
+        return output
+
+
 class ConvVisionModel(PreTrainedModel):
-    """(B, 3 or 6, S, S) tiles to (B, (S / 16)^2, hidden_size) features in row-major order."""
+    """(B, 3 or 6, S, S) tiles to (B, (S / 16)^2, hidden_size) features in row-major order.
+
+    With `motion_apart` it also hands on, as the only one of `hidden_states`, these and as many of `Motion`.
+    """
 
     config_class = ConvVisionConfig
     main_input_name = "pixel_values"
@@ -173,8 +221,8 @@ class ConvVisionModel(PreTrainedModel):
         return Motion(widths[0], self.config.motion_reach, tuple(widths[1:]))
 
     @torch.no_grad()
-    def see_motion(self, reach: int) -> None:
-        """Compare with the past picture from now on; until it is trained the tower takes no notice of it.
+    def see_motion(self, reach: int, apart: bool) -> None:
+        """Compare with the past picture from now on, beside what the tower handed on before.
 
         A stem that took the difference of both as channels of its own goes on without them.
         """
@@ -183,7 +231,7 @@ class ConvVisionModel(PreTrainedModel):
             {name: value[:, :3] if value.ndim > 1 else value for name, value in old.state_dict().items()}
         )
         self.layers[0] = new
-        self.config.num_channels, self.config.motion_reach = 3, reach
+        self.config.num_channels, self.config.motion_reach, self.config.motion_apart = 3, reach, apart
         self.motion = self._new_motion()
         self.motion.apply(self._init_weights)
 
@@ -201,7 +249,6 @@ class ConvVisionModel(PreTrainedModel):
         if isinstance(module, _Residual):
             nn.init.zeros_(module.second.weight)
         elif isinstance(module, Motion):
-            nn.init.constant_(module.norm.norm.weight, FIRST_LOUDNESS)
             nn.init.constant_(module.sharpness, SHARPNESS)
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> BaseModelOutputWithPooling:
@@ -211,10 +258,18 @@ class ConvVisionModel(PreTrainedModel):
             tokens = self._read(pixel_values)
         else:  # so that what a layer hands on stays in the cache
             tokens = torch.cat([self._read(some) for some in pixel_values.split(TILES_AT_ONCE)])
-        return BaseModelOutputWithPooling(last_hidden_state=tokens + self.position_embeddings)
+        placed = tokens[..., : self.config.hidden_size] + self.position_embeddings
+        if self.motion is None:
+            return BaseModelOutputWithPooling(last_hidden_state=placed)
+        moved = tokens[..., self.config.hidden_size :]
+        if not self.config.motion_apart:
+            return BaseModelOutputWithPooling(last_hidden_state=placed + moved)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=placed, hidden_states=(torch.cat([placed, moved], dim=-1),)
+        )
 
     def _read(self, tiles: torch.Tensor) -> torch.Tensor:
-        """(B, (S / 16)^2, hidden_size) without the place in the tile."""
+        """(B, (S / 16)^2, hidden_size) without the place in the tile; behind it as much of `motion`."""
         if self.motion is None:
             features: torch.Tensor = self.norm(_tokens(self.layers(tiles)))
             return features
@@ -222,7 +277,7 @@ class ConvVisionModel(PreTrainedModel):
         both = self.layers[:EARLY](torch.cat([now, now + tiles[:, 3:]]))
         early, past = both.chunk(2)
         features = self.norm(_tokens(self.layers[EARLY:](early)))
-        return features + _tokens(self.motion(early, past))
+        return torch.cat([features, _tokens(self.motion(early, past))], dim=-1)
 
 
 def _tokens(features: torch.Tensor) -> torch.Tensor:

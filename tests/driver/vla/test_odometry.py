@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from tiny_vla import observations, tiny_model, tiny_tokenizer
 
 from takevla.driver.vla.odometry import carried
 from takevla.driver.vla.policy import VlaDriver
 from takevla.scene.past import PAST_US
 from takevla.world.camera.rig import Rig
-from tests.tiny_vla import observations, tiny_model, tiny_tokenizer
 
 RIG = Rig()
 SIDE = RIG.height

@@ -15,7 +15,8 @@ from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import CREEP_MPS, VlaDriver
 from takevla.driver.vla.residual import ResidualHead
 from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
-from takevla.driver.vla.vision import Motion
+from takevla.driver.vla.vision import Motion, SightReader
+from takevla.learn.sight import SIGHT_OUTPUTS
 from takevla.takeover.commentary import corpus
 from takevla.world.camera.rig import Rig
 
@@ -269,6 +270,44 @@ def test_a_model_that_learns_to_see_the_past_sees_motion_and_is_kept_with_it(tmp
     assert tuple(again.config.lens_yaws_deg) == Rig().lens_yaws_deg
     reloaded = VlaDriver(again, tiny_tokenizer(), half_precision=False).plan(moved)
     assert np.array_equal(reloaded[0].waypoints_ego, motion[0].waypoints_ego)
+
+
+def test_what_the_sight_reader_says_is_told_to_the_words_and_learned_by_the_sight_task_alone():
+    seen = observations(3)
+    plain = VlaDriver(tiny_model(), tiny_tokenizer(), half_precision=False).plan(seen)
+    model = tiny_model()
+    model.add_sight(SIGHT_OUTPUTS)
+    model.see_past(2)
+    driver = VlaDriver(model, tiny_tokenizer(), half_precision=False)
+    for before, now in zip(plain, driver.plan(seen), strict=True):  # nothing is told before it is trained
+        np.testing.assert_allclose(before.waypoints_ego, now.waypoints_ego, atol=1e-5)
+    torch.nn.init.normal_(model.sight_reader.tell.weight)
+    told = driver.plan(seen)
+    assert np.abs(told[0].waypoints_ego - plain[0].waypoints_ego).max() > 1e-3
+
+    images = torch.from_numpy(frame_stack(seen)).repeat(1, 1, 1, 2)
+    words = pad_words([[1, 2]] * 3, model.config.pad_token_id)
+    output = model(image_inputs(images, model.config), navigation_inputs(seen), words)
+    assert output.sight.shape == (
+        3,
+        model.config.prompt_ids.count(model.config.image_token_id),
+        SIGHT_OUTPUTS,
+    )
+    output.plan.waypoints_ego.sum().backward(retain_graph=True)
+    assert model.sight_reader.tell.weight.grad.abs().max() > 0
+    assert model.sight_reader.layers[0].weight.grad is None
+    output.sight.sum().backward()
+    assert model.sight_reader.layers[0].weight.grad.abs().max() > 0
+
+
+def test_the_sight_reader_gathers_the_squares_of_each_token():
+    reader = SightReader(features=3, outputs=11, classes=7, width=4)
+    squares = torch.zeros(2, 16, 3)  # two tiles of 4 x 4 squares: 2 x 2 tokens of each
+    moved = squares.clone()
+    moved[1, 4 * 2 + 3] = 1.0  # of the second tile, row 2, column 3: the last token
+    speed = torch.zeros(1, 2)
+    changed = (reader(moved, speed) - reader(squares, speed)).abs().amax(-1)[0]
+    assert torch.nonzero(changed).flatten().tolist() == [7]
 
 
 def test_what_moved_is_found_where_it_was_and_what_stands_where_it_is():
