@@ -121,7 +121,7 @@ def _typed(settings: dict[str, Any]) -> PreTrainedConfig:
 
 @dataclass(frozen=True)
 class TinySize:
-    """Dimensions of the tiny model; the defaults are the shipped base's (5.8 M parameters).
+    """Dimensions of the tiny model; the defaults are the shipped base's (6.4 M parameters).
 
     A tile of 128 px becomes 8x8 features of stride 16 and, after the shuffle, 16 tokens.
     """
