@@ -2,7 +2,9 @@
 
 An auxiliary task, as in TransFuser (Chitta et al. 2022): each image token says what has its middle in the
 token's square of the picture, how far away it is and how it moves over ground, in the ego's frame.  It is
-learned beside words and plan from labels that only training has, and costs nothing when driving.
+learned beside words and plan from labels that only training has.  Towers that compare the past picture tell
+their answers to the words, when driving too (`takevla.driver.vla.vision.SightReader`); of others they are
+read by nobody.
 """
 
 from __future__ import annotations
