@@ -31,6 +31,7 @@ from rich.console import Console
 from takevla.bench.provenance import run_facts, tree_digest
 from takevla.bench.suites import Suite, load_suite
 from takevla.dataset.schema import MANIFEST
+from takevla.driver.expert.margins import ORDINARY
 from takevla.driver.vla.checkpoint import read_rig
 from takevla.driver.vla.named import model_folder
 from takevla.learn.dream.audit import UntrueDreamsError
@@ -113,7 +114,7 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         takeovers.append(run / here / "takeovers")
         learnt_keys.append(key)
         if recipe.taught_by == "expert":
-            key = stage_key("expert", recipe.collect, recipe.world_seed + number, *_rig_key(recipe))
+            key = stage_key("expert", recipe.collect, recipe.world_seed + number, *_expert_key(recipe))
             work = partial(_demonstrate_instead, recipe, number)
             result.append(Stage(f"round {number}: the expert drives instead", f"{here}/expert", work, key))
             extra.append(run / here / "expert")
@@ -136,14 +137,15 @@ def _evaluation(recipe: Recipe, model: Path, model_key: str, title: str, folder:
     return Stage(title, folder, partial(_evaluate, recipe, model), key)
 
 
-def _rig_key(recipe: Recipe) -> list[dict[str, Any]]:
-    """What the camera adds to the key of what the expert records: nothing if it is the default one."""
-    rig = read_rig(model_folder(recipe.base))
-    return [] if rig == Rig() else [rig.settings()]
+def _expert_key(recipe: Recipe) -> list[dict[str, Any]]:
+    """What camera and margins add to the key of what the expert records: nothing where they are the usual."""
+    rig, margins = read_rig(model_folder(recipe.base)), recipe.takeover.margins
+    added = [] if rig == Rig() else [rig.settings()]
+    return added if margins == ORDINARY else [*added, asdict(margins)]
 
 
 def _rehearsal_stages(recipe: Recipe) -> list[Stage]:
-    choice, seed, seen = recipe.rehearsal, recipe.world_seed, _rig_key(recipe)
+    choice, seed, seen = recipe.rehearsal, recipe.world_seed, _expert_key(recipe)
     found = [
         Stage(
             "the expert drives for the pre-training buckets",
@@ -239,7 +241,7 @@ def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
 def _rehearse(recipe: Recipe, folder: Path) -> None:
     demonstrate(
         [chosen(recipe.rehearsal)], folder, seed=recipe.world_seed, workers=recipe.workers,
-        cluster=recipe.cluster, rig=read_rig(model_folder(recipe.base)),
+        cluster=recipe.cluster, rig=read_rig(model_folder(recipe.base)), margins=recipe.takeover.margins,
     )  # fmt: skip
 
 
@@ -247,6 +249,7 @@ def _set_off(recipe: Recipe, folder: Path) -> None:
     demonstrate_starts(
         [chosen(recipe.rehearsal)], recipe.starts_per_route, folder, seed=recipe.world_seed,
         workers=recipe.workers, cluster=recipe.cluster, rig=read_rig(model_folder(recipe.base)),
+        margins=recipe.takeover.margins,
     )  # fmt: skip
 
 
@@ -261,7 +264,7 @@ def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
 def _demonstrate_instead(recipe: Recipe, number: int, folder: Path) -> None:
     demonstrate(
         [chosen(recipe.collect)], folder, seed=recipe.world_seed + number, workers=recipe.workers,
-        rig=read_rig(model_folder(recipe.base)),
+        rig=read_rig(model_folder(recipe.base)), margins=recipe.takeover.margins,
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from takevla.dataset.collect import (
     collect_takeovers,
 )
 from takevla.dataset.reader import Dataset
+from takevla.driver.expert.margins import ORDINARY, Margins
 from takevla.driver.vla.checkpoint import read_rig
 from takevla.learn.dream.audit import Audit
 from takevla.learn.dream.config import DreamConfig
@@ -68,12 +69,14 @@ def demonstrate(
     workers: int,
     cluster: RayCluster | None = None,
     rig: Rig | None = None,
+    margins: Margins = ORDINARY,
 ) -> None:
     """Let the expert drive suites for training, and record it as `rig` (None: the default one) sees it."""
     tasks = [task for suite in suites for task in suite.tasks]
     config = CollectConfig(rig or Rig(), suites[0].density)
     with parts_bar("Expert drives", len(tasks), config) as bar:
-        collect_expert(tasks, out, seed, refuse_for_training, workers, config, listener=bar, cluster=cluster)
+        settings = DemonstrationConfig(margins=margins)
+        collect_expert(tasks, out, seed, refuse_for_training, workers, config, settings, bar, cluster)
 
 
 def demonstrate_starts(
@@ -85,13 +88,14 @@ def demonstrate_starts(
     workers: int,
     cluster: RayCluster | None = None,
     rig: Rig | None = None,
+    margins: Margins = ORDINARY,
 ) -> None:
     """As `demonstrate`, from rest at `per_route` places along each route, for two seconds each."""
     for suite in suites:
         refuse_for_training(suite)
     tasks = standing_starts([task for suite in suites for task in suite.tasks], per_route, seed)
     config = CollectConfig(rig or Rig(), suites[0].density, longest_s=START_S, part_size=START_PART)
-    settings = DemonstrationConfig(bursts=NO_BURSTS)
+    settings = DemonstrationConfig(bursts=NO_BURSTS, margins=margins)
     with parts_bar("Expert sets off", len(tasks), config) as bar:
         collect_expert(tasks, out, seed, refuse_for_training, workers, config, settings, bar, cluster)
 

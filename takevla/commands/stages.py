@@ -18,6 +18,7 @@ from takevla.commands.command import (
     placement,
     say_dataset,
 )
+from takevla.driver.expert.margins import Margins
 from takevla.driver.vla.named import model_folder
 
 
@@ -27,6 +28,7 @@ def _demonstrate_arguments(parser: ArgumentParser) -> None:
         "--starts", type=int, default=0, help="standing starts per route instead of whole routes"
     )
     add_common(parser)
+    parser.add_class_arguments(Margins, "margins")
 
 
 def _demonstrate(arguments: Arguments) -> None:
@@ -34,7 +36,7 @@ def _demonstrate(arguments: Arguments) -> None:
     from takevla.stage_work import demonstrate, demonstrate_starts
 
     suites = [load_suite(name) for name in arguments.suite]
-    how = {"seed": arguments.seed, **placement(arguments)}
+    how = {"seed": arguments.seed, "margins": arguments.margins, **placement(arguments)}
     if arguments.starts:
         demonstrate_starts(suites, arguments.starts, arguments.out, **how)
     else:

@@ -29,6 +29,7 @@ from takevla.driver.closed_loop import Camera as Eye
 from takevla.driver.closed_loop import Listener as DriveListener
 from takevla.driver.driver import Driver
 from takevla.driver.expert.expert import Expert
+from takevla.driver.expert.margins import Margins
 from takevla.scale import Executor, JobFailure, Listener, RayCluster, Report, Silent, executor, groups
 from takevla.scene.scene import TICK_US
 from takevla.takeover.attempt import Attempt
@@ -96,6 +97,7 @@ class DemonstrationConfig:
     offsets: OffsetConfig = field(default_factory=OffsetConfig)
     bursts: Bursts = field(default_factory=Bursts)
     holds: Holds = field(default_factory=Holds)
+    margins: Margins = field(default_factory=Margins)  # what the expert keeps
     standing_every: int = 4  # of the instants at which the ego stands and stays, one in so many is kept
 
 
@@ -253,7 +255,7 @@ def _drive_policy(
     if policy.period_us != PLAN_PERIOD_US:
         raise ValueError(f"policy {policy.name!r} plans every {policy.period_us} us; needs {PLAN_PERIOD_US}")
     attempts = _attempts(job)
-    driver = ShadowedDriver(policy, Expert(PLAN_PERIOD_US), attempts, settings)
+    driver = ShadowedDriver(policy, Expert(PLAN_PERIOD_US, settings.margins), attempts, settings)
     recorder = TakeoverRecorder(attempts, settings.scene_period_us)
     listeners: list[DriveListener] = [recorder, _Progress(report, len(job.tasks))]
     try:
@@ -274,7 +276,7 @@ def _drive_expert(job: _Job, report: Report, settings: DemonstrationConfig) -> N
         return
     seats = _pushed_seats(job, settings.bursts)
     attempts = _attempts(job)
-    expert = Expert(PLAN_PERIOD_US)
+    expert = Expert(PLAN_PERIOD_US, settings.margins)
     mount_m = job.config.rig.mount_m
     camera = _camera(job.config.rig)
     seeds = dict(enumerate(job.seeds))

@@ -16,6 +16,7 @@ from hand_made import (
 )
 
 from takevla.driver.expert import Expert
+from takevla.driver.expert.margins import CAREFUL, ORDINARY, Margins
 from takevla.scene.actors import ActorKind, Cue
 from takevla.scene.plan import Action, Cause, Manoeuvre
 from takevla.scene.road_map import Control, LightState
@@ -128,6 +129,22 @@ def test_drives_on_past_a_person_who_stands_beside_it_but_not_into_one_in_front(
     assert after(51.7, -1.45).x > 60.0
     assert not after(51.7, -1.45).touched
     assert after(54.0, -0.8).x < 51.5
+
+
+def test_a_careful_expert_brakes_for_a_walker_before_whom_the_ordinary_one_passes():
+    def after(margins):
+        walker = Other(40.0, -8.9, ActorKind.PEDESTRIAN, math.pi / 2, 1.4, int(Cue.CROSSING), PERSON)
+        world = HandWorld(two_way_road(), [walker], speed=10.0)
+        run(world, Expert(margins=margins), 4.0)
+        assert not world.touched
+        return world
+
+    assert after(ORDINARY).x > after(CAREFUL).x + 3.0
+
+
+def test_margins_below_zero_are_refused():
+    with pytest.raises(ValueError, match=r"margins\.before_s"):
+        Margins(before_s=-1.0)
 
 
 def test_passes_a_parked_obstacle_over_the_free_lane_beside_and_returns():

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from takevla.driver.expert import following, manoeuvres, passing, yielding
 from takevla.driver.expert.forecast import HALF_S, S, survey
+from takevla.driver.expert.margins import ORDINARY, Margins
 from takevla.driver.expert.path import BEHIND, RoutePath, point_at, project
 from takevla.driver.expert.rules import RuleMemory, rule_constraints
 from takevla.driver.expert.shift import shift_curvature
@@ -87,8 +88,8 @@ class Expert:
     rig = Rig()
     needs_privilege = True
 
-    def __init__(self, period_us: int = PERIOD_US) -> None:
-        self.period_us = period_us
+    def __init__(self, period_us: int = PERIOD_US, margins: Margins = ORDINARY) -> None:
+        self.period_us, self.margins = period_us, margins
         self._memory: dict[int, Memory] = {}
 
     def reset(self, seats: Sequence[int]) -> None:
@@ -112,10 +113,10 @@ class Expert:
         if memory is None or memory.path.route is not truth.route:
             memory = Memory(RoutePath(truth.road_map, truth.route))
             self._memory[observation.seat] = memory
-        return plan_one(memory, truth)
+        return plan_one(memory, truth, self.margins)
 
 
-def plan_one(memory: Memory, truth: Privileged) -> Plan:
+def plan_one(memory: Memory, truth: Privileged, margins: Margins) -> Plan:
     """The expert's plan for one scene; `memory` moves on."""
     scene, ego, actors = truth.scene, truth.scene.ego, truth.scene.actors
     path = memory.path
@@ -174,7 +175,7 @@ def plan_one(memory: Memory, truth: Privileged) -> Plan:
     constraints += rules
     _roll(speed, ego_s, ps, caps, constraints, travelled, speeds)
     patience = yielding.patience(memory.waiting_us)
-    met = yielding.meeting_constraints(truth, view, shift, travelled, led, patience, ego_x, ego_y)
+    met = yielding.meeting_constraints(truth, view, shift, travelled, led, patience, ego_x, ego_y, margins)
     if scene.time_us < memory.lifted_until_us:
         met = [c for c in met if not c.waits or abs(float(actors.speed_mps[c.actor])) > STANDING_MPS]
     constraints += met

@@ -9,6 +9,7 @@ from takevla.driver.expert.forecast import (
     HALF_S,
     MOTION_STEPS,
     SPEED_S,
+    STEP_S,
     STEPS,
     TURNED,
     WALK,
@@ -17,6 +18,7 @@ from takevla.driver.expert.forecast import (
     forecast,
     meeting,
 )
+from takevla.driver.expert.margins import Margins
 from takevla.driver.expert.passing import View
 from takevla.driver.expert.right_of_way import EGO_FIRST, EGO_LAST, RUNNER
 from takevla.driver.expert.speed import HARD_BRAKING_MPS2, Constraint, standing_term
@@ -26,14 +28,7 @@ from takevla.scene.plan import Cause, Privileged
 F64 = NDArray[np.float64]
 
 FORECASTS = 72
-LATERAL_MARGIN_M = 0.25
-WALK_MARGIN_M = 0.6
-GIVE_WAY_BEFORE_STEPS = 12  # be gone so long before one who has right of way arrives
-GIVE_WAY_BEHIND_STEPS = 4
-RUNNER_BEFORE_STEPS = 20  # before one without right of way, whose speed nobody can tell
-ALERT_STEPS = 3  # around one who should give way to the ego
-WALK_BEFORE_STEPS, WALK_BEHIND_STEPS = 8, 3
-WALK_LATE_STEPS = 3  # instead of the former where the ego cannot stop before the walker's way any more
+WALK_LATE_STEPS = 3  # gone before a walker where the ego cannot stop before the walker's way any more
 COURTESY_MPS2 = 2.0  # how hard one with right of way is expected to brake for an ego before it
 JUNCTION_LOOK_M = 45.0
 NO_CREEP_M = 2.5
@@ -43,8 +38,13 @@ ASSERT_BELOW = 0.8  # patience below which the ego takes a gap that makes others
 ASSERT_SEEN_S = (0.9, 0.3)  # ... so early, and so gently, at that patience and at the least
 ASSERT_BRAKING_MPS2 = (2.5, 4.0)
 LEAST_PATIENCE = 0.4
+LEAST_BEFORE_STEPS = 4
 START_LEAD_STEPS = 3  # from a standstill the car gains so much on the profile that it is asked to drive
 IMPATIENCE_FROM_US, IMPATIENCE_TO_US = 6_000_000, 16_000_000
+
+
+def _steps(seconds: float) -> int:
+    return round(seconds / STEP_S)
 
 
 def patience(waiting_us: int) -> float:
@@ -62,6 +62,7 @@ def meeting_constraints(
     patient: float,
     ego_x: float,
     ego_y: float,
+    margins: Margins,
 ) -> list[Constraint]:
     """Constraints for those whom the ego would meet if it drove as `travelled`."""
     scene, actors = truth.scene, truth.scene.actors
@@ -91,12 +92,16 @@ def meeting_constraints(
             braking = ASSERT_BRAKING_MPS2[0] + push * (ASSERT_BRAKING_MPS2[1] - ASSERT_BRAKING_MPS2[0])
             assertive = int((seen_s + abs(float(actors.speed_mps[a])) / (2.0 * braking)) * 10.0)
         if sort == WALK:
-            margin, behind, before, horizon = WALK_MARGIN_M, WALK_BEHIND_STEPS, WALK_BEFORE_STEPS, WALK_STEPS
+            margin, horizon = margins.walker_m, WALK_STEPS
+            behind, before = _steps(margins.walker_after_s), _steps(margins.walker_before_s)
         elif first == EGO_FIRST:
-            margin, behind, before, horizon = LATERAL_MARGIN_M, ALERT_STEPS, ALERT_STEPS, MOTION_STEPS
+            margin, horizon = margins.beside_m, MOTION_STEPS
+            behind = before = _steps(margins.alert_s)
         else:
-            before = RUNNER_BEFORE_STEPS if first == RUNNER else max(int(GIVE_WAY_BEFORE_STEPS * patient), 4)
-            margin, behind, horizon = LATERAL_MARGIN_M, GIVE_WAY_BEHIND_STEPS, STEPS
+            margin, behind, horizon = margins.beside_m, _steps(margins.after_s), STEPS
+            before = max(int(_steps(margins.before_s) * patient), LEAST_BEFORE_STEPS)
+            if first == RUNNER:
+                before = _steps(margins.runner_s)
         step, stop_s, speed_s, ahead = meeting(
             rows[h], steps, shift, ps, view.ego_s, view.half_length, view.half_width, travelled,
             margin, behind, before, horizon, first != EGO_FIRST,

@@ -3,19 +3,24 @@
 Trained by imitation, a model says what the expert would most probably do.  Where it is unsure whether a
 car will cross, the most probable is to drive on; the best, by what either mistake costs, is to brake.  The
 words that follow, and the plan, follow from the first word: so one choice among a handful of actions is
-what a reward has to teach.  `OpeningHead` adds to the model's own scores of these words and to nothing else.
+what a reward has to teach.  `OpeningHead` adds to the model's own scores of these words and to nothing else,
+and only while the ego moves: dreams begin before mistakes and end after seconds, so they show what a moment of
+waiting saves and not that one who waits at every plan never goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import nn
 
+MOVING_MPS: Final = 0.5  # slower than this the model's own words stand
+
 
 class OpeningHead(nn.Module):
-    """Hidden states behind the prompt (B, D) to what is added to the scores of the actions' first words.
+    """Hidden states behind the prompt (B, D) and speeds (B,) to what the actions' first words score more.
 
     Its last layer starts at zero: then the model says what it would have said.
     """
@@ -31,12 +36,14 @@ class OpeningHead(nn.Module):
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(B, A) float32."""
+    def forward(self, features: torch.Tensor, speed_mps: torch.Tensor) -> torch.Tensor:
+        """(B, A) float32; 0 where the ego is slower than `MOVING_MPS`."""
         with torch.autocast(features.device.type, enabled=False):
             added: torch.Tensor = self.outer(torch.tanh(self.inner(self.norm(features.float()))))
-        return added
+        return added * (speed_mps >= MOVING_MPS)[:, None]
 
-    def favoured(self, scores: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def favoured(
+        self, scores: torch.Tensor, features: torch.Tensor, speed_mps: torch.Tensor
+    ) -> torch.Tensor:
         """Scores of the first word (B, V) with what the head adds."""
-        return scores.float().index_add(1, self.ids, self(features))
+        return scores.float().index_add(1, self.ids, self(features, speed_mps))

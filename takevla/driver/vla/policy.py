@@ -44,6 +44,7 @@ class Openings:
     """What a model would say and plan for B rows, for each of A first words."""
 
     features: torch.Tensor  # (B, D) float32 hidden states behind the prompt
+    speed_mps: torch.Tensor  # (B,) of the ego
     scores: torch.Tensor  # (B, A) float32 the model's own, of the openings' first words
     thoughts: list[Thought]  # A
 
@@ -183,10 +184,9 @@ class VlaDriver:
         spare = max(self._rows - rows, 0)
         device = model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half_precision):
+            told = to_device(navigation.filled(spare), device)
             context = model.read_prompt(
-                to_device(image_inputs(images, model.config), device),
-                to_device(navigation.filled(spare), device),
-                self._reader,
+                to_device(image_inputs(images, model.config), device), told, self._reader
             )
             if given is not None:
                 words = pad_words([*given, *[()] * spare], model.config.pad_token_id).to(device)
@@ -194,7 +194,7 @@ class VlaDriver:
             elif self.commentary:
                 first = model.first_scores(context)
                 if self.opening is not None:
-                    first = self.opening.favoured(first, context.last_hidden)
+                    first = self.opening.favoured(first, context.last_hidden, told.speed_mps)
                 for row, token in enumerate(opens):
                     if token != OWN_WORDS:
                         first[row] = functional.one_hot(torch.tensor(token), first.shape[1])
@@ -224,8 +224,8 @@ class VlaDriver:
                 words = model.speak(context, forced)
                 thoughts.append(_first_rows(Thought(words, model.plan(context, words)), rows))
                 self._reader.rewind(context.cache, len(model.config.prompt_ids))
-        told = Openings(context.last_hidden[:rows].float(), scores[:rows, list(ids)], thoughts)
-        return to_device(told, torch.device(CPU))
+        hidden, speed_mps = context.last_hidden[:rows].float(), navigation.speed_mps
+        return to_device(Openings(hidden, speed_mps, scores[:rows, list(ids)], thoughts), torch.device(CPU))
 
     def _encode(self, sentence: str) -> list[int]:
         return encode_commentary(self.tokenizer, sentence, self.model.config.max_words)

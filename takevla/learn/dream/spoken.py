@@ -49,6 +49,7 @@ class ToldFrames:
     """What the frozen model would say at N frames, for each of the A openings."""
 
     features: torch.Tensor  # (N, D)
+    speed_mps: torch.Tensor  # (N,)
     scores: torch.Tensor  # (N, A)
     route_ego: torch.Tensor  # (N, A, 20, 2)
     waypoints_ego: torch.Tensor  # (N, A, 10, 2)
@@ -68,6 +69,7 @@ def read_openings(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> T
     parts = [
         (
             torch.zeros(0, width),
+            torch.zeros(0),
             torch.zeros(0, ACTIONS),
             torch.zeros(0, ACTIONS, ROUTE_POINTS, 2),
             torch.zeros(0, ACTIONS, SPEED_WAYPOINTS, 2),
@@ -78,9 +80,8 @@ def read_openings(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> T
         told = driver.openings(*frame_inputs(dataset, some, driver.model.config.sees_past), ids)
         plans = [thought.plan for thought in told.thoughts]
         route = torch.stack([plan.route_ego for plan in plans], dim=1)
-        parts.append(
-            (told.features, told.scores, route, torch.stack([plan.waypoints_ego for plan in plans], dim=1))
-        )
+        waypoints = torch.stack([plan.waypoints_ego for plan in plans], dim=1)
+        parts.append((told.features, told.speed_mps, told.scores, route, waypoints))
     return ToldFrames(*(torch.cat(column).clone() for column in zip(*parts, strict=True)))
 
 
@@ -156,7 +157,7 @@ class SpokenDreams:
 
     def _log_share(self, frames: ToldFrames) -> torch.Tensor:
         """(N, A) log-probabilities of the openings under the policy."""
-        return torch.log_softmax(frames.scores + self.head(frames.features), dim=1)
+        return torch.log_softmax(frames.scores + self.head(frames.features, frames.speed_mps), dim=1)
 
     def step(self) -> None:
         """`passes` gradient steps on the expected reward; one row is added to `curves`."""

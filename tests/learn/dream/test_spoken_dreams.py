@@ -38,6 +38,7 @@ def _told(frames: int, seed: int = 0) -> ToldFrames:
     chance = torch.Generator().manual_seed(seed)
     return ToldFrames(
         torch.randn(frames, 16, generator=chance),
+        torch.full((frames,), 4.0),
         torch.randn(frames, ACTIONS, generator=chance),
         torch.zeros(frames, ACTIONS, 20, 2),
         torch.zeros(frames, ACTIONS, 10, 2),
@@ -154,7 +155,7 @@ def test_a_driver_opens_as_its_head_says_and_a_fresh_head_changes_nothing(tmp_pa
     model, tokenizer = tiny_model(), tiny_tokenizer()
     ids = opening_ids(tokenizer)
     head = OpeningHead(model.config.width, ids)
-    seen = observations(3)
+    seen = [replace(one, speed_mps=speed) for one, speed in zip(observations(3), (2.0, 5.0, 0.1), strict=True)]
     inputs = torch.from_numpy(frame_stack(seen)), navigation_inputs(seen)
     plain = VlaDriver(model, tokenizer).think(*inputs)
     fresh = VlaDriver(model, tokenizer, opening=head).think(*inputs)
@@ -164,8 +165,10 @@ def test_a_driver_opens_as_its_head_says_and_a_fresh_head_changes_nothing(tmp_pa
     save_checkpoint(tmp_path / "model", Checkpoint(model, tokenizer, opening=head))
     read = load_checkpoint(tmp_path / "model")
     driver = VlaDriver(read.model, read.tokenizer, opening=read.opening)
-    assert (driver.think(*inputs).words[:, 0] == ids[BRAKE]).all()
-    assert all(plan.commentary.startswith("brake") for plan in driver.plan(seen))
+    said = driver.think(*inputs).words
+    assert (said[:2, 0] == ids[BRAKE]).all()
+    assert said[2, 0] == plain.words[2, 0]  # it stands: its own words
+    assert all(plan.commentary.startswith("brake") for plan in driver.plan(seen)[:2])
 
 
 def test_some_rows_are_told_how_to_open_and_the_others_choose(dataset):
