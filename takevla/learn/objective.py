@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from takevla.driver.vla.model import TrainingOutput
+from takevla.driver.vla.tensors import TrainingOutput
 from takevla.learn.samples import Batch
 from takevla.learn.sight import sight_loss
 

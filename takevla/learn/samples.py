@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.inputs import pad_words
-from takevla.driver.vla.model import NavigationInput
+from takevla.driver.vla.tensors import NavigationInput
 from takevla.driver.vla.tokenizer import encode_commentary
 from takevla.learn.sight import sight_rows, unknown_rows
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS

@@ -4,8 +4,8 @@ Trained by imitation, a model says what the expert would most probably do.  Wher
 car will cross, the most probable is to drive on; the best, by what either mistake costs, is to brake.  The
 words that follow, and the plan, follow from the first word: so one choice among a handful of actions is
 what a reward has to teach.  `OpeningHead` adds to the model's own scores of these words and to nothing else,
-and only while the ego moves: dreams begin before mistakes and end after seconds, so they show what a moment of
-waiting saves and not that one who waits at every plan never goes.
+and only while the ego moves: dreams begin before mistakes and end after seconds, so they show what a moment
+of waiting saves and not that one who waits at every plan never goes.
 """
 
 from __future__ import annotations
@@ -42,8 +42,6 @@ class OpeningHead(nn.Module):
             added: torch.Tensor = self.outer(torch.tanh(self.inner(self.norm(features.float()))))
         return added * (speed_mps >= MOVING_MPS)[:, None]
 
-    def favoured(
-        self, scores: torch.Tensor, features: torch.Tensor, speed_mps: torch.Tensor
-    ) -> torch.Tensor:
+    def favoured(self, scores: torch.Tensor, features: torch.Tensor, speed_mps: torch.Tensor) -> torch.Tensor:
         """Scores of the first word (B, V) with what the head adds."""
         return scores.float().index_add(1, self.ids, self(features, speed_mps))

@@ -14,9 +14,10 @@ from transformers import PreTrainedTokenizerFast
 from takevla.driver.vla.device import CPU, to_device
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
 from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
-from takevla.driver.vla.model import NavigationInput, PlanTensors, TakeVLA
+from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
+from takevla.driver.vla.tensors import NavigationInput, PlanTensors
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
 from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
 from takevla.world.camera.rig import Rig

@@ -31,8 +31,9 @@ from takevla.driver.vla import residual
 from takevla.driver.vla.device import CPU, to_device
 from takevla.driver.vla.inputs import image_inputs, pad_words
 from takevla.driver.vla.lora import Trainable, merge, prepare
-from takevla.driver.vla.model import TakeVLA, TrainingOutput
+from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.residual import LONGITUDINAL_MODES, MODES, STD_START, STILL, PlanDistribution
+from takevla.driver.vla.tensors import TrainingOutput
 from takevla.learn.dream import fans
 from takevla.learn.dream.decisions import in_turn
 from takevla.learn.dream.grpo import adapt_kl_weight, clipped_loss, group_advantages

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla import residual
-from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.tensors import NavigationInput
 from takevla.driver.vla.tokenizer import decode_commentary
 from takevla.learn.dream.closed import names
 from takevla.learn.pretrain import BUCKET_WEIGHTS, STANDSTILL_WEIGHT, frame_strata

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from takevla.cli import main
 from takevla.driver.vla.inputs import image_inputs, pad_words
 from takevla.driver.vla.lean import quickest_reader
-from takevla.driver.vla.model import NavigationInput
 from takevla.driver.vla.simlingo import DRIVING, LANGUAGE, VISION, SimLingoSize, simlingo_model
+from takevla.driver.vla.tensors import NavigationInput
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.takeover.commentary import corpus
 

@@ -155,7 +155,9 @@ def test_a_driver_opens_as_its_head_says_and_a_fresh_head_changes_nothing(tmp_pa
     model, tokenizer = tiny_model(), tiny_tokenizer()
     ids = opening_ids(tokenizer)
     head = OpeningHead(model.config.width, ids)
-    seen = [replace(one, speed_mps=speed) for one, speed in zip(observations(3), (2.0, 5.0, 0.1), strict=True)]
+    seen = [
+        replace(one, speed_mps=speed) for one, speed in zip(observations(3), (2.0, 5.0, 0.1), strict=True)
+    ]
     inputs = torch.from_numpy(frame_stack(seen)), navigation_inputs(seen)
     plain = VlaDriver(model, tokenizer).think(*inputs)
     fresh = VlaDriver(model, tokenizer, opening=head).think(*inputs)
