@@ -50,7 +50,7 @@ from takevla.world.camera.rig import Rig
 
 RUN_FILE = "run.json"
 NOT_DREAMED = "not_dreamed"  # key of `before_after.json` where the audit refused
-BEHAVIOUR = 2  # raised when the world, takeovers or what is recorded change: no stage of before is used again
+BEHAVIOUR = 3  # raised when the world, takeovers or what is recorded change: no stage of before is used again
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from takevla.driver.driver import Driver
-from takevla.driver.expert.margins import Margins
+from takevla.driver.expert.margins import CAREFUL, Margins
 from takevla.scene.plan import Observation, Plan
 from takevla.takeover.attempt import Attempt
 from takevla.takeover.monitor import Monitor, MonitorConfig, Phase, step
@@ -24,7 +24,7 @@ class TakeoverConfig:
 
     triggers: TriggerConfig = field(default_factory=TriggerConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
-    margins: Margins = field(default_factory=Margins)  # what the expert who takes over keeps
+    margins: Margins = CAREFUL  # what the expert who takes over keeps to others
     window_s: float = 3.0  # pre-takeover window
     scenes_before_s: float = 4.0  # scenes are kept from this long before a takeover begins
     scenes_after_s: float = 4.0  # and until this long after it has ended

@@ -5,7 +5,7 @@ a tick before and loses its speed (the ego keeps at most the speed of what it ra
 was involved then stands for `SHOCK_TICKS`.  Where bodies have mass they push each other aside or drive
 apart; here poses would stay jammed until the route's time is out.  So a vehicle of the traffic that stands
 against the ego still when the shock is over leaves the stage.  An obstacle stays, and an ambulance, to
-which the ego must yield.  Light bodies
+which the ego must yield; an ego that touches one at an angle grazes along it at walking pace.  Light bodies
 (pedestrians, bicycles, cones, boards, an open door) do not hold the ego up: they stay down where they were
 hit and leave after `DOWN_TICKS`.
 """
@@ -54,6 +54,7 @@ PLATE_M = 0.2  # a body thinner than this is a door or a board
 DOWN_TICKS = 40  # 2 s
 LIGHT_LOSS = 0.85  # share of its speed that the ego keeps when it runs into something light
 AT_REST_MPS = 0.1
+GRAZE_MPS = 1.0  # as fast as this an ego goes along a body at rest that it touches
 SAME_LEVEL_M = 3.0
 SOLID_PROP = "building"  # the kind of prop that stops a car; trees and lamps are thin and stand aside
 WALLS_WITHIN_M = 45.0  # of the route: further away it has ended by deviation
@@ -158,6 +159,28 @@ def part(state: WorldState) -> None:
 
 
 @njit(cache=True)
+def graze(state: WorldState, before: NDArray[np.float64], j: int) -> bool:
+    """Let a slow ego go along actor j, which stands: aside as far as ahead, where that keeps clear of it.
+
+    `before` is the ego's pose and speed a tick ago; the pose that the tick has led to is replaced.
+    """
+    ego, other = state.actors[EGO], state.actors[j]
+    if before[3] > GRAZE_MPS or abs(other.speed) > AT_REST_MPS:
+        return False
+    c, s = math.cos(before[2]), math.sin(before[2])
+    ahead = max(c * (ego.x - before[0]) + s * (ego.y - before[1]), 0.0)
+    other_left = -s * (other.x - before[0]) + c * (other.y - before[1])
+    aside = -ahead if other_left > 0.0 else ahead
+    x, y = before[0] + ahead * c - aside * s, before[1] + ahead * s + aside * c
+    for heading in (ego.heading, before[2]):
+        if not touches(state, x, y, heading, j):
+            state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading = x, y, heading
+            state.actors[EGO].speed = min(ego.speed, GRAZE_MPS)
+            return True
+    return False
+
+
+@njit(cache=True)
 def resolve_contacts(
     state: WorldState,
     paths: Paths,
@@ -198,7 +221,9 @@ def resolve_contacts(
                 if state.queue[j, 0] >= 0:
                     put_on_path(state, paths, j)
                 shake(state, j)
-            if touches(state, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, j):
+            if touches(
+                state, state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading, j
+            ) and not graze(state, before, j):
                 along = state.actors[j].speed * math.cos(state.actors[j].heading - state.actors[EGO].heading)
                 state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading = (
                     before[0],

@@ -68,6 +68,16 @@ def test_a_collision_does_not_let_the_ego_through() -> None:
     assert world.ego().speed_mps < 1.0
 
 
+def test_an_ego_that_touches_a_parked_car_at_an_angle_grazes_along_it() -> None:
+    parked = _obstacle(ActorKind.CAR, 50.0, 2.2)
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=[parked])
+    _drive(world, 1)
+    _teleport(world, 44.0, -0.4, heading=0.1, speed=4.0)
+    record = _drive(world, 240)
+    assert _events(record, Event.COLLISION_VEHICLE) == 1
+    assert float(world.ego().position_world[0]) > 55.0
+
+
 @pytest.mark.parametrize("then", [GO, STOP])
 def test_two_that_ran_into_each_other_part_after_the_shock_and_the_route_goes_on(then: Controls) -> None:
     line = np.array([[240.0, 0.0], [5.0, 0.0]], np.float32)
