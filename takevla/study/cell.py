@@ -30,7 +30,7 @@ FULL = "takevla"  # the arm that is the whole method
 ORDER = (  # of the tables; arms of other names come after these, by name
     BASE, "expert_frames", "dagger", "dagger_dpo", "dagger_dpo_2", "dagger_dpo_3", "language_plain",
     "language_enhanced", FULL, "takevla_2", "takevla_3", "no_pre_takeover", "takevla_closed",
-    "takevla_dpo", "takevla_words",
+    "takevla_dpo", "takevla_words", "ordinary_expert",
 )  # fmt: skip
 Cell = Mapping[str, Any]
 

@@ -53,6 +53,10 @@ def test_arms_differ_in_nothing_but_what_is_compared():
     assert dagger["rounds/1/sft"] == keys("dagger_dpo")["rounds/1/sft"]
     assert dagger["rounds/1/sft"] == keys("no_pre_takeover")["rounds/1/sft"]
     assert keys("dagger_dpo")["rounds/1/dream"] != keys("no_pre_takeover")["rounds/1/dream"]
+    ordinary = keys("ordinary_expert")
+    assert ordinary["base_eval"] == enhanced["base_eval"]
+    for taught in ("rehearsal", "starts", "rounds/1/takeovers", "rounds/1/sft"):
+        assert ordinary[taught] != enhanced[taught]
 
 
 def test_a_later_round_begins_where_the_former_ended_and_seeds_share_what_the_same_model_drove():
