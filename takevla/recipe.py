@@ -10,6 +10,7 @@ from typing import Any, Literal
 from takevla.driver.vla.named import SHIPPED_BASE
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.sft import SftConfig
+from takevla.learn.trainer import TrainConfig
 from takevla.scale import RayCluster, ray_cluster
 from takevla.takeover.shadow import TakeoverConfig
 
@@ -31,6 +32,13 @@ class RouteChoice:
     def __post_init__(self) -> None:
         if self.routes < 0:
             raise ValueError(f"routes: {self.routes} is negative; 0 takes all routes of the suite")
+
+
+def _tiny_sft() -> SftConfig:
+    return SftConfig(
+        draws=8_000, pretraining_ratio=0.35, pre_takeover_ratio=0.1, takeover_ratio=0.25, shadow_ratio=0.3,
+        max_repeats=16, train=TrainConfig(learning_rate=4e-4, warmup_steps=30),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Recipe:
         taught_by: `takeovers`, or `expert`, the control: fine-tuning sees as many frames of the expert
             driving the same routes by himself instead of them.
         takeover: triggers, monitor and windows.
-        sft: supervised fine-tuning.
+        sft: supervised fine-tuning; the mixture and learning rate (4e-4) are those of the tiny model.
         dream: reinforcement in rebuilt scenes; `dream.updates` 0 leaves it out.
         evaluate: validation routes, driven before and after.
     """
@@ -75,7 +83,7 @@ class Recipe:
     collect: RouteChoice = field(default_factory=lambda: RouteChoice("train", 88))
     taught_by: Literal["takeovers", "expert"] = "takeovers"
     takeover: TakeoverConfig = field(default_factory=TakeoverConfig)
-    sft: SftConfig = field(default_factory=SftConfig)
+    sft: SftConfig = field(default_factory=_tiny_sft)
     dream: DreamConfig = field(default_factory=DreamConfig)
     evaluate: RouteChoice = field(default_factory=lambda: RouteChoice("mini44"))
 
