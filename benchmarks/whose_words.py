@@ -87,7 +87,7 @@ class Judged:
 
 
 def favouring(vla: VlaDriver, nats: float) -> OpeningHead:
-    """A head that adds `nats` to the scores of `FAVOURED`, whatever it sees."""
+    """A head that adds `nats` to the scores of `FAVOURED` while the ego moves, whatever it sees."""
     head = OpeningHead(vla.model.config.width, opening_ids(vla.tokenizer))
     with torch.no_grad():
         for number, words in enumerate(ACTION_WORDS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,22 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from takevla.dataset.reader import Dataset
-from takevla.driver.vla.checkpoint import Checkpoint, read_rig, save_checkpoint
+from takevla.driver.expert import CAREFUL
+from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, read_rig, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.learn.dream.audit import AuditLimits
+from takevla.learn.dream.closed import ClosedConfig
 from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.spoken import opening_ids
 from takevla.learn.sft import SftConfig
 from takevla.learn.trainer import TrainConfig
 from takevla.recipe import Recipe, RouteChoice
-from takevla.rounds import run_recipe, stages
+from takevla.rounds import chosen, run_recipe, stages
+from takevla.stage_work import dream_stage
 from takevla.takeover.commentary import corpus
 from takevla.world.camera.rig import Rig
 
@@ -64,6 +69,40 @@ def test_every_stage_leaves_its_facts_and_the_run_a_report(run):
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "<html" in page
     assert not re.search(r"(src|href)=[\"']?https?:", page)  # nothing is loaded from elsewhere
+
+
+def test_the_expert_of_a_run_keeps_the_margins_of_the_recipe(run):
+    recipe, folder = run
+    assert recipe.takeover.margins == CAREFUL
+    for name, kind in (
+        ("rehearsal", "demonstration"),
+        ("starts", "demonstration"),
+        ("rounds/1/takeovers", "takeover"),
+    ):
+        assert Dataset(folder / name).meta["provenance"][kind]["margins"] == asdict(CAREFUL), name
+
+
+def test_closed_dreams_of_words_go_on_from_a_model_that_dreamt_before(run, tmp_path):
+    recipe, folder = run
+    found = load_checkpoint(folder / "rounds/1/sft/model")
+    found.opening = OpeningHead(found.model.config.width, opening_ids(found.tokenizer))
+    with torch.no_grad():
+        found.opening.outer.bias[1] = 2.0
+    save_checkpoint(tmp_path / "model", found)
+    settings = DreamConfig(
+        kind="closed",
+        chooses="words",
+        updates=1,
+        limits=ANY_DREAMS,
+        closed=ClosedConfig(starts=2, longest_s=4.0),
+    )
+    dream_stage(
+        tmp_path / "model", folder / "rounds/1/takeovers", tmp_path / "dream", settings, seed=0, workers=1,
+        tasks=chosen(recipe.collect).tasks,
+    )  # fmt: skip
+    after = load_checkpoint(tmp_path / "dream" / "model").opening
+    assert after is not None
+    assert float(after.outer.bias[1].detach()) == pytest.approx(2.0, abs=0.1)
 
 
 def test_every_dataset_and_model_has_the_camera_of_the_base(run):

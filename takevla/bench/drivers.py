@@ -8,9 +8,9 @@ from takevla.driver.blind import BlindDriver
 from takevla.driver.driver import Driver
 from takevla.driver.vla.named import model_folder
 
-EXPERT = "expert"
+EXPERT, CAREFUL_EXPERT = "expert", "careful_expert"  # the latter is the one that takes over
 BLIND, STRAIGHT = "blind", "straight"  # ignore every hazard; STRAIGHT ignores the route's turns as well
-BUILT_IN = (EXPERT, BLIND, STRAIGHT)
+BUILT_IN = (EXPERT, CAREFUL_EXPERT, BLIND, STRAIGHT)
 
 
 def driver_name(name: str) -> str:
@@ -38,10 +38,10 @@ def load_driver(name: str, commentary: bool = True, device: str = "cpu") -> Driv
             device.
     """
     name = driver_name(name)
-    if name == EXPERT:
-        from takevla.driver.expert import Expert
+    if name in (EXPERT, CAREFUL_EXPERT):
+        from takevla.driver.expert import CAREFUL, ORDINARY, Expert
 
-        return Expert()
+        return Expert(margins=ORDINARY if name == EXPERT else CAREFUL)
     if name in BUILT_IN:
         return BlindDriver(turns=name == BLIND)
     from takevla.driver.vla.checkpoint import load_checkpoint  # torch and transformers: seconds to import

@@ -14,10 +14,15 @@ from takevla.commands.command import OUT, Arguments, Command, add_common, add_de
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
 
+DRIVERS = "'expert', 'careful_expert', 'blind'"
+
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--driver", type=str, default="shipped", help="'expert', 'blind', 'shipped', or a checkpoint folder"
+        "--driver",
+        type=str,
+        default="shipped",
+        help="'expert', 'careful_expert', 'blind', 'shipped', or a checkpoint folder",
     )
     parser.add_argument("--suite", type=str, default=None, help="suite to drive (default mini44)")
     parser.add_argument("--routes", type=Path, default=None, help="leaderboard route XML instead of a suite")
@@ -73,7 +78,10 @@ def _evaluate(arguments: Arguments) -> None:
 def _watch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("route", type=str, help="id of the route")
     parser.add_argument(
-        "--driver", type=str, default="expert", help="'expert', 'blind', 'shipped', or a checkpoint folder"
+        "--driver",
+        type=str,
+        default="expert",
+        help="'expert', 'careful_expert', 'blind', 'shipped', or a checkpoint folder",
     )
     parser.add_argument("--suite", type=str, default=None, help="suite of the route (default mini44)")
     parser.add_argument("--routes", type=Path, default=None, help="leaderboard route XML instead of a suite")

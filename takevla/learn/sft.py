@@ -105,8 +105,9 @@ def sft(
     """Fine-tune the checkpoint `start` and return the folder of the new one.
 
     With `extra_expert`, datasets of the expert driving by himself, the takeovers only say how much is
-    learnt: as many frames as they would give are drawn of those instead, for their
-    whole share of the mixture.  That is the control of a gain: the same frames and steps, no takeovers.
+    learnt: as many frames as they would give, or as could be drawn if they gave more, are taken of those
+    instead, for their whole share of the mixture.  That is the control of a gain: as many frames and steps,
+    no takeovers.
     `device` says where it trains, as `torch_device` names it.
 
     Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json`, `model/` and,
@@ -169,7 +170,8 @@ def sft(
     kinds = {PRETRAINING: config.pretraining_ratio}
     if extra:
         kinds[EXTRA_EXPERT] = sum(_taught_ratios(config).values())
-        wanted = sum(taken[kind] for kind, ratio in _taught_ratios(config).items() if ratio > 0.0)
+        given = sum(taken[kind] for kind, ratio in _taught_ratios(config).items() if ratio > 0.0)
+        wanted = min(given, round(config.draws * kinds[EXTRA_EXPERT] / sum(kinds.values())))
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
             first = sum(len(part) for part in parts)
             parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))

@@ -5,9 +5,9 @@ a tick before and loses its speed (the ego keeps at most the speed of what it ra
 was involved then stands for `SHOCK_TICKS`.  Where bodies have mass they push each other aside or drive
 apart; here poses would stay jammed until the route's time is out.  So a vehicle of the traffic that stands
 against the ego still when the shock is over leaves the stage.  An obstacle stays, and an ambulance, to
-which the ego must yield; an ego that touches one at an angle grazes along it at walking pace.  Light bodies
-(pedestrians, bicycles, cones, boards, an open door) do not hold the ego up: they stay down where they were
-hit and leave after `DOWN_TICKS`.
+which the ego must yield; an ego that touches one of these at an angle grazes along it at walking pace.
+Light bodies (pedestrians, bicycles, cones, boards, an open door) do not hold the ego up: they stay down
+where they were hit and leave after `DOWN_TICKS`.
 """
 
 from __future__ import annotations
@@ -153,19 +153,24 @@ def part(state: WorldState) -> None:
         if actor.stage != ON_STAGE or actor.shock_tick < 0 or tick - actor.shock_tick < SHOCK_TICKS:
             continue
         actor.shock_tick = -1
-        stays = actor.motion == STATIC or actor.kind in (PEDESTRIAN, AMBULANCE)
-        if not stays and touches(state, ego.x, ego.y, ego.heading, j, JAMMED_M):
+        if not stays(state, j) and touches(state, ego.x, ego.y, ego.heading, j, JAMMED_M):
             actor.leave_tick = tick
 
 
 @njit(cache=True)
+def stays(state: WorldState, j: int) -> bool:
+    """Whether actor j remains where it is though the ego is jammed against it."""
+    return state.actors[j].motion == STATIC or state.actors[j].kind in (PEDESTRIAN, AMBULANCE)
+
+
+@njit(cache=True)
 def graze(state: WorldState, before: NDArray[np.float64], j: int) -> bool:
-    """Let a slow ego go along actor j, which stands: aside as far as ahead, where that keeps clear of it.
+    """Let a slow ego go along actor j, which stays: aside as far as ahead, where that keeps clear of all.
 
     `before` is the ego's pose and speed a tick ago; the pose that the tick has led to is replaced.
     """
     ego, other = state.actors[EGO], state.actors[j]
-    if before[3] > GRAZE_MPS or abs(other.speed) > AT_REST_MPS:
+    if before[3] > GRAZE_MPS or abs(other.speed) > AT_REST_MPS or not stays(state, j):
         return False
     c, s = math.cos(before[2]), math.sin(before[2])
     ahead = max(c * (ego.x - before[0]) + s * (ego.y - before[1]), 0.0)
@@ -173,11 +178,24 @@ def graze(state: WorldState, before: NDArray[np.float64], j: int) -> bool:
     aside = -ahead if other_left > 0.0 else ahead
     x, y = before[0] + ahead * c - aside * s, before[1] + ahead * s + aside * c
     for heading in (ego.heading, before[2]):
-        if not touches(state, x, y, heading, j):
+        if clear(state, x, y, heading):
             state.actors[EGO].x, state.actors[EGO].y, state.actors[EGO].heading = x, y, heading
             state.actors[EGO].speed = min(ego.speed, GRAZE_MPS)
             return True
     return False
+
+
+@njit(cache=True)
+def clear(state: WorldState, x: float, y: float, heading: float) -> bool:
+    """Whether the ego at this pose overlaps nobody on stage."""
+    for k in range(1, state.actors.shape[0]):
+        if state.actors[k].stage != ON_STAGE or abs(state.actors[k].z - state.actors[EGO].z) > SAME_LEVEL_M:
+            continue
+        if state.actors[k].leave_tick > 0 and is_light(state, k):
+            continue
+        if touches(state, x, y, heading, k):
+            return False
+    return True
 
 
 @njit(cache=True)

@@ -8,10 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 from short_drives import CONFIG, Drifter, allow, short_tasks
 
-from takevla.dataset.collect import collect_expert, collect_takeovers
+from takevla.dataset.collect import DemonstrationConfig, collect_expert, collect_takeovers
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.dataset.schema import FRAMES
+from takevla.driver.expert import Expert, Margins
 from takevla.takeover.commentary import parse
+from takevla.takeover.shadow import TakeoverConfig
 from takevla.world.maps.route_xml import RouteTask
 
 TASKS = 6  # three parts, of which a kill leaves one
@@ -181,3 +183,30 @@ def test_refused_tasks_leave_nothing_behind(tmp_path: Path) -> None:
 def test_another_seed_in_the_same_folder_is_refused(shown: Path) -> None:
     with pytest.raises(ValueError, match="other settings"):
         collect_expert(short_tasks(2), shown, 4, allow, 1, CONFIG)
+
+
+def test_the_expert_keeps_the_margins_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = []
+
+    class Spied(Expert):
+        def __init__(self, period_us: int, margins: Margins) -> None:
+            super().__init__(period_us, margins)
+            kept.append(margins)
+
+    monkeypatch.setattr("takevla.dataset.collect.Expert", Spied)
+    wide, wider = Margins(before_s=2.0), Margins(before_s=5.0)
+    collect_expert(short_tasks(1), tmp_path / "shown", 3, allow, 1, CONFIG, DemonstrationConfig(margins=wide))
+    collect_takeovers(
+        short_tasks(1),
+        Drifter,
+        "drifter",
+        tmp_path / "taken",
+        3,
+        allow,
+        1,
+        CONFIG,
+        TakeoverConfig(margins=wider),
+    )
+    assert kept == [wide, wider]

@@ -8,6 +8,7 @@ import pytest
 from plain_maps import crossing, straight, task
 
 from takevla.scene.actors import ActorKind
+from takevla.scene.geometry import boxes_overlap
 from takevla.scene.road_map import Control, LightState, Prop
 from takevla.scene.scene import Controls
 from takevla.world.contact import SHOCK_TICKS
@@ -76,6 +77,22 @@ def test_an_ego_that_touches_a_parked_car_at_an_angle_grazes_along_it() -> None:
     record = _drive(world, 240)
     assert _events(record, Event.COLLISION_VEHICLE) == 1
     assert float(world.ego().position_world[0]) > 55.0
+
+
+def test_grazing_one_parked_car_does_not_press_the_ego_into_another() -> None:
+    funnel = [_obstacle(ActorKind.CAR, 50.0, 2.2), _obstacle(ActorKind.CAR, 50.0, -2.2)]
+    world = EmbeddedWorld(straight(), task(ROAD), 0, density=0.0, staged=funnel)
+    _drive(world, 1)
+    _teleport(world, 44.0, -0.4, heading=0.1, speed=4.0)
+    for _ in range(200):
+        world.tick(GO)
+        actors = world._state.actors
+        ego = actors[EGO]
+        for other in (actors[1], actors[2]):
+            assert not boxes_overlap(
+                ego["x"], ego["y"], ego["heading"], ego["length"], ego["width"],
+                other["x"], other["y"], other["heading"], other["length"], other["width"],
+            )  # fmt: skip
 
 
 @pytest.mark.parametrize("then", [GO, STOP])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -11,14 +12,14 @@ class Margins:
     """Room and time between the ego and whoever it would meet.
 
     The expert knows every speed exactly, and the defaults are no more than it needs itself.  Who learns
-    from it sees less well, and misjudges a gap by half a second and more.  `CAREFUL` keeps about three
-    times as much, so that what is learned from it still fits then.
+    from it sees less well, and misjudges a gap by half a second and more.  `CAREFUL` keeps two to three
+    times the time and 1.6 times the room, so that what is learned from it still fits then.
 
     `beside_m`, `walker_m`: air beside another's corridor, and beside a pedestrian's.  `before_s`,
-    `after_s`: gone so long before one who has right of way arrives (less after a long wait), and no sooner
-    there than so long after it has left; `runner_s` is the first for one without right of way who will not
-    stop; `alert_s` is both for one who should give way to the ego; `walker_before_s` and `walker_after_s`
-    are those for a pedestrian.
+    `after_s`: gone so long before one who has right of way arrives (less after a long wait, at least 0.4 s),
+    and no sooner there than so long after it has left; `runner_s` is the first for one without right of way
+    who will not stop; `alert_s` is both for one who should give way to the ego; `walker_before_s` and
+    `walker_after_s` are those for a pedestrian.
     """
 
     beside_m: float = 0.25
@@ -32,8 +33,9 @@ class Margins:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            if getattr(self, one.name) < 0.0:
-                raise ValueError(f"margins.{one.name}: {getattr(self, one.name)} is negative; 0 keeps none")
+            value = getattr(self, one.name)
+            if not 0.0 <= value < math.inf:
+                raise ValueError(f"margins.{one.name}: {value} is no margin; give 0 or more")
 
 
 ORDINARY: Final = Margins()

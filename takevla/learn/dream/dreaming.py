@@ -207,7 +207,7 @@ def _choose_words(
         scores = told.scores
         if loaded.opening is not None:
             with torch.no_grad():
-                scores = scores + loaded.opening(told.features)
+                scores = scores + loaded.opening(told.features, told.speed_mps)
         share = torch.softmax(scores, dim=1).numpy()
         settings = json.dumps(asdict(config))
         earned = closed.branches(range(len(scenes)), share, ids, progress, branches, settings)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from takevla.dataset.reader import Dataset
-from takevla.driver.vla.opening import OpeningHead
+from takevla.driver.vla.opening import MOVING_MPS, OpeningHead
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.dream import fans
 from takevla.learn.dream.closed import ClosedDreams
@@ -169,7 +169,9 @@ class SpokenDreams:
             )
             held = torch.zeros(())
             if len(self._anchor.features):
-                held = kl_of(self._log_share(self._anchor), self._start[1]).mean()
+                moving = (self._anchor.speed_mps >= MOVING_MPS).float()  # where it stands the head is silent
+                apart = kl_of(self._log_share(self._anchor), self._start[1])
+                held = (apart * moving).sum() / moving.sum().clamp_min(1.0)
             self.optimiser.zero_grad()
             (loss + self.anchor_weight * held).backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
