@@ -14,16 +14,11 @@ from takevla.commands.command import OUT, Arguments, Command, add_common, add_de
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
 
-DRIVERS = "'expert', 'careful_expert', 'blind'"
+DRIVERS = "'expert', 'careful_expert', 'blind', 'shipped', or a checkpoint folder"
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--driver",
-        type=str,
-        default="shipped",
-        help="'expert', 'careful_expert', 'blind', 'shipped', or a checkpoint folder",
-    )
+    parser.add_argument("--driver", type=str, default="shipped", help=DRIVERS)
     parser.add_argument("--suite", type=str, default=None, help="suite to drive (default mini44)")
     parser.add_argument("--routes", type=Path, default=None, help="leaderboard route XML instead of a suite")
     parser.add_argument("--maps", type=Path, default=None, help="folder of the OpenDRIVE files of its towns")
@@ -77,12 +72,7 @@ def _evaluate(arguments: Arguments) -> None:
 
 def _watch_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("route", type=str, help="id of the route")
-    parser.add_argument(
-        "--driver",
-        type=str,
-        default="expert",
-        help="'expert', 'careful_expert', 'blind', 'shipped', or a checkpoint folder",
-    )
+    parser.add_argument("--driver", type=str, default="expert", help=DRIVERS)
     parser.add_argument("--suite", type=str, default=None, help="suite of the route (default mini44)")
     parser.add_argument("--routes", type=Path, default=None, help="leaderboard route XML instead of a suite")
     parser.add_argument("--maps", type=Path, default=None, help="folder of the OpenDRIVE files of its towns")
