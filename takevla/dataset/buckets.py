@@ -83,6 +83,12 @@ def _lateral(frames: Frames) -> NDArray[np.float32]:
     return np.abs(_waypoints(frames)[:, :, 1]).mean(axis=1)
 
 
+def _making_room(frames: Frames) -> Mask:
+    gives_way = _manoeuvre(Manoeuvre.GIVE_WAY)(frames) & np.isin(frames["expert_cause"], _NOBODY_BEFORE_IT)
+    return gives_way & (_planned_speed(frames, -1) >= START_MPS)
+
+
+_NOBODY_BEFORE_IT = (Cause.ONCOMING, Cause.FREE_ROAD)
 _AROUND = (
     Manoeuvre.GO_AROUND_LEFT,
     Manoeuvre.GO_AROUND_RIGHT,
@@ -114,6 +120,9 @@ BUCKETS: Final[Mapping[str, Bucket]] = {
         ),
         Bucket("emergency", "an emergency vehicle bounds the speed", _cause(Cause.EMERGENCY_VEHICLE)),
         Bucket("giving_way", "lets others go first", _manoeuvre(Manoeuvre.GIVE_WAY)),
+        Bucket(
+            "making_room", "goes on at the edge of its lane, for cars that come over the middle", _making_room
+        ),
         Bucket(
             "lane_change",
             "the route or the expert changes lane",

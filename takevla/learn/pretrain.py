@@ -43,6 +43,7 @@ BUCKET_WEIGHTS: dict[str, float] = {
     "brake_hard": 8.0,
     "crossing_vehicle": 6.0,
     "emergency": 6.0,
+    "making_room": 6.0,
     "yellow_light": 5.0,
     "merging_vehicle": 5.0,
     "bicycle": 4.0,

@@ -40,6 +40,16 @@ def torch_device(name: str) -> torch.device:
     return torch.device(kind, int(number)) if number else torch.device(kind)
 
 
+def half_precision_on(device: torch.device, asked: bool | None = None) -> bool:
+    """Whether matrix products are made in bfloat16 on `device`: as `asked`, or (None) where that is quicker.
+
+    A processor without AVX-512 (or Arm's BF16) only imitates it: a convolution takes sixty times as long.
+    """
+    if asked is not None:
+        return asked
+    return device.type != CPU or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _count(kind: str) -> int:
     """How many devices of a kind there are."""
     return torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast
 
-from takevla.driver.vla.device import CPU, to_device
+from takevla.driver.vla.device import CPU, half_precision_on, to_device
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words
-from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
+from takevla.driver.vla.lean import FLOAT32_PICTURES, ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.residual import ResidualHead, bend, residual_features
-from takevla.driver.vla.tensors import NavigationInput, PlanTensors
+from takevla.driver.vla.tensors import Context, NavigationInput, PlanTensors
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
 from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
 from takevla.world.camera.rig import Rig
@@ -62,7 +62,7 @@ class VlaDriver:
         opening: a head learned in dreams of words; it favours how the commentary opens.
         forced: commentary given instead of generated, for tests of whether words matter.
         period_us: time between plans.
-        half_precision: bfloat16 matrix products (float32 sums and heads).
+        half_precision: bfloat16 matrix products (float32 sums and heads); None: where they are quicker.
         rig: the camera that the model was trained with, None for the default one.
     """
 
@@ -78,7 +78,7 @@ class VlaDriver:
         opening: OpeningHead | None = None,
         forced: Prompter | None = None,
         period_us: int = PLAN_PERIOD_US,
-        half_precision: bool = True,
+        half_precision: bool | None = None,
         name: str = "vla",
         rig: Rig | None = None,
     ) -> None:
@@ -89,9 +89,9 @@ class VlaDriver:
         self.opening = opening
         self.forced = forced
         self.period_us = period_us
-        self.half_precision = half_precision
+        self.half_precision = half_precision_on(model.device, half_precision)
         self.name = name
-        self._reader = quickest_reader(model.backbone, half_precision)
+        self._reader = quickest_reader(model.backbone, self.half_precision)
         self._rows = ROWS if isinstance(self._reader, LeanReader) else 0  # of every batch; 0: any number
         self.rig = rig or Rig()
         self._still_since_us: dict[int, int] = {}  # by seat
@@ -186,9 +186,7 @@ class VlaDriver:
         device = model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half_precision):
             told = to_device(navigation.filled(spare), device)
-            context = model.read_prompt(
-                to_device(image_inputs(images, model.config), device), told, self._reader
-            )
+            context = self._read(images, told)
             if given is not None:
                 words = pad_words([*given, *[()] * spare], model.config.pad_token_id).to(device)
                 model.listen(context, words)
@@ -205,6 +203,16 @@ class VlaDriver:
             plan = model.plan(context, words)
         return to_device(_first_rows(Thought(words, plan), rows), torch.device(CPU))
 
+    def _read(self, images: torch.Tensor, navigation: NavigationInput) -> Context:
+        """Read the prompt of `images`; in float32 black ones fill them up (see `lean`)."""
+        rows = len(images)
+        if self._rows and not self.half_precision:
+            images = functional.pad(images, (0, 0, 0, 0, 0, 0, 0, -rows % FLOAT32_PICTURES))
+        pictures = to_device(image_inputs(images, self.model.config), self.model.device)
+        context = self.model.read_prompt(pictures, navigation, self._reader)
+        context.seeing = rows
+        return context
+
     @torch.inference_mode()
     def openings(self, images: torch.Tensor, navigation: NavigationInput, ids: Sequence[int]) -> Openings:
         """As `think`, for each of the tokens `ids` as the first word; what the head favours is left out."""
@@ -213,11 +221,7 @@ class VlaDriver:
         if self._rows and rows > self._rows:
             raise ValueError(f"{rows} rows; openings are read {self._rows} at a time")
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half_precision):
-            context = model.read_prompt(
-                to_device(image_inputs(images, model.config), device),
-                to_device(navigation.filled(spare), device),
-                self._reader,
-            )
+            context = self._read(images, to_device(navigation.filled(spare), device))
             scores = model.first_scores(context).float()
             thoughts = []
             for token in ids:

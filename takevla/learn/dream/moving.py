@@ -28,7 +28,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla import residual
-from takevla.driver.vla.device import CPU, to_device
+from takevla.driver.vla.device import CPU, half_precision_on, to_device
 from takevla.driver.vla.inputs import image_inputs, pad_words
 from takevla.driver.vla.lora import Trainable, merge, prepare
 from takevla.driver.vla.model import TakeVLA
@@ -214,7 +214,7 @@ class MovingDreams:
         config, device = self.model.config, self.model.device
         images, navigation = frame_inputs(self._dataset, [self._rows[k] for k in places], config.sees_past)
         inputs = to_device(image_inputs(images, config), device)
-        with torch.autocast(device.type, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half_precision_on(device)):
             output: TrainingOutput = self.model(
                 inputs, to_device(navigation, device), self._said(places).to(device)
             )

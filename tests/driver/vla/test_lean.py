@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from tiny_vla import observations, tiny_model, tiny_tokenizer
 
@@ -12,26 +13,31 @@ from takevla.driver.vla.lean import ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.policy import VlaDriver
 
 
-def test_plans_and_words_are_those_of_transformers_under_autocast():
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_plans_and_words_are_those_of_transformers(dtype):
+    half = dtype == torch.bfloat16
     model = tiny_model()
     seen = observations(3)
     images = image_inputs(torch.from_numpy(frame_stack(seen)), model.config)
     words = pad_words([[12, 13, 14], [], [40]], model.config.pad_token_id)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         said, plans = [], []
-        for reader in (BackboneReader(model.backbone), LeanReader(model.backbone)):
+        for reader in (BackboneReader(model.backbone), LeanReader(model.backbone, dtype)):
             said.append(model.speak(model.read_prompt(images, navigation_inputs(seen), reader)))
             context = model.read_prompt(images, navigation_inputs(seen), reader)
             model.listen(context, words)
             plans.append(model.plan(context, words))
     assert torch.equal(*said)
     assert said[0].shape[1] > 0
-    torch.testing.assert_close(plans[1].waypoints_ego, plans[0].waypoints_ego, atol=2e-2, rtol=1e-2)
-    torch.testing.assert_close(plans[1].action_features, plans[0].action_features, atol=0.1, rtol=0.05)
+    near = {"atol": 2e-2, "rtol": 1e-2} if half else {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(plans[1].waypoints_ego, plans[0].waypoints_ego, **near)
+    near = {"atol": 0.1, "rtol": 0.05} if half else {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(plans[1].action_features, plans[0].action_features, **near)
 
 
-def test_a_row_is_the_same_to_the_bit_whoever_drives_beside_it():
-    driver = VlaDriver(tiny_model(), tiny_tokenizer())
+@pytest.mark.parametrize("half_precision", [True, False])
+def test_a_row_is_the_same_to_the_bit_whoever_drives_beside_it(half_precision):
+    driver = VlaDriver(tiny_model(), tiny_tokenizer(), half_precision=half_precision)
     seen = observations(ROWS + 3)
     whole = driver.plan(seen)
     for some in ([5], [2, 9, 0], list(reversed(range(ROWS)))):
@@ -41,8 +47,8 @@ def test_a_row_is_the_same_to_the_bit_whoever_drives_beside_it():
             np.testing.assert_array_equal(plan.route_ego, whole[row].route_ego)
 
 
-def test_only_a_plain_model_in_half_precision_is_read_lean():
+def test_only_a_plain_model_in_float32_is_read_lean():
     backbone = tiny_model().backbone
     assert isinstance(quickest_reader(backbone, half_precision=True), LeanReader)
-    assert isinstance(quickest_reader(backbone, half_precision=False), BackboneReader)
+    assert isinstance(quickest_reader(backbone, half_precision=False), LeanReader)
     assert isinstance(quickest_reader(backbone.to(torch.bfloat16), half_precision=True), BackboneReader)
