@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from takevla.bench.leaderboard_json import write_json
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint
+from takevla.driver.vla.device import half_precision_on
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.named import model_folder
 from takevla.learn.samples import frame_samples, make_batch
@@ -48,7 +49,7 @@ def answers(checkpoint: Checkpoint, dataset: Dataset, frames: NDArray[np.int64])
             tile_side=config.tile_side, past=config.sees_past,
         )  # fmt: skip
         batch = make_batch(samples, np.arange(len(some)), config.pad_token_id)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half_precision_on(torch.device("cpu"))):
             output = model(image_inputs(batch.images, config), batch.navigation, batch.words)
         said.append(output.sight.float().numpy())
         true.append(batch.sight.float().numpy())

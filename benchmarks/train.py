@@ -3,8 +3,9 @@
     python benchmarks/train.py [--steps N] [--rounds N] [--threads N] [--json FILE]
 
 Both train the same model on the same samples in the same batches with the same losses and optimizer, in
-bfloat16 autocast and in float32, turn by turn within one run; the ratio is what to compare.  The share is
-that of the peak of a plain bfloat16 or float32 matrix product on the same threads, measured beside them.
+bfloat16 autocast (where the processor has it) and in float32, turn by turn within one run; the ratio is what
+to compare.  The share is that of the peak of a plain bfloat16 or float32 matrix product on the same threads,
+measured beside them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import transformers
 from made_up import made_up_samples
 
 from takevla.bench.provenance import git_revision, machine
+from takevla.driver.vla.device import half_precision_on
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
@@ -138,7 +140,8 @@ def main() -> None:
         "steps": arguments.steps, "rounds": arguments.rounds, "batch": BATCH,
     }  # fmt: skip
     best: dict[str, list[float]] = {"own": [], "plain": []}
-    for name, half, kind in (("bfloat16", True, torch.bfloat16), ("float32", False, torch.float32)):
+    precisions = [("bfloat16", True, torch.bfloat16), ("float32", False, torch.float32)]
+    for name, half, kind in precisions if half_precision_on(torch.device("cpu")) else precisions[1:]:
         config = TrainConfig(
             batch_size=BATCH, half_precision=half, parts=arguments.threads, trackers=(), seed=SEED
         )

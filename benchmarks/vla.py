@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from made_up import made_up_samples
 
+from takevla.driver.vla.device import half_precision_on
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import VlaDriver
@@ -83,7 +84,8 @@ def main() -> None:
             spent = _seconds(lambda d=driver, s=seen: d.plan(s), arguments.steps)
             figures[f"ms_batch_{batch}_{name}"] = round(1000 * spent, 1)
     rows = 32
-    for name, half in (("bfloat16", True), ("float32", False)):
+    precisions = [("bfloat16", True), ("float32", False)]
+    for name, half in precisions if half_precision_on(torch.device("cpu")) else precisions[1:]:
         config = TrainConfig(
             batch_size=rows, half_precision=half, parts=arguments.threads, trackers=(), log_every=400
         )

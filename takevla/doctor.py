@@ -70,12 +70,25 @@ def _packages() -> Finding:
 def _machine() -> Finding:
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    detail = f"{cores} cores, {pages:.0f} GB memory"
+    detail = f"{cores} cores, {pages:.0f} GB memory, the VLA computes in {_arithmetic()}"
     if pages < MIN_MEMORY_GB:
         return Finding(
             "machine", Health.BROKEN, detail, f"use a machine with {MIN_MEMORY_GB:.0f} GB or --workers 1"
         )
     return Finding("machine", Health.OK, detail)
+
+
+def _arithmetic() -> str:
+    try:
+        import torch
+
+        from takevla.driver.vla.device import half_precision_on
+
+        if half_precision_on(torch.device("cpu")):
+            return "bfloat16"
+    except ImportError:
+        return "nothing: torch cannot be imported"
+    return "float32 (the processor only imitates bfloat16)"
 
 
 def _disk() -> Finding:

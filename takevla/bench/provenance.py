@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("takevla", "torch", "transformers", "peft", "numpy", "numba", "panda3d", "pyarrow", "carla")
+# The widest first; matrix products differ in their last bits, and in speed, from one to another.
+INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "bf16", "asimd")
 
 
 @cache
@@ -58,21 +60,33 @@ def git_revision() -> str | None:
 
 @cache
 def machine() -> dict[str, Any]:
-    """Processor, cores usable by this process, memory and operating system."""
-    processor = platform.processor()
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        processor = names[0] if names else processor
-    except OSError:
-        pass
+    """Processor and its widest arithmetic, cores usable by this process, memory and operating system."""
+    described = _cpuinfo()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    flags = described.get("flags", described.get("Features", "")).split()
     return {
         "system": platform.platform(),
-        "processor": processor,
+        "processor": described.get("model name", platform.processor()),
+        "instructions": next((one for one in INSTRUCTIONS if one in flags), None),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_bytes": memory,
     }
+
+
+def machine_words(machine: Mapping[str, Any]) -> str:
+    """What `machine` says of the processor, for people."""
+    said = [machine.get("processor"), f"{machine.get('cores')} cores", machine.get("instructions")]
+    return ", ".join(str(one) for one in said if one)
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first processor, empty elsewhere."""
+    try:
+        first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def run_facts(

@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from takevla.bench.provenance import machine_words
 from takevla.report import figures as draw
 from takevla.report.birdseye import birdseye_of_towns
 from takevla.report.compare import Figure, ability_figures, figures, regressions, route_changes
@@ -335,7 +336,7 @@ def _duration(seconds: float | None) -> str:
 def _machine(run: Run) -> list[tuple[str, str]]:
     facts: Mapping[str, Any] = next(reversed(list(run.facts.values())), {})
     machine, versions = facts.get("machine") or {}, facts.get("versions") or {}
-    rows = [("Machine", f"{machine.get('processor')}, {machine.get('cores')} cores")] if machine else []
+    rows = [("Machine", machine_words(machine))] if machine else []
     if versions:
         shown = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
         rows.append(("Versions", shown))

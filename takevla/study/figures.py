@@ -60,7 +60,7 @@ def pairs(rows: Sequence[tuple[str, Interval | None, Interval | None]], path: Pa
     with matplotlib.rc_context(STYLE):
         canvas = Figure(figsize=(7.6, 0.46 * len(rows) + 0.9), layout="constrained")
         axes = canvas.subplots()
-        for shift, colour, label, side in ((-0.19, BEFORE, "base", 1), (0.19, AFTER, "TakeVLA", 2)):
+        for shift, colour, label, side in ((-0.19, BEFORE, "base", 1), (0.19, AFTER, "after", 2)):
             for y, row in enumerate(rows):
                 found = row[side]
                 if not isinstance(found, Interval):

@@ -9,10 +9,11 @@ from typing import Any
 
 from takevla.bench.abilities import ABILITIES
 from takevla.bench.leaderboard_json import write_json
+from takevla.bench.provenance import machine_words
 from takevla.bench.statistics import Interval
 from takevla.bench.words import WORD_FIGURES
 from takevla.study import figures
-from takevla.study.cell import BASE, FULL, Cell, arm_order, read_cells
+from takevla.study.cell import BASE, FULL, ORDER, Cell, arm_order, read_cells
 from takevla.study.dreams import CALM, CURVES, JUDGED
 from takevla.study.summary import (
     MEASURES,
@@ -30,6 +31,7 @@ from takevla.study.summary import (
 SUMMARY_SUITE = "val220"  # the suite that is reported; choices are made on another
 SUMMARY_FILE = "summary.json"
 MOST_REGRESSIONS = 30
+FEWEST_TELLING = 10  # routes below which an interval without zero is no finding
 COMMAND = "takevla results"
 _FOLDERS: Mapping[str, str] = {
     "base_eval": "evaluate the base", "rehearsal": "rehearsal", "starts": "starts", "takeovers": "collect",
@@ -49,9 +51,9 @@ def write_results(results: Path, page: Path) -> list[Path]:
         f"Made by `{COMMAND}` of the cells under `results/arms`: numbers change by running, not by hand.",
         f"Choices of method are made on `dev88`; `{SUMMARY_SUITE}` is only reported.  Brackets are 95 %",
         "intervals, resampled over routes and training seeds; a difference is paired by route and seed with",
-        "the base's.  **Bold** differences have an interval without zero.  A seed is one of what is drawn in",
-        "learning and of the traffic that is evaluated in; all share the worlds in which data is collected",
-        "(`data_seed`).  Each figure is defined in [`metrics.md`](metrics.md).",
+        "the base's.  **Bold** differences have an interval without zero, over ten routes or more.  A seed",
+        "is one of what is drawn in learning and of the traffic that is evaluated in; all share the worlds",
+        "in which data is collected (`data_seed`).  Each figure is defined in [`metrics.md`](metrics.md).",
     ]
     for suite in sorted(suites, key=lambda name: (name != SUMMARY_SUITE, name)):
         lines += _suite_section(suite, suites[suite], page, drawn)
@@ -98,6 +100,8 @@ def _suites(results: Path) -> dict[str, dict[str, Cells]]:
 def _suite_section(suite: str, cells: Mapping[str, Cells], page: Path, drawn: list[Path]) -> list[str]:
     arms = sorted(cells, key=arm_order)
     base, full = cells.get(BASE, {}), cells.get(FULL)
+    towards = ORDER[1 : ORDER.index(FULL) + 1]  # arms that lead to the full system, which is the last
+    compared = next((cells[arm] for arm in reversed(towards) if arm in cells), None)
     first = next(iter(cells[arms[0]].values()))
     lines = ["", f"## {suite}", "", f"{first['figures']['routes_total']} routes.", ""]
     lines += _arms_table(cells, arms, base)
@@ -125,8 +129,8 @@ def _suite_section(suite: str, cells: Mapping[str, Cells], page: Path, drawn: li
     )  # fmt: skip
     if full:
         lines += _against_controls(cells, arms, full)
-        if base:
-            lines += _before_after(suite, base, full, page, drawn)
+    if base and compared:
+        lines += _before_after(suite, base, compared, page, drawn)
     return lines + _dreams(cells, arms) + _cost(cells, arms)
 
 
@@ -159,8 +163,9 @@ def _against_controls(cells: Mapping[str, Cells], arms: Sequence[str], full: Cel
 
 
 def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[Path]) -> list[str]:
-    success = MEASURES["success_rate_scored"]
-    lines = ["", "### By ability", ""]
+    """The base and one arm, side by side: the full system, or until that has been run the one next to it."""
+    success, after_title = MEASURES["success_rate_scored"], _title(full)
+    lines = ["", f"### Base and “{after_title}” by ability", ""]
     abilities = [(name, of_ability(name)) for name in ABILITIES]
     rows = [
         (name, find(base, {}, success, only).value, find(full, base, success, only))
@@ -168,7 +173,7 @@ def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[
     ]
     bars = [(name.replace("_", " "), before, found.value) for name, before, found in rows]
     lines += _table(
-        ["ability", "routes", "base, %", "TakeVLA, %", "Δ"],
+        ["ability", "routes", "base, %", "after, %", "Δ"],
         [
             [name.replace("_", " "), str(before.count if before else 0), _interval(before, 1),
              _interval(found.value, 1), _difference(found.difference, 1)]
@@ -184,13 +189,13 @@ def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[
         gain = find(full, base, score, only).difference
         kinds.append([name, str(before.count if before else 0), _plain(before), _plain(after.value),
                       _difference(after.difference, 1), _difference(gain, 1)])  # fmt: skip
-    head = ["type", "routes", "base, success %", "TakeVLA, success %", "Δ success", "Δ driving score"]
+    head = ["type", "routes", "base, success %", "after, success %", "Δ success", "Δ driving score"]
     lines += _table(head, kinds)
     lines += ["", "### Safety margin and words", ""]
     names = ["ttc_mean_s", "close_frames", *WORD_FIGURES]
     found = [(name, find(base, {}, MEASURES[name]).value, find(full, base, MEASURES[name])) for name in names]
     lines += _table(
-        ["figure", "base", "TakeVLA", "Δ"],
+        ["figure", "base", "after", "Δ"],
         [
             [
                 _heading(name),
@@ -202,7 +207,7 @@ def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[
             if before or after.value
         ],
     )
-    counts = {"base": _frames(base), "TakeVLA": _frames(full)}
+    counts = {"base": _frames(base), after_title: _frames(full)}
     bin_s = float(next(iter(base.values()))["figures"]["ttc_bin_s"])
     lines += _picture(page, drawn, f"{suite}-ttc.svg", "Least time-to-collision of frames",
                       lambda content, path: figures.margins(content, bin_s, path), counts)  # fmt: skip
@@ -302,7 +307,7 @@ def _cost(cells: Mapping[str, Cells], arms: Sequence[str]) -> list[str]:
     for one in (cell for arm in arms for _, cell in sorted(cells[arm].items())):
         every.update({stage["key"]: stage["wall_s"] or 0.0 for stage in one["stages"]})
         revisions.update(dict.fromkeys(str(stage["git_revision"])[:12] for stage in one["stages"]))
-        machines[f"{one['machine']['processor']}, {one['machine']['cores']} cores"] = None
+        machines[machine_words(one["machine"])] = None
     suite = next(iter(cells[arms[0]].values()))["suite"]
     return [
         "",
@@ -366,7 +371,7 @@ def _difference(found: Interval | None, digits: int) -> str:
     if found is None:
         return ""
     mean = f"{found.mean:+.{digits}f}"
-    mean = f"**{mean}**" if found.excludes_zero else mean
+    mean = f"**{mean}**" if found.excludes_zero and found.count >= FEWEST_TELLING else mean
     return f"{mean} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
 
 
