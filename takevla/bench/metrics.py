@@ -108,6 +108,7 @@ def route_row(outcome: RouteOutcome) -> dict[str, Any]:
         "scenario_started": outcome.scenario_started,
         "scenario_note": outcome.scenario_note,
         "abilities": list(abilities_of(outcome.scenario_type)),
+        "abilities_passed": [name for name in abilities_of(outcome.scenario_type) if passes(outcome, name)],
         "status": outcome.status,
         "success": outcome.success,
         "driving_score": outcome.score_composed,

@@ -106,6 +106,7 @@ def route_columns(metrics: Mapping[str, Any], results: Mapping[str, Any]) -> dic
             "scenario_type": row["scenario_type"],
             "driving_score": row["driving_score"],
             "success": bool(row["success"]),
+            "abilities_passed": row.get("abilities_passed"),
             "route_completion": row["route_completion"],
             "ttc_mean_s": _rounded(row["ttc_mean_s"], 4),
             "frames": round(row["sim_s"] * TICKS_PER_S),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -173,6 +173,18 @@ def summary(cells: Mapping[str, Cells]) -> dict[str, Any]:
 
 def _plain(found: Interval) -> dict[str, Any]:
     return {"mean": round(found.mean, 4), "interval_95": [round(found.low, 4), round(found.high, 4)]}
+
+
+def ability_measure(name: str, cells: Iterable[Cell]) -> Measure:
+    """Share of routes that pass an ability; plain success where a cell does not say which pass."""
+    plain = MEASURES["success_rate_scored"]
+    if any(None in cell["routes"].get("abilities_passed", [None]) for cell in cells):
+        return plain
+
+    def passed(cell: Cell, row: int | None) -> tuple[float, float]:
+        return (0.0, 0.0) if row is None else (100.0 * (name in cell["routes"]["abilities_passed"][row]), 1.0)
+
+    return replace(plain, name=name, title=name.replace("_", " "), parts=passed)
 
 
 def of_ability(name: str) -> Callable[[Cell, int], bool]:
