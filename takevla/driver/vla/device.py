@@ -47,7 +47,9 @@ def half_precision_on(device: torch.device, asked: bool | None = None) -> bool:
     """
     if asked is not None:
         return asked
-    return device.type != CPU or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if device.type != CPU:
+        return True
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _count(kind: str) -> int:

@@ -10,7 +10,7 @@ from tiny_vla import GO, observations, tiny_model, tiny_tokenizer, write_frames
 from takevla.bench.drivers import load_driver
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
-from takevla.driver.vla.device import torch_device
+from takevla.driver.vla.device import half_precision_on, torch_device
 from takevla.driver.vla.inputs import navigation_inputs
 from takevla.driver.vla.lean import LeanReader, quickest_reader
 from takevla.driver.vla.model import TakeVLA
@@ -155,3 +155,16 @@ def test_devices_are_found_by_name(monkeypatch) -> None:
     assert str(torch_device("auto")) == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert str(torch_device("auto")) == "mps"
+
+
+def test_half_precision_is_as_asked_and_else_what_the_device_is_quick_in(monkeypatch):
+    assert half_precision_on(torch.device("cuda"))
+    for quick in (True, False):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda quick=quick: quick)
+        assert half_precision_on(torch.device("cpu")) is quick
+        assert half_precision_on(torch.device("cpu"), not quick) is not quick
+        driver = VlaDriver(tiny_model(), tiny_tokenizer())
+        assert driver.half_precision is quick
+        assert all(np.isfinite(plan.waypoints_ego).all() for plan in driver.plan(observations(2)))
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not half_precision_on(torch.device("cpu"))
