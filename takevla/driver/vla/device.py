@@ -49,7 +49,8 @@ def half_precision_on(device: torch.device, asked: bool | None = None) -> bool:
         return asked
     if device.type != CPU:
         return True
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    onednn: Any = torch.backends.mkldnn  # untyped
+    return bool(onednn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _count(kind: str) -> int:
