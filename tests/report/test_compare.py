@@ -37,6 +37,28 @@ def test_verdict_follows_the_direction_only_when_the_interval_leaves_out_zero() 
     assert (up.verdict, down.verdict) == ("better", "worse")
 
 
+def test_traffic_signs_forgives_a_collision_but_no_light() -> None:
+    hits = [
+        outcome(str(i), "T_Junction", infractions={"collisions_vehicle": [VEHICLE]}, junction_percent=50.0)
+        for i in range(4)
+    ]
+    runs = [
+        outcome(str(i), "T_Junction", infractions={"red_light": [RED]}, junction_percent=50.0)
+        for i in range(4)
+    ]
+    for rows, percent in ((hits, 100.0), (runs, 0.0)):
+        whole = metrics(rows, 4)
+        found = {figure.name: figure.before for figure in ability_figures(whole, None)}
+        signs = found["Traffic Signs"]
+        assert signs is not None
+        assert signs.mean == percent == whole["ability"]["Traffic_Signs"]
+    for route in whole["per_route"]:
+        del route["abilities_passed"]  # a file of before: plain success
+    assert {figure.name: figure.before for figure in ability_figures(whole, None)}[
+        "Traffic Signs"
+    ].mean == 0.0
+
+
 def test_one_side_alone_gives_its_figures_without_differences() -> None:
     found = figures(None, metrics([outcome()], 1))
     assert found

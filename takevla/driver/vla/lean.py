@@ -22,9 +22,8 @@ from transformers import PreTrainedModel
 from takevla.driver.vla.backbone import BackboneReader, DeepImage, Reader
 
 ROWS = 16  # of a batch, filled up where fewer drive
-FLOAT32_PICTURES = (
-    8  # multiple of which a batch has, filled up too: in float32 fewer may be read by other kernels
-)
+# The pictures of a batch are filled up to a multiple of this in float32, where fewer may meet other kernels.
+FLOAT32_PICTURES = 8
 
 
 @dataclass
