@@ -7,10 +7,10 @@ from takevla.learn.sight import unknown_rows
 from takevla.world.camera.rig import HEIGHT_PX, WIDTH_PX
 
 
-def made_up_samples(count: int, words: tuple[int, ...], seed: int = 0) -> Samples:
-    """`count` samples that all say `words` (token ids); pictures (HEIGHT_PX, WIDTH_PX, 3) of noise."""
+def made_up_samples(count: int, words: tuple[int, ...], channels: int = 3, seed: int = 0) -> Samples:
+    """`count` samples that all say `words` (token ids); pictures (HEIGHT_PX, WIDTH_PX, channels) of noise."""
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 255, (count, HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8)
+    images = rng.integers(0, 255, (count, HEIGHT_PX, WIDTH_PX, channels), dtype=np.uint8)
     labels = Labels(
         speed_mps=rng.uniform(0, 10, count).astype(np.float32),
         target_points_ego=rng.normal(0, 10, (count, 2, 2)).astype(np.float32),

@@ -2,20 +2,21 @@
 
     python benchmarks/train.py [--steps N] [--rounds N] [--threads N] [--json FILE]
 
-Both train the same model on the same samples in the same batches with the same losses and optimizer, in
-bfloat16 autocast (where the processor has it) and in float32, turn by turn within one run; the ratio is what
-to compare.  The share is that of the peak of a plain bfloat16 or float32 matrix product on the same threads,
-measured beside them.
+Both train the shipped base on the same samples in batches of the same size with the same losses and
+optimizer, in bfloat16 autocast (where the processor has it) and in float32, turn by turn within one run, each
+turn in a process of its own; the ratio is what to compare.  The share is that of the peak of a plain bfloat16
+or float32 matrix product on the same threads, measured beside them.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ import transformers
 from made_up import made_up_samples
 
 from takevla.bench.provenance import git_revision, machine
+from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.device import half_precision_on
-from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
-from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
+from takevla.driver.vla.named import model_folder
+from takevla.driver.vla.tokenizer import encode_commentary
 from takevla.learn.samples import Samples, make_batch
 from takevla.learn.trainer import TrainConfig, Trainer, batch_losses
-from takevla.takeover.commentary import corpus
 
 SENTENCE = "slow to 4m/s passing left for the blocking car 20m ahead"
 BATCH, SAMPLES = 32, 256
+OWN, PLAIN = "own", "plain"
 MATRIX = 1024  # side of the matrices of the peak
 SEED = 0
 
@@ -100,6 +102,27 @@ def own_rate(model: TakeVLA, samples: Samples, config: TrainConfig, steps: int) 
         return steps * BATCH / (time.perf_counter() - start)
 
 
+def turn(loop: str, config: TrainConfig, steps: int) -> float:
+    """Samples/s of `steps` steps of a loop, from the shipped base."""
+    model, samples = ready()
+    if loop == OWN:
+        return own_rate(model, samples, config, steps)
+    return plain_rate(model, samples, config, steps, config.parts)
+
+
+def ready() -> tuple[TakeVLA, Samples]:
+    """The shipped base and made-up samples for it."""
+    base = load_checkpoint(model_folder("shipped"))
+    words = tuple(encode_commentary(base.tokenizer, SENTENCE, base.model.config.max_words))
+    return base.model.train(), made_up_samples(SAMPLES, words, 6 if base.model.config.sees_past else 3)
+
+
+def apart(loop: str, config: TrainConfig, steps: int) -> float:
+    """`turn` in a fresh process, so that no loop inherits what another has set."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(turn, loop, config, steps).result()
+
+
 def peak_flops(kind: torch.dtype, threads: int) -> float:
     """Floating-point operations/s of a plain matrix product."""
     torch.set_num_threads(threads)
@@ -131,39 +154,35 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="cores that each loop may use")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     arguments = parser.parse_args()
-    tokenizer = build_tokenizer(corpus())
-    torch.manual_seed(SEED)
-    start_model = TakeVLA(tiny_config(tokenizer))
-    samples = made_up_samples(SAMPLES, tuple(encode_commentary(tokenizer, SENTENCE, 16)))
+    model, samples = ready()
     figures: dict[str, Any] = {
         "machine": machine(), "git_revision": git_revision(), "threads": arguments.threads, "seed": SEED,
         "steps": arguments.steps, "rounds": arguments.rounds, "batch": BATCH,
     }  # fmt: skip
-    best: dict[str, list[float]] = {"own": [], "plain": []}
+    best: dict[str, list[float]] = {OWN: [], PLAIN: []}
     precisions = [("bfloat16", True, torch.bfloat16), ("float32", False, torch.float32)]
     for name, half, kind in precisions if half_precision_on(torch.device("cpu")) else precisions[1:]:
         config = TrainConfig(
             batch_size=BATCH, half_precision=half, parts=arguments.threads, trackers=(), seed=SEED
         )
-        flops = sample_flops(copy.deepcopy(start_model).train(), samples, config)
+        flops = sample_flops(model, samples, config)
         peak = peak_flops(kind, arguments.threads)
         own, plain = [], []
         for _ in range(arguments.rounds):
-            own.append(own_rate(copy.deepcopy(start_model), samples, config, arguments.steps))
-            model = copy.deepcopy(start_model)
-            plain.append(plain_rate(model, samples, config, arguments.steps, arguments.threads))
-        best["own"].append(statistics.median(own))
-        best["plain"].append(statistics.median(plain))
+            own.append(apart(OWN, config, arguments.steps))
+            plain.append(apart(PLAIN, config, arguments.steps))
+        best[OWN].append(statistics.median(own))
+        best[PLAIN].append(statistics.median(plain))
         figures[name] = {
-            "samples_per_s": round(best["own"][-1], 2),
-            "hugging_face_samples_per_s": round(best["plain"][-1], 2),
+            "samples_per_s": round(best[OWN][-1], 2),
+            "hugging_face_samples_per_s": round(best[PLAIN][-1], 2),
             "ratio": round(statistics.median(a / b for a, b in zip(own, plain, strict=True)), 3),
             "matmul_peak_gflops": round(peak / 1e9, 1),
             "sample_gflop": round(flops / 1e9, 3),
-            "share_of_peak": round(best["own"][-1] * flops / peak, 3),
-            "hugging_face_share_of_peak": round(best["plain"][-1] * flops / peak, 3),
+            "share_of_peak": round(best[OWN][-1] * flops / peak, 3),
+            "hugging_face_share_of_peak": round(best[PLAIN][-1] * flops / peak, 3),
         }
-    figures["ratio_of_best_precisions"] = round(max(best["own"]) / max(best["plain"]), 3)
+    figures["ratio_of_best_precisions"] = round(max(best[OWN]) / max(best[PLAIN]), 3)
     print(json.dumps(figures, indent=1))
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)

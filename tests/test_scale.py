@@ -1,8 +1,10 @@
 """Executors: order, equality of one and many workers, deaths, errors."""
 
 import os
+import platform
 import re
 import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from takevla import scale
+
+TAKE_AND_FREE = """
+import resource, sys
+import numpy as np
+from takevla.scale import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+np.ones(8 << 20)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    np.ones(8 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
 
 
 def square(job: int, report: scale.Report) -> tuple[int, str]:
@@ -159,3 +175,12 @@ def test_a_cluster_without_ray_is_refused_with_the_mend(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "takevla.scale.ray_actors", raising=False)
     with pytest.raises(ValueError, match=r"pip install 'takevla\[ray\]'"):
         scale.executor(2, scale.RayCluster())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives memory back")
+def test_kept_memory_is_taken_again_without_page_faults() -> None:
+    faults = {}
+    for mode in ("leave", "keep"):
+        command = [sys.executable, "-c", TAKE_AND_FREE, mode]
+        faults[mode] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert faults["keep"] < 0.2 * faults["leave"]

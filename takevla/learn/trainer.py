@@ -31,7 +31,7 @@ from takevla.learn.objective import Losses, Weights, supervised_losses
 from takevla.learn.replicas import Gradients, Replicas
 from takevla.learn.samples import Batch, Samples, make_batch
 from takevla.learn.shares import Shares, like, whole
-from takevla.scale import processes
+from takevla.scale import keep_freed_memory, processes
 
 STATE_FILE = "trainer.safetensors"
 CURVES_FILE = "curves.json"
@@ -149,6 +149,7 @@ class Trainer:
     def run(self, stop_after: int | None = None, show: bool = True) -> list[Point]:
         """Train to the last step (or `stop_after`), from where the state in `out` left off."""
         torch.set_num_threads(self.replicas.threads)
+        keep_freed_memory()
         self.out.mkdir(parents=True, exist_ok=True)
         self._resume()
         self.replicas.train(True)

@@ -11,6 +11,7 @@ from takevla.scale.executors import RayCluster, executor, ray_cluster
 from takevla.scale.job import Crew, Executor, Function, JobFailure, Listener, Report, Silent, groups
 from takevla.scale.launched import Launched, Processes, processes
 from takevla.scale.local import InProcess, LocalProcesses
+from takevla.scale.memory import keep_freed_memory
 from takevla.scale.threads import one_thread
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Silent",
     "executor",
     "groups",
+    "keep_freed_memory",
     "one_thread",
     "processes",
     "ray_cluster",

@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic
 
 from takevla.scale.job import ATTEMPTS, Crew, Function, J, JobFailure, Listener, R, Silent, one_line
+from takevla.scale.memory import keep_freed_memory
 from takevla.scale.threads import THREAD_VARIABLES, one_thread
 
 STOP_S = 5.0  # how long a worker that was told to stop may take before it is killed
@@ -160,6 +161,7 @@ def _work(function: Function[Any, Any], pipe: Connection) -> None:
     """The life of a worker: take a job, answer it, until the pipe closes."""
     # An interrupt from the terminal is the parent's to handle: it stops its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     while True:
         try:
             job = pipe.recv()
