@@ -11,12 +11,11 @@ of waiting saves and not that one who waits at every plan never goes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import nn
 
-MOVING_MPS: Final = 0.5  # slower than this the model's own words stand
+from takevla.driver.vla.residual import MOVING_MPS
 
 
 class OpeningHead(nn.Module):

@@ -16,7 +16,7 @@ from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inpu
 from takevla.driver.vla.lean import FLOAT32_PICTURES, ROWS, LeanReader, quickest_reader
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.opening import OpeningHead
-from takevla.driver.vla.residual import ResidualHead, bend, residual_features
+from takevla.driver.vla.residual import ResidualHead, bend, residual_features, while_moving
 from takevla.driver.vla.tensors import Context, NavigationInput, PlanTensors
 from takevla.driver.vla.tokenizer import decode_commentary, encode_commentary
 from takevla.scene.plan import SPEED_WAYPOINTS, WAYPOINT_PERIOD_US, Observation, Plan
@@ -58,7 +58,7 @@ class VlaDriver:
             CPU.
         tokenizer: the model's own.
         commentary: False plans without words (faster, no text).
-        residual: a head learned in dreams; its mode bends the plan.
+        residual: a head learned in dreams; its mode bends the plan while the ego moves.
         opening: a head learned in dreams of words; it favours how the commentary opens.
         forced: commentary given instead of generated, for tests of whether words matter.
         period_us: time between plans.
@@ -111,9 +111,10 @@ class VlaDriver:
         given = None
         if self.forced is not None:
             given = [self._encode(self.forced(item)) for item in observations]
+        navigation = navigation_inputs(observations)
         thought = self.think(
             torch.from_numpy(frame_stack(observations, self.model.config.sees_past)),
-            navigation_inputs(observations),
+            navigation,
             given,
         )
         route, waypoints = thought.plan.route_ego, thought.plan.waypoints_ego
@@ -122,7 +123,8 @@ class VlaDriver:
                 features = residual_features(thought.plan.action_features)
                 spare = -len(features) % self._rows if self._rows else 0
                 features = functional.pad(features, (0, 0, 0, spare))
-                route, waypoints = bend(route, waypoints, self.residual(features).mean[: len(route)])
+                z = self.residual(features).mean[: len(route)]
+                route, waypoints = bend(route, waypoints, while_moving(z, navigation.speed_mps))
         stuck = [self._stuck(observation) for observation in observations]
         return [
             Plan(

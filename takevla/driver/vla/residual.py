@@ -27,6 +27,7 @@ STD_CEILING = 1.5
 STD_START = 0.6
 LAST_ROUTE_S_M = float(ROUTE_POINTS)
 STILL = 1e-3  # spread of a mode that is left out
+MOVING_MPS = 0.5  # slower than this no head learned in dreams has a say
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,15 @@ def kl(distribution: PlanDistribution, reference: PlanDistribution) -> torch.Ten
     ratio = distribution.std / reference.std
     shift = (distribution.mean - reference.mean) / reference.std
     return (0.5 * (ratio**2 + shift**2 - 1.0) - torch.log(ratio)).sum(-1)
+
+
+def while_moving(z: torch.Tensor, speed_mps: torch.Tensor) -> torch.Tensor:
+    """`z` (B, MODES) at speeds (B,), 0 where the ego stands: what drives then is the frozen plan.
+
+    A dream ends after seconds.  It shows what a moment of standing saves, and not that one who takes back
+    every plan to set off never goes, or goes when the light is red again.
+    """
+    return z * (speed_mps >= MOVING_MPS)[:, None]
 
 
 def bend(

@@ -34,7 +34,7 @@ from takevla.driver.closed_loop import Camera, navigation
 from takevla.driver.controller import STATE_SIZE
 from takevla.driver.vla.inputs import frame_stack, navigation_inputs
 from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
-from takevla.driver.vla.residual import MODES, bend, residual_features
+from takevla.driver.vla.residual import MODES, bend, residual_features, while_moving
 from takevla.driver.vla.tokenizer import decode_commentary
 from takevla.learn.dream.decisions import Decisions, in_turn
 from takevla.learn.dream.kinematics import LANES
@@ -281,14 +281,18 @@ class ClosedDreams:
         for first in range(0, len(active), READ_BATCH):
             some = active[first : first + READ_BATCH]
             views = [self._observe(episode, t, beside) for episode, beside in some]
+            told = navigation_inputs(views)
             thought = self._driver.think(
                 torch.from_numpy(frame_stack(views, self._sees_past)),
-                navigation_inputs(views),
+                told,
                 opens=[episode.opening if t < episode.held else OWN_WORDS for episode, _ in some],
             )
             features = residual_features(thought.plan.action_features).float().clone()
             z = act(features)
-            route, waypoints = bend(thought.plan.route_ego.clone(), thought.plan.waypoints_ego.clone(), z)
+            frozen = thought.plan
+            route, waypoints = bend(
+                frozen.route_ego.clone(), frozen.waypoints_ego.clone(), while_moving(z, told.speed_mps)
+            )
             for k, (episode, _) in enumerate(some):
                 episode.features.append(features[k])
                 episode.z.append(z[k])

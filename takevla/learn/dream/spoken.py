@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
 from takevla.dataset.reader import Dataset
-from takevla.driver.vla.opening import MOVING_MPS, OpeningHead
+from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import MOVING_MPS
 from takevla.learn.dream import fans
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig

@@ -128,3 +128,9 @@ def test_a_parked_plan_can_be_told_to_set_off_along_the_route():
     _, moved = residual.bend(route, parked, z)
     assert moved[0, -1, 0] > 1.0
     assert np.all(np.diff(moved[0, :, 0].numpy()) >= 0)
+
+
+def test_a_head_has_no_say_while_the_ego_stands() -> None:
+    z = torch.ones(3, MODES)
+    found = residual.while_moving(z, torch.tensor([0.0, 0.49, 0.5]))
+    assert torch.equal(found[:, 0], torch.tensor([0.0, 0.0, 1.0]))
