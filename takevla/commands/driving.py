@@ -14,7 +14,7 @@ from takevla.commands.command import OUT, Arguments, Command, add_common, add_de
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
 
-DRIVERS = "'expert', 'careful_expert', 'blind', 'shipped', or a checkpoint folder"
+DRIVERS = "'expert', 'careful_expert', 'blind', 'shipped', 'shipped-takevla', or a checkpoint folder"
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
