@@ -81,19 +81,23 @@ def _results(arguments: Arguments) -> None:
 
 
 def _strips_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--before", type=Path, required=True, help="folder of the evaluation of the base")
-    parser.add_argument("--after", type=Path, required=True, help="folder of that of the post-trained model")
+    parser.add_argument(
+        "--before", type=Path, required=True, help="folder of the evaluation of the base, or its cell"
+    )
+    parser.add_argument("--after", type=Path, required=True, help="that of the post-trained model")
+    parser.add_argument("--before_driver", type=str, default=None, help="what drove it, for a cell")
+    parser.add_argument("--after_driver", type=str, default=None, help="what drove it, for a cell")
     parser.add_argument("--out", type=Path, default=Path("docs/strips"), help="folder of the pictures")
     parser.add_argument("--mended", type=int, default=6, help="routes that only the later one drives well")
     parser.add_argument("--worse", type=int, default=2, help="routes that only the former one drives well")
 
 
 def _strips(arguments: Arguments) -> None:
-    from takevla.report.strips import write_strips
+    from takevla.report.strips import Evaluated, write_strips
 
-    for path in write_strips(
-        arguments.before, arguments.after, arguments.out, arguments.mended, arguments.worse
-    ):
+    before = Evaluated.read(arguments.before, arguments.before_driver)
+    after = Evaluated.read(arguments.after, arguments.after_driver)
+    for path in write_strips(before, after, arguments.out, arguments.mended, arguments.worse):
         OUT.print(str(path), highlight=False, soft_wrap=True)
 
 

@@ -159,7 +159,12 @@ _EVENT_WORDS = {
 
 
 def events(route: Route) -> str:
-    """In words, what went wrong on a route: infractions, and the way it ended if not at its goal."""
+    """In words, what went wrong on a route: infractions, and the way it ended if not at its goal.
+
+    A route of a study's cell has these words already.
+    """
+    if "events" in route:
+        return str(route["events"])
     words = []
     for name, count in route["infractions"].items():
         if name in _EVENT_WORDS:  # the others end the route, and its status says so

@@ -2,13 +2,15 @@
 
 Routes are chosen by rule from two evaluations of the same routes: those that only the later one drives to
 success, greatest gain of driving score first, no scenario type twice; and those that lost most.  They are
-driven again for the pictures; a route whose new drive ends otherwise than the evaluation's is passed over.
+driven again for the pictures, all together; where a new drive ends otherwise than the evaluation's the next
+route takes its place.
 """
 
 from __future__ import annotations
 
 import json
 import textwrap
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +24,6 @@ from takevla.bench.drivers import load_driver
 from takevla.bench.runner import world_seed
 from takevla.bench.suites import load_suite
 from takevla.driver.closed_loop import Seat, drive
-from takevla.driver.driver import Driver
 from takevla.report.birdseye import DrawnPlan, rgb_of
 from takevla.report.clips import ALARM, FAINT, INK, PAPER, events_of, overlay_plan
 from takevla.report.compare import RouteChange, route_changes
@@ -51,15 +52,15 @@ class Shot:
 
 @dataclass
 class Shots:
-    """A listener that keeps every plan with the picture it was made from."""
+    """A listener that keeps every plan of each seat with the picture it was made from."""
 
-    taken: list[Shot] = field(default_factory=list)
+    taken: defaultdict[int, list[Shot]] = field(default_factory=lambda: defaultdict(list))
 
     def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
         """Keep it."""
         if observation.image is None:
             raise ValueError("a strip shows what the driver saw; this driver has no camera")
-        self.taken.append(
+        self.taken[seat.index].append(
             Shot(observation.time_us, seat.world.route_index, observation.speed_mps, observation.image, plan)
         )
 
@@ -94,36 +95,67 @@ def _one_of_a_type(rows: Sequence[RouteChange]) -> list[RouteChange]:
     return [*first, *(row for row in rows if row not in first)]
 
 
-def write_strips(before: Path, after: Path, out: Path, mended: int = 6, worse: int = 2) -> list[Path]:
-    """Strips of routes of two evaluation folders as PNG files in `out`, and `strips.md` that shows them.
+@dataclass(frozen=True)
+class Evaluated:
+    """An evaluation to be shown: what drove where, and what came of it."""
+
+    driver: str
+    commentary: bool
+    suite: str
+    seed: int
+    density: float
+    metrics: Any  # the content of a metrics.json, or as much of it as a cell keeps
+
+    @classmethod
+    def read(cls, path: Path, driver: str | None = None) -> Evaluated:
+        """Of the folder of an evaluation, or of the cell of a study, which does not name its `driver`.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+            ValueError: a cell without a driver.
+        """
+        if path.is_dir():
+            settings = _json(path / "run.json")["settings"]
+            return cls(
+                driver or settings["driver"], settings["commentary"], settings["suite"], settings["seed"],
+                settings["density"], _json(path / "metrics.json"),
+            )  # fmt: skip
+        cell = _json(path)
+        if driver is None:
+            raise ValueError(f"{path}: a cell does not name its model; give that too, as --after_driver")
+        columns = cell["routes"]
+        routes = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        density = load_suite(cell["suite"]).density
+        return cls(driver, True, cell["suite"], cell["seed"], density, {"per_route": routes})
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_strips(
+    before: Evaluated, after: Evaluated, out: Path, mended: int = 6, worse: int = 2
+) -> list[Path]:
+    """Strips of routes of two evaluations as PNG files in `out`, and `strips.md` that shows them.
 
     Raises:
         ValueError: the evaluations are not of the same suite and seed.
     """
-    settings = [
-        json.loads((path / "run.json").read_text(encoding="utf-8"))["settings"] for path in (before, after)
-    ]
-    for key in ("suite", "seed", "routes_digest", "density"):
-        if settings[0][key] != settings[1][key]:
+    for name in ("suite", "seed", "density"):
+        if getattr(before, name) != getattr(after, name):
             raise ValueError(
-                f"{after}: evaluated with another {key} than {before}; strips need the same routes"
+                f"evaluated with {name} {getattr(before, name)} and {getattr(after, name)}; "
+                "strips need the same routes"
             )
-    metrics = [json.loads((path / "metrics.json").read_text(encoding="utf-8")) for path in (before, after)]
-    drivers = [load_driver(one["driver"], one["commentary"]) for one in settings]
+    chosen = choose(before.metrics, after.metrics)
+    drives = _driven(chosen, (mended, worse), before, after)
     out.mkdir(parents=True, exist_ok=True)
     lines, written = ["# Before and after", ""], []
-    for rows, most, title in zip(choose(*metrics), (mended, worse), ("Mended", "Got worse"), strict=True):
+    for rows, most, title in zip(chosen, (mended, worse), ("Mended", "Got worse"), strict=True):
         lines += [f"## {title}", ""]
-        shown = 0
-        for row in rows:
-            if shown == most:
-                break
-            drives = [drive_again(row.route_id, driver, settings[0]) for driver in drivers]
-            if [one.success for one in drives] != [row.before_success, row.after_success]:
-                continue
-            shown += 1
+        for row in [row for row in rows if _as_before(row, drives)][:most]:
             path = out / f"{title.lower().replace(' ', '_')}_{row.route_id}.png"
-            Image.fromarray(strip(*drives)).save(path, optimize=True)
+            Image.fromarray(strip(*drives[row.route_id])).save(path, optimize=True)
             written.append(path)
             said = row.before_events or row.after_events
             lines += [f"Route {row.route_id}, {row.scenario_type or 'no scenario'}, {row.town}: {said}.", "",
@@ -132,17 +164,46 @@ def write_strips(before: Path, after: Path, out: Path, mended: int = 6, worse: i
     return [*written, out / "strips.md"]
 
 
-def drive_again(route_id: str, driver: Driver, settings: Any) -> Drive:
-    """Drive a route of an evaluation's suite once more, in the same traffic."""
-    suite = load_suite(settings["suite"])
-    place = next(k for k, task in enumerate(suite.tasks) if task.id == route_id)
-    task, seed = suite.tasks[place], world_seed(settings["seed"], suite.seeds[place])
-    world = EmbeddedWorld(load_town(task.town, None), task, seed, settings["density"])
+def _driven(
+    chosen: Sequence[Sequence[RouteChange]], most: Sequence[int], before: Evaluated, after: Evaluated
+) -> dict[str, list[Drive]]:
+    """Both drives of as many routes as it takes until enough of each kind end as they did."""
+    drives: dict[str, list[Drive]] = {}
+    while True:
+        wanted = []
+        for rows, count in zip(chosen, most, strict=True):
+            good = sum(_as_before(row, drives) for row in rows)
+            left = [row.route_id for row in rows if row.route_id not in drives]
+            wanted += left[: max(count - good, 0)]
+        if not wanted:
+            return drives
+        both = [drive_again(wanted, one) for one in (before, after)]
+        drives |= {route_id: list(pair) for route_id, *pair in zip(wanted, *both, strict=True)}
+
+
+def _as_before(row: RouteChange, drives: dict[str, list[Drive]]) -> bool:
+    """Whether it was driven again, with the ends that the evaluations have."""
+    ends = [one.success for one in drives.get(row.route_id, ())]
+    return ends == [row.before_success, row.after_success]
+
+
+def drive_again(route_ids: Sequence[str], evaluated: Evaluated) -> list[Drive]:
+    """Drive routes of an evaluation's suite once more, together, each in the traffic it had."""
+    suite, driver = load_suite(evaluated.suite), load_driver(evaluated.driver, evaluated.commentary)
+    places = {task.id: place for place, task in enumerate(suite.tasks)}
+    worlds = []
+    for route_id in route_ids:
+        place = places[route_id]
+        task, seed = suite.tasks[place], world_seed(evaluated.seed, suite.seeds[place])
+        worlds.append(EmbeddedWorld(load_town(task.town, None), task, seed, evaluated.density))
     shots = Shots()
-    drive([Seat(0, world)], driver, Camera.of(driver.rig), [shots])
-    record = world.record()
-    wrong = any(rows for name, rows in record.infractions.items() if "min_speed" not in name)
-    return Drive(shots.taken, events_of(world), record.finished and not wrong, driver.rig)
+    drive([Seat(seat, world) for seat, world in enumerate(worlds)], driver, Camera.of(driver.rig), [shots])
+    drives = []
+    for seat, world in enumerate(worlds):
+        record = world.record()
+        wrong = any(rows for name, rows in record.infractions.items() if "min_speed" not in name)
+        drives.append(Drive(shots.taken[seat], events_of(world), record.finished and not wrong, driver.rig))
+    return drives
 
 
 def strip(before: Drive, after: Drive) -> NDArray[np.uint8]:

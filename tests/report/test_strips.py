@@ -1,10 +1,14 @@
 """Which routes a strip shows, and what it is made of."""
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 from made_up_outcomes import VEHICLE, outcome
 
 from takevla.bench.metrics import metrics
-from takevla.report.strips import Drive, Shot, choose, strip
+from takevla.report.strips import Drive, Evaluated, Shot, choose, strip, write_strips
 from takevla.scene.plan import Plan
 
 HIT = {"collisions_vehicle": [VEHICLE]}
@@ -40,3 +44,35 @@ def test_a_strip_shows_the_failure_and_the_same_places_of_the_other_drive():
     half = picture.shape[0] // 2
     assert (picture[:half] == 40).all(axis=2).sum() > 100_000
     assert (picture[half:] == 200).all(axis=2).sum() > 100_000
+
+
+def made_up_cell(folder: Path, name: str, seed: int, scores: dict[str, float]) -> Path:
+    columns = {
+        "route_id": list(scores),
+        "town": ["Town"] * len(scores),
+        "scenario_type": ["Accident"] * len(scores),
+        "driving_score": list(scores.values()),
+        "success": [score == 100.0 for score in scores.values()],
+        "events": ["" if score == 100.0 else "hit a vehicle" for score in scores.values()],
+    }
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"suite": "dev88", "seed": seed, "routes": columns}))
+    return path
+
+
+def test_cells_are_chosen_from_as_evaluations_are(tmp_path):
+    before = Evaluated.read(made_up_cell(tmp_path, "base", 0, {"1": 60.0, "2": 100.0, "3": 60.0}), "shipped")
+    after = Evaluated.read(made_up_cell(tmp_path, "after", 0, {"1": 100.0, "2": 60.0, "3": 60.0}), "other")
+    assert (before.driver, before.suite, before.density) == ("shipped", "dev88", after.density)
+    mended, worse = choose(before.metrics, after.metrics)
+    assert [(one.route_id, one.before_events) for one in mended] == [("1", "hit a vehicle")]
+    assert [(one.route_id, one.after_events) for one in worse] == [("2", "hit a vehicle")]
+
+
+def test_what_cannot_be_shown_is_refused_with_the_mend(tmp_path):
+    cell = made_up_cell(tmp_path, "base", 0, {"1": 60.0})
+    with pytest.raises(ValueError, match="does not name its model"):
+        Evaluated.read(cell)
+    other = Evaluated.read(made_up_cell(tmp_path, "after", 1, {"1": 100.0}), "other")
+    with pytest.raises(ValueError, match="seed 0 and 1"):
+        write_strips(Evaluated.read(cell, "shipped"), other, tmp_path)
