@@ -121,6 +121,10 @@ class Evaluated:
                 settings["density"], _json(path / "metrics.json"),
             )  # fmt: skip
         cell = _json(path)
+        if "routes" not in cell:
+            raise ValueError(
+                f"{path}: no cell of a study; give results/arms/SUITE/ARM/SEED.json, or an evaluation's folder"
+            )
         if driver is None:
             raise ValueError(f"{path}: a cell does not name its model; give that too, as --after_driver")
         columns = cell["routes"]

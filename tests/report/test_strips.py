@@ -73,6 +73,9 @@ def test_what_cannot_be_shown_is_refused_with_the_mend(tmp_path):
     cell = made_up_cell(tmp_path, "base", 0, {"1": 60.0})
     with pytest.raises(ValueError, match="does not name its model"):
         Evaluated.read(cell)
+    (tmp_path / "metrics.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"metrics\.json: no cell of a study"):
+        Evaluated.read(tmp_path / "metrics.json", "shipped")
     other = Evaluated.read(made_up_cell(tmp_path, "after", 1, {"1": 100.0}), "other")
     with pytest.raises(ValueError, match="seed 0 and 1"):
         write_strips(Evaluated.read(cell, "shipped"), other, tmp_path)

@@ -15,11 +15,6 @@ def shipped_base() -> Path:
     return _shipped(SHIPPED_BASE)
 
 
-def shipped_post_trained() -> Path:
-    """Folder of the shipped post-trained model; as `shipped_base`."""
-    return _shipped(SHIPPED_POST_TRAINED)
-
-
 def _shipped(name: str) -> Path:
     folder = _SHIPPED / _FOLDERS[name]
     if not (folder / "model.safetensors").is_file():
