@@ -123,7 +123,8 @@ class Evaluated:
         cell = _json(path)
         if "routes" not in cell:
             raise ValueError(
-                f"{path}: no cell of a study; give results/arms/SUITE/ARM/SEED.json, or thefolder of an evaluation"
+                f"{path}: no cell of a study; give results/arms/SUITE/ARM/SEED.json, or the folder of an "
+                "evaluation"
             )
         if driver is None:
             raise ValueError(f"{path}: a cell does not name its model; give that too, as --after_driver")
