@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from takevla import scale
 from takevla.bench.drivers import load_driver
 from takevla.bench.runner import world_seed
 from takevla.bench.suites import load_suite
@@ -35,7 +37,7 @@ from takevla.world.embedded import EmbeddedWorld
 from takevla.world.maps.atlas import load_town
 
 BEFORE_EVENT_S = (4.0, 2.5, 1.0, 0.0)  # the instants of a strip, before what went wrong
-WORDS_PX, MARGIN_PX, HEAD_PX = 40, 8, 26
+WORDS_PX, MARGIN_PX, HEAD_PX = 57, 8, 26  # words are two lines, and one of time and speed
 SCALE = 1  # a picture in a strip is as large as the camera's
 
 
@@ -54,7 +56,9 @@ class Shot:
 class Shots:
     """A listener that keeps every plan of each seat with the picture it was made from."""
 
+    report: Callable[[int], None] = lambda count: None  # told how many drives have ended
     taken: defaultdict[int, list[Shot]] = field(default_factory=lambda: defaultdict(list))
+    ended: int = 0
 
     def on_plan(self, seat: Seat, observation: Observation, plan: Plan) -> None:
         """Keep it."""
@@ -68,7 +72,9 @@ class Shots:
         """Nothing."""
 
     def on_finish(self, seat: Seat) -> None:
-        """Nothing."""
+        """Count it."""
+        self.ended += 1
+        self.report(self.ended)
 
 
 @dataclass(frozen=True)
@@ -174,16 +180,28 @@ def _driven(
 ) -> dict[str, list[Drive]]:
     """Both drives of as many routes as it takes until enough of each kind end as they did."""
     drives: dict[str, list[Drive]] = {}
-    while True:
-        wanted = []
-        for rows, count in zip(chosen, most, strict=True):
-            good = sum(_as_before(row, drives) for row in rows)
-            left = [row.route_id for row in rows if row.route_id not in drives]
-            wanted += left[: max(count - good, 0)]
-        if not wanted:
-            return drives
-        both = [drive_again(wanted, one) for one in (before, after)]
-        drives |= {route_id: list(pair) for route_id, *pair in zip(wanted, *both, strict=True)}
+    with scale.executor(2).crew(drive_again) as crew:
+        while True:
+            wanted = []
+            for rows, count in zip(chosen, most, strict=True):
+                good = sum(_as_before(row, drives) for row in rows)
+                left = [row.route_id for row in rows if row.route_id not in drives]
+                wanted += left[: max(count - good, 0)]
+            if not wanted:
+                return drives
+            jobs = [Again(tuple(wanted), one) for one in (before, after)]
+            with scale.Bar(f"Drive {len(wanted)} routes again, before and after", [1.0, 1.0]) as bar:
+                pairs = zip(*_ended(crew.run(jobs, ["before", "after"], bar)), strict=True)
+            drives |= dict(zip(wanted, map(list, pairs), strict=True))
+
+
+def _ended(results: Sequence[list[Drive] | scale.JobFailure]) -> list[list[Drive]]:
+    drives = []
+    for one in results:
+        if isinstance(one, scale.JobFailure):
+            raise RuntimeError(str(one))
+        drives.append(one)
+    return drives
 
 
 def _as_before(row: RouteChange, drives: dict[str, list[Drive]]) -> bool:
@@ -192,8 +210,20 @@ def _as_before(row: RouteChange, drives: dict[str, list[Drive]]) -> bool:
     return ends == [row.before_success, row.after_success]
 
 
-def drive_again(route_ids: Sequence[str], evaluated: Evaluated) -> list[Drive]:
-    """Drive routes of an evaluation's suite once more, together, each in the traffic it had."""
+@dataclass(frozen=True)
+class Again:
+    """Routes of an evaluation that shall be driven once more."""
+
+    route_ids: tuple[str, ...]
+    evaluated: Evaluated
+
+
+def drive_again(job: Again, report: scale.Report) -> list[Drive]:
+    """Drive them together, each in the traffic it had.
+
+    As a job of `takevla.scale`, with its one thread, for the floats of the evaluation: others end elsewhere.
+    """
+    route_ids, evaluated = job.route_ids, job.evaluated
     suite, driver = load_suite(evaluated.suite), load_driver(evaluated.driver, evaluated.commentary)
     places = {task.id: place for place, task in enumerate(suite.tasks)}
     worlds = []
@@ -201,7 +231,7 @@ def drive_again(route_ids: Sequence[str], evaluated: Evaluated) -> list[Drive]:
         place = places[route_id]
         task, seed = suite.tasks[place], world_seed(evaluated.seed, suite.seeds[place])
         worlds.append(EmbeddedWorld(load_town(task.town, None), task, seed, evaluated.density))
-    shots = Shots()
+    shots = Shots(lambda count: report(count / len(route_ids)))
     drive([Seat(seat, world) for seat, world in enumerate(worlds)], driver, Camera.of(driver.rig), [shots])
     drives = []
     for seat, world in enumerate(worlds):
@@ -214,12 +244,13 @@ def drive_again(route_ids: Sequence[str], evaluated: Evaluated) -> list[Drive]:
 def strip(before: Drive, after: Drive) -> NDArray[np.uint8]:
     """Both drives as two rows of pictures: instants before what went wrong, and the same places of the other.
 
-    What went wrong is the first event of the drive that failed, or its end.
+    What went wrong is the first event of the drive that failed, or its end.  Where that drive stood, the
+    other is shown from that place on.
     """
     failed, other = (before, after) if not before.success else (after, before)
     wrong_us = failed.events[0][0] if failed.events else failed.shots[-1].time_us
     picked = [_at_time(failed.shots, wrong_us - round(s * 1e6)) for s in BEFORE_EVENT_S]
-    same = [_at_place(other.shots, shot.route_index) for shot in picked]
+    same = _same_places(other.shots, picked)
     what = failed.events[0][1] if failed.events else "did not arrive"
     rows = (picked, same) if failed is before else (same, picked)
     heads = [
@@ -233,6 +264,17 @@ def strip(before: Drive, after: Drive) -> NDArray[np.uint8]:
 
 def _at_time(shots: Sequence[Shot], time_us: int) -> Shot:
     return min(shots, key=lambda shot: abs(shot.time_us - time_us))
+
+
+def _same_places(shots: Sequence[Shot], picked: Sequence[Shot]) -> list[Shot]:
+    """The shot at the place of each picked one; where it would be the last again, one as much later."""
+    same = [_at_place(shots, picked[0].route_index)]
+    for former, shot in pairwise(picked):
+        one = _at_place(shots, shot.route_index)
+        if one.time_us <= same[-1].time_us:
+            one = _at_time(shots, same[-1].time_us + shot.time_us - former.time_us)
+        same.append(one)
+    return same
 
 
 def _at_place(shots: Sequence[Shot], route_index: int) -> Shot:
@@ -250,10 +292,10 @@ def _row(shots: Sequence[Shot], head: str, alarm: bool, rig: Rig) -> NDArray[np.
         x = MARGIN_PX + k * (width + MARGIN_PX)
         drawn = overlay_plan(shot.image, rig, [DrawnPlan(shot.plan, rgb_of(POLICY_COLOUR))], SCALE)
         page.paste(Image.fromarray(drawn), (x, HEAD_PX))
-        said = textwrap.shorten(shot.plan.commentary, width // 7, placeholder=" ...")
-        draw.text((x, HEAD_PX + height + 3), said, INK, small)
+        said = textwrap.wrap(shot.plan.commentary, width // 7, max_lines=2, placeholder=" ...")
+        draw.text((x, HEAD_PX + height + 3), "\n".join(said), INK, small)
         draw.text(
-            (x, HEAD_PX + height + 20),
+            (x, HEAD_PX + height + 37),
             f"{shot.time_us * 1e-6:.2f} s   {shot.speed_mps:.1f} m/s",
             FAINT,
             small,

@@ -46,6 +46,22 @@ def test_a_strip_shows_the_failure_and_the_same_places_of_the_other_drive():
     assert (picture[half:] == 200).all(axis=2).sum() > 100_000
 
 
+def test_where_a_drive_stood_the_other_is_shown_from_there_on():
+    plan = Plan(np.zeros((20, 2), np.float32), np.zeros((10, 2), np.float32), "stay stopped")
+
+    def shots(places: list[int]) -> list[Shot]:
+        return [
+            Shot(k * 500_000, place, 1.0, np.full((128, 384, 3), k, np.uint8), plan)
+            for k, place in enumerate(places)
+        ]
+
+    stood = Drive(shots([0, 1, 2] + [3] * 20), [], False)
+    passed = Drive(shots(list(range(20))), [], True)
+    picture = strip(stood, passed)[len(strip(stood, passed)) // 2 :]
+    shades = picture[80, 20::392][:4, 0]  # of the pictures: the place it stood at, 1.5, 3 and 4 s later
+    assert shades.tolist() == [3, 6, 9, 11]
+
+
 def made_up_cell(folder: Path, name: str, seed: int, scores: dict[str, float]) -> Path:
     columns = {
         "route_id": list(scores),
