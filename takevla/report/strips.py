@@ -161,7 +161,7 @@ def write_strips(
     chosen = choose(before.metrics, after.metrics)
     drives = _driven(chosen, (mended, worse), before, after)
     out.mkdir(parents=True, exist_ok=True)
-    lines, written = ["# Before and after", ""], []
+    lines, written = ["# Before and after", "", *_preface(before, after)], []
     for rows, most, title in zip(chosen, (mended, worse), ("Mended", "Got worse"), strict=True):
         lines += [f"## {title}", ""]
         for row in [row for row in rows if _as_before(row, drives)][:most]:
@@ -173,6 +173,18 @@ def write_strips(
                       f"![route {row.route_id} before and after]({path.name})", ""]  # fmt: skip
     (out / "strips.md").write_text("\n".join(lines), encoding="utf-8")
     return [*written, out / "strips.md"]
+
+
+def _preface(before: Evaluated, after: Evaluated) -> list[str]:
+    names = [Path(one.driver).name for one in (before, after)]
+    return [
+        f"Routes of `{before.suite}` in the traffic of seed {before.seed}, driven by `{names[0]}` (above)",
+        f"and `{names[1]}` (below): what the camera saw, the plan and the words.  The row of the drive that",
+        "failed shows the seconds before it did, the other row the same places, or, where the first one",
+        "stood, what was done from there on.  Made by `takevla strips`, which takes the routes that gained",
+        "and lost most, of different scenario types.",
+        "",
+    ]
 
 
 def _driven(

@@ -55,6 +55,7 @@ def write_results(results: Path, page: Path) -> list[Path]:
         "the base's.  **Bold** differences have an interval without zero, over ten routes or more.  A seed",
         "is one of what is drawn in learning and of the traffic that is evaluated in; all share the worlds",
         "in which data is collected (`data_seed`).  Each figure is defined in [`metrics.md`](metrics.md).",
+        "Some routes of before and after are shown [in pictures](strips/strips.md).",
     ]
     for suite in sorted(suites, key=lambda name: (name != SUMMARY_SUITE, name)):
         lines += _suite_section(suite, suites[suite], page, drawn)
