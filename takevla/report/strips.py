@@ -233,7 +233,7 @@ class Again:
 def drive_again(job: Again, report: scale.Report) -> list[Drive]:
     """Drive them together, each in the traffic it had.
 
-    As a job of `takevla.scale`, with its one thread, for the floats of the evaluation: others may end elsewhere.
+    As a job of `takevla.scale`, with its one thread, for the floats of the evaluation.
     """
     route_ids, evaluated = job.route_ids, job.evaluated
     suite, driver = load_suite(evaluated.suite), load_driver(evaluated.driver, evaluated.commentary)
