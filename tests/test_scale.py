@@ -29,6 +29,28 @@ for _ in range(10):
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+ADVISED_BYTES = """
+from pathlib import Path
+from takevla.scale import keep_freed_memory
+
+
+def advised():
+    size = total = 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        key, *rest = line.split()
+        if key == "Size:":
+            size = int(rest[0]) << 10
+        elif key == "VmFlags:" and "hg" in rest:
+            total += size
+    return total
+
+
+print(advised())
+keep_freed_memory()
+print(advised())
+"""
+
 
 def square(job: int, report: scale.Report) -> tuple[int, str]:
     report(0.5)
@@ -184,3 +206,12 @@ def test_kept_memory_is_taken_again_without_page_faults() -> None:
         command = [sys.executable, "-c", TAKE_AND_FREE, mode]
         faults[mode] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert faults["keep"] < 0.2 * faults["leave"]
+
+
+@pytest.mark.skipif(not LARGE_PAGES.is_file(), reason="a kernel without large pages")
+def test_the_heap_of_a_worker_may_have_large_pages() -> None:
+    output = subprocess.run(
+        [sys.executable, "-c", ADVISED_BYTES], check=True, capture_output=True, text=True
+    ).stdout
+    before, after = (int(part) for part in output.split())
+    assert after - before >= 2 << 30
