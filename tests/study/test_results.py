@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from made_up_cells import write_cell
 
 from takevla.bench.abilities import ABILITIES
 from takevla.study.cell import read_cells
-from takevla.study.page import check_results, write_results
+from takevla.study.page import SUMMARY_SUITE, check_results, write_results
 from takevla.study.summary import MEASURES, ability_measure, find, of_ability, shifts
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_repository_page_agrees_with_its_cells():
     check_results(ROOT / "results", ROOT / "docs" / "results.md")
+
+
+def test_the_readme_shows_the_arms_as_the_page_does():
+    reported = (ROOT / "docs" / "results.md").read_text().split(f"## {SUMMARY_SUITE}\n")[1]
+    rows = takewhile(lambda line: line.startswith("|"), reported[reported.index("| arm |") :].splitlines())
+    assert "\n".join(rows) in (ROOT / "README.md").read_text()
 
 
 def test_abilities_follow_their_rule_where_all_cells_say_what_passes(made):
