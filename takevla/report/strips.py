@@ -88,7 +88,9 @@ class Drive:
 
 
 def choose(before: Any, after: Any) -> tuple[list[RouteChange], list[RouteChange]]:
-    """Mended routes and those that got worse, each best example first, of two `metrics.json`."""
+    """Mended routes and those that got worse, of two `metrics.json`: first each type's greatest change, the
+    greatest of them first, then the rest.
+    """
     changes = route_changes(before, after)
     mended = [one for one in reversed(changes) if one.after_success and not one.before_success]
     worse = [one for one in changes if one.before_success and not one.after_success]
@@ -97,8 +99,10 @@ def choose(before: Any, after: Any) -> tuple[list[RouteChange], list[RouteChange
 
 def _one_of_a_type(rows: Sequence[RouteChange]) -> list[RouteChange]:
     """Each type's first row, then the rest."""
-    first = list({row.scenario_type: row for row in reversed(rows)}.values())[::-1]
-    return [*first, *(row for row in rows if row not in first)]
+    first: dict[str, RouteChange] = {}
+    for row in rows:
+        first.setdefault(row.scenario_type, row)
+    return [*first.values(), *(row for row in rows if row is not first[row.scenario_type])]
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from takevla.study.summary import (
     scenario_types,
     shifts,
     summary,
+    tell_abilities,
 )
 
 SUMMARY_SUITE = "val220"  # the suite that is reported; choices are made on another
@@ -167,26 +168,7 @@ def _against_controls(cells: Mapping[str, Cells], arms: Sequence[str], full: Cel
 def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[Path]) -> list[str]:
     """The base and one arm, side by side: the full system, or until that has been run the one next to it."""
     success, after_title = MEASURES["success_rate_scored"], _title(full)
-    lines = ["", f"### Base and “{after_title}” by ability", ""]
-    rows = []
-    for name in ABILITIES:
-        measure, only = ability_measure(name, [*base.values(), *full.values()]), of_ability(name)
-        rows.append((name, find(base, {}, measure, only).value, find(full, base, measure, only)))
-    if measure is success:
-        lines += [
-            "Plain success: some of these cells do not say yet which abilities a route passes.",
-            "",
-        ]
-    bars = [(name.replace("_", " "), before, found.value) for name, before, found in rows]
-    lines += _table(
-        ["ability", "routes", "base, %", "after, %", "Δ"],
-        [
-            [name.replace("_", " "), str(before.count if before else 0), _interval(before, 1),
-             _interval(found.value, 1), _difference(found.difference, 1)]
-            for name, before, found in rows
-        ],
-    )  # fmt: skip
-    lines += _picture(page, drawn, f"{suite}-abilities.svg", "Success by ability", figures.pairs, bars)
+    lines = _abilities(suite, base, full, page, drawn)
     lines += ["", "### By scenario type", ""]
     score, kinds = MEASURES["driving_score_scored"], []
     for name in scenario_types([*base.values(), *full.values()]):
@@ -200,19 +182,15 @@ def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[
     lines += ["", "### Safety margin and words", ""]
     names = ["ttc_mean_s", "close_frames", *WORD_FIGURES]
     found = [(name, find(base, {}, MEASURES[name]).value, find(full, base, MEASURES[name])) for name in names]
-    lines += _table(
-        ["figure", "base", "after", "Δ"],
-        [
-            [
-                _heading(name),
-                _interval(before, 2),
-                _interval(after.value, 2),
-                _difference(after.difference, 2),
-            ]
-            for name, before, after in found
-            if before or after.value
-        ],
+    rows = [
+        [_heading(name), _interval(before, 2), _interval(after.value, 2), _difference(after.difference, 2)]
+        for name, before, after in found
+        if before or after.value
+    ]
+    rows.insert(
+        1, ["Frames on a collision course, the ones averaged, %", _coverage(base), _coverage(full), ""]
     )
+    lines += _table(["figure", "base", "after", "Δ"], rows)
     counts = {"base": _frames(base), after_title: _frames(full)}
     bin_s = float(next(iter(base.values()))["figures"]["ttc_bin_s"])
     lines += _picture(page, drawn, f"{suite}-ttc.svg", "Least time-to-collision of frames",
@@ -220,11 +198,32 @@ def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[
     return lines + _regressions(base, full)
 
 
+def _abilities(suite: str, base: Cells, full: Cells, page: Path, drawn: list[Path]) -> list[str]:
+    lines = ["", f"### Base and “{_title(full)}” by ability", ""]
+    if not tell_abilities([*base.values(), *full.values()]):
+        return [*lines, "Not shown: cells of a former revision among these do not say what a route passes."]
+    rows = []
+    for name in ABILITIES:
+        measure, only = ability_measure(name), of_ability(name)
+        before, after = find(base, {}, measure, only).value, find(full, base, measure, only)
+        rows.append((name.replace("_", " "), before, after))
+    lines += _table(
+        ["ability", "routes", "base, %", "after, %", "Δ"],
+        [
+            [name, str(before.count if before else 0), _interval(before, 1),
+             _interval(found.value, 1), _difference(found.difference, 1)]
+            for name, before, found in rows
+        ],
+    )  # fmt: skip
+    bars = [(name, before, found.value) for name, before, found in rows]
+    return lines + _picture(page, drawn, f"{suite}-abilities.svg", "Success by ability", figures.pairs, bars)
+
+
 def _regressions(base: Cells, full: Cells) -> list[str]:
     changes = shifts(full, base)
     worse = [one for one in changes if one.after < one.before or one.successes_after < one.successes_before]
     mended = sum(one.successes_after > one.successes_before for one in changes)
-    most = f"; the {MOST_REGRESSIONS} greatest losses are" if len(worse) > MOST_REGRESSIONS else ""
+    most = f"; these are the {MOST_REGRESSIONS} greatest losses" if len(worse) > MOST_REGRESSIONS else ""
     lines = [
         "",
         "### Routes that got worse",
@@ -338,6 +337,12 @@ def _cost(cells: Mapping[str, Cells], arms: Sequence[str]) -> list[str]:
 def _frames(cells: Cells) -> list[int]:
     columns = [one["ttc_histogram"] for one in cells.values() if one["ttc_histogram"]]
     return [sum(row) for row in zip(*columns, strict=True)]
+
+
+def _coverage(cells: Cells) -> str:
+    """Share of frames that have a time-to-collision, mean over seeds: cells keep no more than that."""
+    found = mean_of([one["figures"]["ttc_coverage"] for one in cells.values()])
+    return "" if found is None else f"{100.0 * found:.1f}"
 
 
 def _picture(

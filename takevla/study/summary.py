@@ -175,16 +175,18 @@ def _plain(found: Interval) -> dict[str, Any]:
     return {"mean": round(found.mean, 4), "interval_95": [round(found.low, 4), round(found.high, 4)]}
 
 
-def ability_measure(name: str, cells: Iterable[Cell]) -> Measure:
-    """Share of routes that pass an ability; plain success where a cell does not say which pass."""
-    plain = MEASURES["success_rate_scored"]
-    if any(None in cell["routes"].get("abilities_passed", [None]) for cell in cells):
-        return plain
+def tell_abilities(cells: Iterable[Cell]) -> bool:
+    """Whether all these cells say which abilities a route passes; those of former revisions do not."""
+    return not any(None in cell["routes"].get("abilities_passed", [None]) for cell in cells)
+
+
+def ability_measure(name: str) -> Measure:
+    """Share of routes that pass an ability, of cells that `tell_abilities`."""
 
     def passed(cell: Cell, row: int | None) -> tuple[float, float]:
         return (0.0, 0.0) if row is None else (100.0 * (name in cell["routes"]["abilities_passed"][row]), 1.0)
 
-    return replace(plain, name=name, title=name.replace("_", " "), parts=passed)
+    return replace(MEASURES["success_rate_scored"], name=name, title=name.replace("_", " "), parts=passed)
 
 
 def of_ability(name: str) -> Callable[[Cell, int], bool]:

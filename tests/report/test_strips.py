@@ -30,6 +30,22 @@ def test_mended_and_worse_routes_are_chosen_by_success_no_type_twice_first():
     assert [one.route_id for one in worse] == ["4"]
 
 
+def test_the_greatest_change_of_each_type_comes_first_and_the_greatest_of_these():
+    hits = {
+        "1": ("Accident", 1),
+        "2": ("Accident", 3),
+        "3": ("ParkedObstacle", 1),
+        "4": ("ParkedObstacle", 2),
+    }
+    before = [
+        outcome(k, kind, infractions={"collisions_vehicle": [VEHICLE] * count})
+        for k, (kind, count) in hits.items()
+    ]
+    after = [outcome(k, kind, infractions={}) for k, (kind, _) in hits.items()]
+    mended, _ = choose(metrics(before, 4), metrics(after, 4))
+    assert [one.route_id for one in mended] == ["2", "4", "3", "1"]
+
+
 def test_a_strip_shows_the_failure_and_the_same_places_of_the_other_drive():
     plan = Plan(np.stack([np.arange(1.0, 21.0), np.zeros(20)], 1).astype(np.float32),
                 np.zeros((10, 2), np.float32), "hold 8m/s on the free road")  # fmt: skip

@@ -13,7 +13,7 @@ from made_up_cells import write_cell
 from takevla.bench.abilities import ABILITIES
 from takevla.study.cell import read_cells
 from takevla.study.page import SUMMARY_SUITE, check_results, write_results
-from takevla.study.summary import MEASURES, ability_measure, find, of_ability, shifts
+from takevla.study.summary import MEASURES, ability_measure, find, of_ability, shifts, tell_abilities
 
 ROOT = Path(__file__).parents[2]
 SKILLS = {"base": 0.45, "dagger": 0.55, "takevla": 0.85}
@@ -42,13 +42,13 @@ def test_the_readme_shows_the_arms_as_the_page_does():
 def test_abilities_follow_their_rule_where_all_cells_say_what_passes(made):
     cells = read_cells(made / "results" / "arms" / "val220")["base"]
     for name, only in ((one, of_ability(one)) for one in ABILITIES):
-        value = find(cells, {}, ability_measure(name, cells.values()), only).value
+        value = find(cells, {}, ability_measure(name), only).value
         assert value is not None
         assert value.mean == pytest.approx(
             np.mean([one["figures"]["ability"][name] for one in cells.values()])
         )
-    former = {"routes": {"success": [True]}}
-    assert ability_measure("Merging", [*cells.values(), former]) is MEASURES["success_rate_scored"]
+    assert tell_abilities(cells.values())
+    assert not tell_abilities([*cells.values(), {"routes": {"success": [True]}}])
 
 
 def test_an_edited_number_is_found(made):
