@@ -35,6 +35,12 @@ SUMMARY_FILE = "summary.json"
 MOST_REGRESSIONS = 30
 FEWEST_TELLING = 10  # routes below which an interval without zero is no finding
 COMMAND = "takevla results"
+# What an arm changes beside its scores: the margin it keeps, and how early it says and does the right thing.
+MINDSET: Mapping[str, str] = {
+    "close_frames": "frames with TTC < 1.5 s, %", "both_right": "words as the expert's, %",
+    "takeovers_per_km": "calls by the monitor, 1/km", "words_lead_s": "right words earlier by, s",
+    "braking_lead_s": "first braking earlier by, s",
+}  # fmt: skip
 _FOLDERS: Mapping[str, str] = {
     "base_eval": "evaluate the base", "rehearsal": "rehearsal", "starts": "starts", "takeovers": "collect",
     "expert": "expert frames", "sft": "fine-tune", "dream": "dream", "final_eval": "evaluate",
@@ -132,6 +138,8 @@ def _suite_section(suite: str, cells: Mapping[str, Cells], page: Path, drawn: li
     )  # fmt: skip
     if full:
         lines += _against_controls(cells, arms, full)
+    if base and shown:
+        lines += _mindset(cells, shown, base)
     if base and compared:
         lines += _before_after(suite, base, compared, page, drawn)
     return lines + _dreams(cells, arms) + _cost(cells, arms)
@@ -163,6 +171,15 @@ def _against_controls(cells: Mapping[str, Cells], arms: Sequence[str], full: Cel
         return []
     head = ["the full system against", *(f"Δ {_heading(name)}" for name in SUMMARISED)]
     return ["", "### The full system against each control", "", *_table(head, rows)]
+
+
+def _mindset(cells: Mapping[str, Cells], arms: Sequence[str], base: Cells) -> list[str]:
+    rows = []
+    for arm in arms:
+        found = [find(cells[arm], base, MEASURES[name]).difference for name in MINDSET]
+        rows.append([_title(cells[arm]), *(_difference(one, 2) for one in found)])
+    head = ["arm", *MINDSET.values()]
+    return ["", "### Change of margin and foresight, each arm against the base", "", *_table(head, rows)]
 
 
 def _before_after(suite: str, base: Cells, full: Cells, page: Path, drawn: list[Path]) -> list[str]:
