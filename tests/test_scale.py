@@ -208,6 +208,7 @@ def test_kept_memory_is_taken_again_without_page_faults() -> None:
     assert faults["keep"] < 0.2 * faults["leave"]
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's heap that is advised")
 @pytest.mark.skipif(not LARGE_PAGES.is_file(), reason="a kernel without large pages")
 def test_the_heap_of_a_worker_may_have_large_pages() -> None:
     output = subprocess.run(
