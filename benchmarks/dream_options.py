@@ -26,6 +26,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.named import shipped_base
 from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import MOVING_MPS
 from takevla.driver.vla.residual import ResidualHead, bend, mode
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.config import DreamConfig
@@ -232,13 +233,13 @@ def main() -> None:
     takeovers = len({scene.takeover for scene in scenes})
     scenes += calm_scenes(
         dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
-        seed=arguments.seed,
+        seed=arguments.seed, least_mps=MOVING_MPS,
     )  # fmt: skip
     rows = [scene.frame_row for scene in scenes]
     base = read_frames(driver, dataset, rows)
     apart = held_out(scenes, dataset, arguments.seed)
     kept_out = dataset.column("episode")[[row for row, out in zip(rows, apart, strict=True) if out]]
-    found = anchor_rows(dataset, config.anchors, arguments.seed)
+    found = anchor_rows(dataset, config.anchors, arguments.seed, MOVING_MPS)
     anchors = [row for row in found if dataset.column("episode")[row] not in set(kept_out)]
     parts = {
         name: ([scene for scene, kept in zip(scenes, mask, strict=True) if kept], rows_of(base, mask))

@@ -50,6 +50,7 @@ from takevla.world.camera.rig import Rig
 
 RUN_FILE = "run.json"
 NOT_DREAMED = "not_dreamed"  # key of `before_after.json` where the audit refused
+DREAMS = 2  # raised when dreams of the same settings learn something else: none of before is used again
 BEHAVIOUR = 3  # raised when the world, takeovers or what is recorded change: no stage of before is used again
 
 
@@ -125,7 +126,7 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         model = run / here / "sft" / "model"
         if recipe.dream.updates:
             work = partial(_dream, recipe, model, takeovers[-1], number)
-            model_key = stage_key("dream", recipe.dream, seed + number, model_key, result[-2].key)
+            model_key = stage_key("dream", DREAMS, recipe.dream, seed + number, model_key, result[-2].key)
             result.append(Stage(f"round {number}: dream", f"{here}/dream", work, model_key))
             model = run / here / "dream" / "model"
     result.append(_evaluation(recipe, model, model_key, "evaluate the post-trained model", "final_eval"))

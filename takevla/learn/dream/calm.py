@@ -33,16 +33,17 @@ def calm_scenes(
     reacting: float,
     limits: AuditLimits,
     seed: int,
+    least_mps: float = 0.0,
     maps_dir: Path | None = None,
 ) -> list[DreamScene]:
     """At most `count` scenes of calm driving, by the seed; rare situations as often as others.
 
-    Left out are frames whose record is too short (datasets that keep scenes around takeovers alone have few
+    They begin at a speed of at least `least_mps`.  Left out are frames whose record is too short (datasets that keep scenes around takeovers alone have few
     that are long enough), cannot be replayed, or has a fault.
     """
     frames = FrameIndex(dataset)
     episodes = {row["episode"]: row for row in dataset.episodes.to_pylist()}
-    rows = _drawn(dataset, count, seed)
+    rows = _drawn(dataset, count, seed, least_mps)
     chance = np.random.default_rng([seed, 0xCA])
     steps = round(horizon_s / STEP_S)
     scenes: list[DreamScene] = []
@@ -64,10 +65,10 @@ def calm_scenes(
     return scenes
 
 
-def _drawn(dataset: Dataset, count: int, seed: int) -> NDArray[np.int64]:
+def _drawn(dataset: Dataset, count: int, seed: int, least_mps: float) -> NDArray[np.int64]:
     """Ascending rows of calm frames, every situation as likely as the others."""
     calm = np.isin(dataset.column("role").astype(str), ROLES) & _unharmed(dataset) & _agreed(dataset)
-    rows = np.flatnonzero(calm)
+    rows = np.flatnonzero(calm & (dataset.column("speed_mps") >= least_mps))
     if len(rows) == 0:
         return rows
     name = frame_strata(dataset, rows, BUCKET_WEIGHTS, STANDSTILL_WEIGHT).name

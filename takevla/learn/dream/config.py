@@ -26,7 +26,7 @@ class DreamConfig:
     Scenes: `calm` (so many start frames of calm driving at most, beside those of takeovers; DPO has none: its
     pairs are of takeovers) and `calm_weight` (how much the advantages of each count against those of a
     takeover's: calm driving is much more frequent than mistakes are), `starts_s` (s before the takeover at
-    which dreams start), `horizon_s` (length of a dream), `reacting` (share of the moving vehicles that brake
+    which dreams start; open dreams of a head begin where the ego moves), `horizon_s` (length of a dream), `reacting` (share of the moving vehicles that brake
     for the ego; the others replay their record), `triggers` (takeovers by others are not dreamed), `limits`
     (how true the dreams must be for learning to begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
@@ -67,6 +67,13 @@ class DreamConfig:
     kl_weight: float = 0.1
     anchor_weight: float = 0.2
     anchor_kl: float = 0.03
+
+    @property
+    def leaves_rest_out(self) -> bool:
+        """Whether a start at which the ego stands shows nothing: the one plan of an open dream is the frozen
+        model's own there, whatever the head says (`driver.vla.residual.while_moving`).
+        """
+        return self.kind == "open" and self.moving is None
 
     def __post_init__(self) -> None:
         if self.group < 2:

@@ -92,12 +92,17 @@ class Dreamer:
             return torch.stack([z, residual.mode(self.start(base.features[rows]))], dim=1)
 
     def _preference(self) -> torch.Tensor:
-        """DPO's loss: the expert's plan over the policy's."""
+        """DPO's loss: the expert's plan over the policy's.
+
+        Both densities have the spread of the start: a wider one would tell the two plans less apart, and so pass
+        for a preference without moving the plan that drives.
+        """
         assert self._pairs is not None
         features = self.base.features[self._taught]
-        density = residual.log_prob(self._scattered(self.head(features)), self._pairs)
         with torch.no_grad():
-            reference = residual.log_prob(self._scattered(self.start(features)), self._pairs)
+            start = self._scattered(self.start(features))
+            reference = residual.log_prob(start, self._pairs)
+        density = residual.log_prob(PlanDistribution(self.head(features).mean, start.std), self._pairs)
         return preference_loss(
             density[:, 0], density[:, 1], reference[:, 0], reference[:, 1], beta=self.config.dpo_beta
         )

@@ -22,6 +22,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.device import CPU, to_device, torch_device
 from takevla.driver.vla.policy import VlaDriver
+from takevla.driver.vla.residual import MOVING_MPS
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
@@ -89,12 +90,13 @@ def dream(
     driver = VlaDriver(
         to_device(loaded.model, torch_device(device)), loaded.tokenizer, opening=loaded.opening
     )
+    least_mps = MOVING_MPS if config.leaves_rest_out else 0.0
     if config.method == "grpo":
         scenes += calm_scenes(
             dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
-            seed=seed, maps_dir=maps_dir,
+            seed=seed, least_mps=least_mps, maps_dir=maps_dir,
         )  # fmt: skip
-    anchors = anchor_rows(dataset, config.anchors, seed)
+    anchors = anchor_rows(dataset, config.anchors, seed, least_mps)
     if config.moving is not None:
         if loaded.residual is not None or loaded.opening is not None:
             raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
@@ -270,6 +272,8 @@ def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], Aud
             left_out["the expert's plans fail in the dream"] += 1
         elif scene.takeover in untrue:
             left_out["the recorded failure does not show in the dream"] += 1
+        elif config.leaves_rest_out and scene.ego_speed_mps < MOVING_MPS:
+            left_out["the ego stands, where no head has a say"] += 1
         elif scene.trigger not in config.triggers:
             left_out["a trigger that the recipe leaves out"] += 1
         else:

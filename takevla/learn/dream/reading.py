@@ -69,13 +69,16 @@ def frame_inputs(
     return torch.from_numpy(np.stack([dataset.pictures(row, sees_past) for row in some])), navigation
 
 
-def anchor_rows(dataset: Dataset, count: int, seed: int) -> list[int]:
-    """At most `count` of the policy's own ordinary frames, by the seed; rare situations as often as others.
+def anchor_rows(dataset: Dataset, count: int, seed: int, least_mps: float = 0.0) -> list[int]:
+    """At most `count` of the policy's own ordinary frames of at least this speed, by the seed; rare situations
+    as often as others.
 
     What dreams hardly show, passing an obstacle say, must be held as firmly as the free road.
     """
     rows = np.flatnonzero(
-        (dataset.column("role") == EPISODE_ROLE) & np.isfinite(dataset.column("policy_route_ego")[:, 0])
+        (dataset.column("role") == EPISODE_ROLE)
+        & np.isfinite(dataset.column("policy_route_ego")[:, 0])
+        & (dataset.column("speed_mps") >= least_mps)
     )
     if len(rows) == 0:
         return []
