@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ LEVEL = 0.95
 SEED = 20_260  # of the resampling alone; fixed so that the same outcomes give the same interval
 
 Values = NDArray[np.float64]
+Pair = tuple[ArrayLike, ArrayLike]  # numerators and denominators, (S seeds, N routes) each
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +105,30 @@ def seeded_ratio(numerators: ArrayLike, denominators: ArrayLike) -> Interval | N
     return Interval(float(table.sum() / number.sum()), *percentiles(resampled), table.shape[1])
 
 
-def seeded_ratio_difference(
-    before: tuple[ArrayLike, ArrayLike], after: tuple[ArrayLike, ArrayLike]
-) -> Interval | None:
-    """Interval of the difference of two such ratios, after - before, (numerators, denominators) each.
+def seeded_ratio_difference(before: Pair, after: Pair) -> Interval | None:
+    """Interval of the difference of two such ratios, after - before.
 
-    Row and column of all four are the same seed and route; both ratios are taken from the same resamples.
+    Row and column of all four tables are the same seed and route; both ratios are of the same resamples.
     """
-    tables = [np.asarray(one, np.float64) for one in (*before, *after)]
-    if not tables[1].sum() > 0.0 or not tables[3].sum() > 0.0:
+    return seeded_mean_of_ratios([after], minus=[before])
+
+
+def seeded_mean_of_ratios(pairs: Sequence[Pair], minus: Sequence[Pair] = ()) -> Interval | None:
+    """Interval of the mean of several such ratios, less that of `minus`; all tables of one shape (S, N), all
+    ratios from the same resamples.  None where one of them has denominators of 0 alone, or there is none.
+    """
+    sides = [
+        [(np.asarray(top, np.float64), np.asarray(bottom, np.float64)) for top, bottom in side]
+        for side in ((pairs, minus) if len(minus) else (pairs,))
+    ]
+    if not sides[0] or not all(bottom.sum() > 0.0 for side in sides for _, bottom in side):
         return None
-    mean = float(tables[2].sum() / tables[3].sum() - tables[0].sum() / tables[1].sum())
-    resampled = _ratios(tables[2], tables[3]) - _ratios(tables[0], tables[1])
-    return Interval(mean, *percentiles(resampled), tables[0].shape[1])
+    means = [float(np.mean([top.sum() / bottom.sum() for top, bottom in side])) for side in sides]
+    resampled = [np.mean([_ratios(top, bottom) for top, bottom in side], axis=0) for side in sides]
+    if len(minus):
+        means[0] -= means[1]
+        resampled[0] = resampled[0] - resampled[1]
+    return Interval(means[0], *percentiles(resampled[0]), sides[0][0][0].shape[1])
 
 
 def _ratios(numerators: Values, denominators: Values) -> Values:

@@ -23,6 +23,7 @@ WORD_FIGURES: dict[str, tuple[str, str]] = {
     "takeovers_per_km": ("1/km", "takeovers that the monitor would have called for"),
     "words_lead_s": ("s", "right words before the conflict of a hazard, 0 where there were none"),
     "braking_lead_s": ("s", "first braking before the conflict of a hazard, 0 where there was none"),
+    "braking_answer_s": ("s", "the same, counted at the earliest from when the expert names the hazard"),
     "expert_lead_s": ("s", "the expert names the hazard before its conflict"),
     "hazards_named": ("%", "hazards that right words answered before the conflict"),
 }
@@ -34,6 +35,8 @@ def parts(words: Words, km: float, name: str) -> tuple[float, float]:
     hazards: Sequence[Sequence[Any]] = words["hazards"]
     if name == "takeovers_per_km":
         return float(words["takeovers"]), km
+    if name == "braking_answer_s":
+        return sum(min(braking or 0.0, expert) for _, _, braking, expert in hazards), float(len(hazards))
     if name in _LEADS:
         return sum(row[_LEADS[name]] or 0.0 for row in hazards), float(len(hazards))
     if name == "hazards_named":

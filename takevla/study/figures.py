@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from xml.etree import ElementTree
 
 import matplotlib
 import numpy as np
@@ -21,12 +24,23 @@ STYLE: Any = {
     "ytick.color": INK, "text.color": INK, "axes.grid": True, "grid.color": GRID, "axes.axisbelow": True,
     "legend.frameon": False,
 }  # fmt: skip
+DESCRIPTION: Final = "{http://purl.org/dc/elements/1.1/}description"
 Row = tuple[str, Interval | None]
 
 
-def _save(canvas: Figure, path: Path) -> None:
+def _save(canvas: Figure, path: Path, shown: Any) -> None:
+    """Write a figure with the numbers that it shows as its description."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, metadata={"Date": None, "Creator": None}, facecolor="white")
+    described = json.dumps(shown, default=lambda one: [round(value, 4) for value in asdict(one).values()])
+    canvas.savefig(
+        path, metadata={"Date": None, "Creator": None, "Description": described}, facecolor="white"
+    )
+
+
+def content(path: Path) -> str:
+    """The numbers that a figure says it shows; "" where it says none."""
+    told = ElementTree.parse(path).getroot().find(f".//{DESCRIPTION}")
+    return "" if told is None or told.text is None else told.text
 
 
 def gains(panels: Sequence[tuple[str, str, Sequence[Row]]], path: Path) -> None:
@@ -52,7 +66,7 @@ def gains(panels: Sequence[tuple[str, str, Sequence[Row]]], path: Path) -> None:
         axes[0].set_yticks(range(lines), [name for name, _ in panels[0][2]])
         axes[0].set_ylim(lines - 0.5, -0.5)
         canvas.supxlabel("difference from the base, paired by route and seed", fontsize=9.0)
-        _save(canvas, path)
+        _save(canvas, path, panels)
 
 
 def pairs(rows: Sequence[tuple[str, Interval | None, Interval | None]], path: Path) -> None:
@@ -73,22 +87,34 @@ def pairs(rows: Sequence[tuple[str, Interval | None, Interval | None]], path: Pa
         axes.set_xlabel("success, % of routes")
         axes.grid(axis="y", visible=False)
         canvas.legend(loc="outside upper right", ncols=2)
-        _save(canvas, path)
+        _save(canvas, path, rows)
 
 
-def margins(counts: Mapping[str, Sequence[int]], bin_s: float, path: Path) -> None:
-    """Share of frames on a collision course by least time-to-collision, one line a label."""
+def margins(shares: Mapping[str, tuple[Sequence[float], Sequence[float]]], bin_s: float, path: Path) -> None:
+    """Share of frames by their least time-to-collision, and of routes whose least is below a value; in %.
+
+    `shares` has a line a label: of all frames driven those in each bin of `bin_s`, of all routes those whose
+    least time-to-collision lies there.
+    """
     with matplotlib.rc_context(STYLE):
-        canvas = Figure(figsize=(7.6, 2.7), layout="constrained")
-        axes = canvas.subplots()
-        for (label, column), colour in zip(counts.items(), (BEFORE, AFTER), strict=False):
-            values = np.asarray(column, np.float64)
-            edges = np.arange(len(values) + 1) * bin_s
-            share = 100.0 * values / max(values.sum(), 1.0)
-            axes.stairs(share, edges, color=colour, fill=True, alpha=0.2)
-            axes.stairs(share, edges, color=colour, linewidth=1.6, label=label)
-        axes.set_xlabel("least time-to-collision of a frame, s")
-        axes.set_ylabel("% of frames on course")
-        axes.set_xlim(left=0.0)
-        axes.legend()
-        _save(canvas, path)
+        canvas = Figure(figsize=(9.4, 2.9), layout="constrained")
+        frames, routes = canvas.subplots(1, 2)
+        for (label, (of_frames, of_routes)), colour in zip(shares.items(), (BEFORE, AFTER), strict=False):
+            edges = np.arange(len(of_frames) + 1) * bin_s
+            frames.stairs(of_frames, edges, color=colour, fill=True, alpha=0.2)
+            frames.stairs(of_frames, edges, color=colour, linewidth=1.6, label=label)
+            below = np.concatenate([[0.0], np.cumsum(of_routes)])
+            routes.plot(edges, below, color=colour, linewidth=1.6, marker="o", markersize=2.5)
+        frames.set_title("Frames, % of all that were driven")
+        frames.set_xlabel("least time-to-collision of a frame, s")
+        routes.set_title("Routes, % that come so near or nearer")
+        routes.set_xlabel("least time-to-collision of a route, s")
+        for panel in (frames, routes):
+            panel.set_xlim(left=0.0)
+            panel.set_ylim(bottom=0.0)
+        frames.legend()
+        _save(
+            canvas,
+            path,
+            {label: [[round(one, 4) for one in row] for row in rows] for label, rows in shares.items()},
+        )

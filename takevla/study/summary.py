@@ -7,94 +7,36 @@ figures over routes asked.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from takevla.bench.abilities import abilities_of
-from takevla.bench.statistics import Interval, seeded_interval, seeded_ratio, seeded_ratio_difference
-from takevla.bench.words import WORD_FIGURES, parts
+from takevla.bench.abilities import ABILITIES
+from takevla.bench.statistics import (
+    Interval,
+    seeded_interval,
+    seeded_mean_of_ratios,
+    seeded_ratio,
+    seeded_ratio_difference,
+)
 from takevla.study.cell import BASE, Cell, arm_order
+from takevla.study.measures import MEASURES, SUMMARISED, Measure, Only, ability_measure, of_ability
 
-SUMMARISED = ("driving_score", "success_rate", "ttc_mean_s")  # what `results/summary.json` holds
 Cells = Mapping[int, Cell]  # of one arm, by seed
 Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """A figure: how a route's numbers of a cell make it, and how it is written."""
-
-    name: str
-    title: str
-    unit: str
-    digits: int
-    higher_is_better: bool | None  # None where neither is
-    parts: Callable[[Cell, int | None], tuple[float, float]]  # numerator and denominator of a route's row
-
-
-@dataclass(frozen=True)
 class Finding:
-    """A measure of an arm, and its difference from the base."""
+    """A measure of an arm, and its difference from another arm, the base unless said otherwise."""
 
     value: Interval | None
     difference: Interval | None
     seeds: tuple[int, ...]
-
-
-def _column(name: str, scale: float = 1.0, missing: float = math.nan) -> Callable[..., tuple[float, float]]:
-    def found(cell: Cell, row: int | None) -> tuple[float, float]:
-        value = missing if row is None else cell["routes"][name][row]
-        if value is None or not math.isfinite(value):
-            return 0.0, 0.0
-        return scale * float(value), 1.0
-
-    return found
-
-
-def _share(name: str, of: str) -> Callable[..., tuple[float, float]]:
-    def found(cell: Cell, row: int | None) -> tuple[float, float]:
-        if row is None:
-            return 0.0, 0.0
-        return 100.0 * float(cell["routes"][name][row]), float(cell["routes"][of][row])
-
-    return found
-
-
-def _words(name: str) -> Callable[..., tuple[float, float]]:
-    def found(cell: Cell, row: int | None) -> tuple[float, float]:
-        if row is None or not cell["words"]:
-            return 0.0, 0.0
-        routes = cell["routes"]
-        words = cell["words"]["routes"].get(routes["route_id"][row])
-        return parts(words, routes["km"][row], name) if words else (0.0, 0.0)
-
-    return found
-
-
-MEASURES: dict[str, Measure] = {
-    one.name: one
-    for one in (
-        Measure("driving_score", "Driving score", "", 2, True, _column("driving_score", 1.0, 0.0)),
-        Measure("success_rate", "Success rate", "%", 1, True, _column("success", 100.0, 0.0)),
-        Measure("ttc_mean_s", "Average TTC", "s", 2, True, _column("ttc_mean_s")),
-        Measure("driving_score_scored", "Driving score, scored", "", 2, True, _column("driving_score")),
-        Measure("success_rate_scored", "Success rate, scored", "%", 1, True, _column("success", 100.0)),
-        Measure("route_completion", "Route completion", "%", 1, True, _column("route_completion", 1.0, 0.0)),
-        Measure("close_frames", "Frames with TTC < 1.5 s", "%", 2, False, _share("frames_close", "frames")),
-        *(
-            Measure(
-                name, meaning[0].upper() + meaning[1:], unit, 2,
-                {"takeovers_per_km": False, "expert_lead_s": None}.get(name, True), _words(name),
-            )
-            for name, (unit, meaning) in WORD_FIGURES.items()
-        ),
-    )
-}  # fmt: skip
+    paired_seeds: tuple[int, ...]  # those that the difference is over
 
 
 def route_ids(cells: Iterable[Cell]) -> list[str]:
@@ -109,7 +51,7 @@ def tables(
     cells: Sequence[Cell],
     measure: Measure,
     routes: Sequence[str],
-    only: Callable[[Cell, int], bool] | None = None,
+    only: Only | None = None,
 ) -> tuple[Table, Table]:
     """Numerators and denominators (S cells, N routes); a route that a cell was not asked has no part in it.
 
@@ -128,25 +70,73 @@ def tables(
     return top, bottom
 
 
-def find(
-    arm: Cells, base: Cells, measure: Measure, only: Callable[[Cell, int], bool] | None = None
-) -> Finding:
+def find(arm: Cells, base: Cells, measure: Measure, only: Only | None = None) -> Finding:
     """A measure of an arm with its difference from `base`, of the routes that `only` lets count."""
     seeds = sorted(arm)
     cells = [arm[seed] for seed in seeds]
     value = seeded_ratio(*tables(cells, measure, route_ids(cells), only))
-    common = [seed for seed in seeds if seed in base]
+    common, routes = _common([arm, base])
     difference = None
     if common and arm is not base:
-        before, after = [base[seed] for seed in common], [arm[seed] for seed in common]
-        asked = set(route_ids(after))
-        routes = [route for route in route_ids(before) if route in asked]
-        first, second = tables(before, measure, routes, only), tables(after, measure, routes, only)
-        if measure.name not in ("close_frames", *WORD_FIGURES):
-            difference = paired(first, second)
-        else:
-            difference = seeded_ratio_difference(first, second)
-    return Finding(value, difference, tuple(seeds))
+        first, second = (
+            tables([side[seed] for seed in common], measure, routes, only) for side in (base, arm)
+        )
+        difference = seeded_ratio_difference(first, second) if measure.pooled else paired(first, second)
+    return Finding(value, difference, tuple(seeds), tuple(common))
+
+
+def find_ability_mean(arm: Cells, base: Cells) -> Finding:
+    """Mean of the five abilities, of cells that `tell_abilities`; all from the same resamples of routes."""
+
+    def of_each(cells: Sequence[Cell], routes: Sequence[str]) -> list[tuple[Table, Table]]:
+        found = [tables(cells, ability_measure(name), routes, of_ability(name)) for name in ABILITIES]
+        return [pair for pair in found if pair[1].any()]
+
+    seeds = sorted(arm)
+    cells = [arm[seed] for seed in seeds]
+    value = seeded_mean_of_ratios(of_each(cells, route_ids(cells)))
+    common, routes = _common([arm, base])
+    difference = None
+    if common and arm is not base:
+        before, after = (of_each([side[seed] for seed in common], routes) for side in (base, arm))
+        difference = seeded_mean_of_ratios(after, minus=before)
+    return Finding(value, difference, tuple(seeds), tuple(common))
+
+
+def interaction(first: tuple[Cells, Cells], second: tuple[Cells, Cells], measure: Measure) -> Finding:
+    """How much more the first arm of `first` is above its second than that of `second` above its second."""
+    sides = (*first, *second)
+    common, routes = _common(sides)
+    if not common:
+        return Finding(None, None, (), ())
+    found = [tables([side[seed] for seed in common], measure, routes) for side in sides]
+    present = np.logical_and.reduce([number > 0.0 for _, number in found])
+    (a, _), (b, _), (c, _), (d, _) = found
+    difference = seeded_interval(np.where(present, (a - b) - (c - d), np.nan)) if present.any() else None
+    return Finding(None, difference, tuple(common), tuple(common))
+
+
+def both_succeed(arm: Cells, base: Cells) -> Only:
+    """Rows of the routes and seeds at which the arm and the base both succeed."""
+
+    def clean(cells: Cells) -> set[tuple[int, str]]:
+        return {
+            (seed, route)
+            for seed, cell in cells.items()
+            for route, success in zip(cell["routes"]["route_id"], cell["routes"]["success"], strict=True)
+            if success
+        }
+
+    both = clean(arm) & clean(base)
+    return lambda cell, row: (int(cell["seed"]), cell["routes"]["route_id"][row]) in both
+
+
+def _common(arms: Sequence[Cells]) -> tuple[list[int], list[str]]:
+    """Seeds and routes that all these arms have."""
+    seeds = sorted(set.intersection(*(set(one) for one in arms)))
+    asked = [route_ids([one[seed] for seed in seeds]) for one in arms]
+    everywhere = set.intersection(*map(set, asked))
+    return seeds, [route for route in asked[-1] if route in everywhere]
 
 
 def paired(before: tuple[Table, Table], after: tuple[Table, Table]) -> Interval | None:
@@ -175,75 +165,70 @@ def _plain(found: Interval) -> dict[str, Any]:
     return {"mean": round(found.mean, 4), "interval_95": [round(found.low, 4), round(found.high, 4)]}
 
 
-def tell_abilities(cells: Iterable[Cell]) -> bool:
-    """Whether all these cells say which abilities a route passes; those of former revisions do not."""
-    return not any(None in cell["routes"].get("abilities_passed", [None]) for cell in cells)
-
-
-def ability_measure(name: str) -> Measure:
-    """Share of routes that pass an ability, of cells that `tell_abilities`."""
-
-    def passed(cell: Cell, row: int | None) -> tuple[float, float]:
-        return (0.0, 0.0) if row is None else (100.0 * (name in cell["routes"]["abilities_passed"][row]), 1.0)
-
-    return replace(MEASURES["success_rate_scored"], name=name, title=name.replace("_", " "), parts=passed)
-
-
-def of_ability(name: str) -> Callable[[Cell, int], bool]:
-    """Rows of the scenario types of an ability."""
-    return lambda cell, row: name in abilities_of(cell["routes"]["scenario_type"][row])
-
-
-def of_type(name: str) -> Callable[[Cell, int], bool]:
-    """Rows of a scenario type."""
-    return lambda cell, row: bool(cell["routes"]["scenario_type"][row] == name)
-
-
 def scenario_types(cells: Iterable[Cell]) -> list[str]:
     """The scenario types that occur, by name."""
     return sorted({name for cell in cells for name in cell["routes"]["scenario_type"] if name})
 
 
 @dataclass(frozen=True)
+class Drive:
+    """What became of a route with one seed; a route that was asked and has no outcome scores 0."""
+
+    score: float
+    success: bool
+    events: str
+
+
+@dataclass(frozen=True)
 class RouteShift:
-    """What became of a route over the seeds that both arms have."""
+    """What became of a route, before and after, at the seeds that both arms have."""
 
     route_id: str
     town: str
     scenario_type: str
-    before: float  # mean driving score
-    after: float
-    successes_before: int
-    successes_after: int
-    seeds: int
-    events_before: str
-    events_after: str
+    drives: tuple[tuple[Drive, Drive], ...]  # one a seed
+
+    @property
+    def change(self) -> float:
+        """Of the mean driving score."""
+        return float(np.mean([after.score - before.score for before, after in self.drives]))
+
+    @property
+    def mended(self) -> int:
+        """Seeds at which it succeeds only after."""
+        return sum(after.success and not before.success for before, after in self.drives)
+
+    @property
+    def broken(self) -> int:
+        """Seeds at which it succeeded only before."""
+        return sum(before.success and not after.success for before, after in self.drives)
+
+    @property
+    def worse(self) -> bool:
+        """Whether it lost driving score or its success at some seed."""
+        return self.broken > 0 or any(after.score < before.score for before, after in self.drives)
 
 
 def shifts(arm: Cells, base: Cells) -> list[RouteShift]:
-    """Every route that both have in some seed, greatest loss of driving score first."""
-    rows: dict[str, list[tuple[Cell, int, Cell, int]]] = {}
+    """Every route that was asked of both with some seed, greatest loss of driving score first."""
+    drives: dict[str, list[tuple[Drive, Drive]]] = {}
+    places: dict[str, tuple[str, str]] = {}
     for seed in sorted(set(arm) & set(base)):
-        there = {route: k for k, route in enumerate(arm[seed]["routes"]["route_id"])}
-        for k, route in enumerate(base[seed]["routes"]["route_id"]):
-            if route in there:
-                rows.setdefault(route, []).append((base[seed], k, arm[seed], there[route]))
-    found = []
-    for route, pairs in rows.items():
-
-        def column(name: str, side: int, pairs: list[Any] = pairs) -> list[Any]:
-            return [pair[2 * side]["routes"][name][pair[2 * side + 1]] for pair in pairs]
-
-        found.append(
-            RouteShift(
-                route, column("town", 0)[0], column("scenario_type", 0)[0],
-                float(np.mean(column("driving_score", 0))), float(np.mean(column("driving_score", 1))),
-                sum(column("success", 0)), sum(column("success", 1)), len(pairs),
-                _joined(column("events", 0)), _joined(column("events", 1)),
-            )
-        )  # fmt: skip
-    return sorted(found, key=lambda one: (one.after - one.before, one.route_id))
+        before, after = _drives(base[seed], places), _drives(arm[seed], places)
+        for route in (one for one in before if one in after):
+            drives.setdefault(route, []).append((before[route], after[route]))
+    found = [RouteShift(route, *places.get(route, ("", "")), tuple(rows)) for route, rows in drives.items()]
+    return sorted(found, key=lambda one: (one.change, one.route_id))
 
 
-def _joined(events: Sequence[str]) -> str:
-    return "; ".join(dict.fromkeys(one for one in events if one))
+def _drives(cell: Cell, places: dict[str, tuple[str, str]]) -> dict[str, Drive]:
+    """The drives of a cell by route; notes town and scenario type of each."""
+    routes = cell["routes"]
+    names = ("route_id", "town", "scenario_type", "driving_score", "success", "events")
+    found = {}
+    for route, town, kind, score, success, events in zip(*(routes[name] for name in names), strict=True):
+        places[route] = (town, kind)
+        found[route] = Drive(score, success, events)
+    return found | {
+        route: Drive(0.0, False, f"no outcome: {why}") for route, why in cell["routes_unscored"].items()
+    }

@@ -11,9 +11,13 @@ import pytest
 from made_up_cells import write_cell
 
 from takevla.bench.abilities import ABILITIES
+from takevla.bench.words import parts
 from takevla.study.cell import read_cells
+from takevla.study.figures import content
+from takevla.study.markup import difference
+from takevla.study.measures import MEASURES, ability_measure, of_ability, tell_abilities
 from takevla.study.page import SUMMARY_SUITE, check_results, write_results
-from takevla.study.summary import MEASURES, ability_measure, find, of_ability, shifts, tell_abilities
+from takevla.study.summary import find, find_ability_mean, interaction, shifts
 
 ROOT = Path(__file__).parents[2]
 SKILLS = {"base": 0.45, "dagger": 0.55, "takevla": 0.85}
@@ -108,11 +112,81 @@ def test_the_share_of_close_frames_is_that_of_all_frames(made):
     assert find(cells, {}, MEASURES["close_frames"]).value.mean == pytest.approx(100.0 * close / frames)
 
 
-def test_regressions_are_named_greatest_loss_first(made):
+def test_every_route_that_got_worse_with_some_seed_is_named_greatest_loss_first(made):
     cells = read_cells(made / "results" / "arms" / "val220")
     found = shifts(cells["takevla"], cells["base"])
-    losses = [one.after - one.before for one in found]
+    losses = [one.change for one in found]
     assert losses == sorted(losses)
     page = (made / "docs" / "results.md").read_text()
-    worst = found[0]
-    assert f"| {worst.route_id} | {worst.town} | {worst.scenario_type} |" in page
+    named = page[page.index("### Routes that got worse") :].split("\n### ")[0]
+    columns = [
+        np.array([cells[arm][seed]["routes"]["driving_score"] for seed in range(3)])
+        for arm in ("base", "takevla")
+    ]
+    worse = (columns[1] < columns[0]).any(axis=0)
+    routes = np.array(cells["base"][0]["routes"]["route_id"])
+    assert 0 < worse.sum() < len(routes)
+    for route, got_worse in zip(routes, worse, strict=True):
+        assert (f"\n| {route} | " in named) == got_worse
+
+
+def test_a_route_that_loses_its_outcome_got_worse(made):
+    cells = read_cells(made / "results" / "arms" / "val220")["base"]
+    whole = cells[0]
+    row = next(k for k, success in enumerate(whole["routes"]["success"]) if success)
+    lost = whole["routes"]["route_id"][row]
+    routes = {name: column[:row] + column[row + 1 :] for name, column in whole["routes"].items()}
+    cut = {0: whole | {"routes": routes, "routes_unscored": {lost: "the world stopped"}}}
+    worst = shifts(cut, {0: whole})[0]
+    assert (worst.route_id, worst.broken, worst.worse) == (lost, 1, True)
+    assert worst.drives[0][1].score == 0.0
+    assert "the world stopped" in worst.drives[0][1].events
+
+
+def test_the_mean_of_the_abilities_is_the_mean_of_the_five(made):
+    cells = read_cells(made / "results" / "arms" / "val220")
+    found = find_ability_mean(cells["takevla"], cells["base"])
+    means = {
+        arm: np.mean([one["figures"]["ability"]["mean"] for one in cells[arm].values()])
+        for arm in ("base", "takevla")
+    }
+    assert found.value.mean == pytest.approx(means["takevla"])
+    assert found.difference.mean == pytest.approx(means["takevla"] - means["base"])
+    assert found.difference.low < found.difference.mean < found.difference.high
+
+
+def test_what_two_parts_gain_together_is_paired_by_route(made):
+    cells = read_cells(made / "results" / "arms" / "val220")
+    measure = MEASURES["driving_score"]
+    base, dagger, full = (cells[arm] for arm in ("base", "dagger", "takevla"))
+    found = interaction((full, base), (dagger, base), measure).difference
+    plain = find(full, dagger, measure).difference
+    assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high))
+    assert interaction((full, base), ({}, {}), measure).difference is None
+
+
+def test_a_difference_stands_out_in_bold_only_with_three_seeds(made):
+    cells = read_cells(made / "results" / "arms" / "val220")
+    base, full = cells["base"], cells["takevla"]
+    assert difference(find(full, base, MEASURES["driving_score"]), 2).startswith("**+")
+    one = difference(find({0: full[0]}, base, MEASURES["driving_score"]), 2)
+    assert one.startswith("*+")
+    assert difference(find(base, full, MEASURES["driving_score"]), 2).startswith("**-")
+
+
+def test_a_figure_of_other_numbers_is_found(made):
+    figure = made / "docs" / "results" / "val220-ttc.svg"
+    kept = figure.read_text()
+    told = content(figure)
+    assert "takevla" in told
+    figure.write_text(kept.replace(told.split("[")[2][:6], "99.999", 1))
+    with pytest.raises(ValueError, match="does not show the cells"):
+        check_results(made / "results", made / "docs" / "results.md")
+    figure.write_text(kept)
+
+
+def test_braking_counts_from_the_naming_of_the_hazard_at_the_earliest():
+    words = {
+        "hazards": [["pedestrian", None, 5.0, 2.0], ["vehicle", 1.0, 0.5, 3.0], ["vehicle", None, None, 1.0]]
+    }
+    assert parts(words, 1.0, "braking_answer_s") == (2.0 + 0.5 + 0.0, 3.0)

@@ -38,8 +38,9 @@ def calm_scenes(
 ) -> list[DreamScene]:
     """At most `count` scenes of calm driving, by the seed; rare situations as often as others.
 
-    They begin at a speed of at least `least_mps`.  Left out are frames whose record is too short (datasets that keep scenes around takeovers alone have few
-    that are long enough), cannot be replayed, or has a fault.
+    They begin at a speed of at least `least_mps`.  Left out are frames whose record is too short (datasets
+    that keep scenes around takeovers alone have few that are long enough), cannot be replayed, or has a
+    fault.
     """
     frames = FrameIndex(dataset)
     episodes = {row["episode"]: row for row in dataset.episodes.to_pylist()}

@@ -26,9 +26,10 @@ class DreamConfig:
     Scenes: `calm` (so many start frames of calm driving at most, beside those of takeovers; DPO has none: its
     pairs are of takeovers) and `calm_weight` (how much the advantages of each count against those of a
     takeover's: calm driving is much more frequent than mistakes are), `starts_s` (s before the takeover at
-    which dreams start; open dreams of a head begin where the ego moves), `horizon_s` (length of a dream), `reacting` (share of the moving vehicles that brake
-    for the ego; the others replay their record), `triggers` (takeovers by others are not dreamed), `limits`
-    (how true the dreams must be for learning to begin).
+    which dreams start; open dreams of a head leave out those at which the ego stands), `horizon_s` (length
+    of a dream), `reacting` (share of the moving vehicles that brake for the ego; the others replay theirs),
+    `triggers` (takeovers by others are not dreamed), `limits` (how true the dreams must be for learning to
+    begin).
     Learning: `method` (`grpo`, or `dpo`: the expert's plan over the policy's, sharpened by `dpo_beta`),
     `expert_pull` (weight of DPO's loss beside that of open GRPO; 0: reward alone),
     `reward` (preset), `terms` (terms of your own: dotted path to weight), `modes` (how many of the residual's

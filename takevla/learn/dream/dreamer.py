@@ -94,8 +94,8 @@ class Dreamer:
     def _preference(self) -> torch.Tensor:
         """DPO's loss: the expert's plan over the policy's.
 
-        Both densities have the spread of the start: a wider one would tell the two plans less apart, and so pass
-        for a preference without moving the plan that drives.
+        Both densities have the spread of the start: a wider one would tell the two plans less apart, and so
+        pass for a preference without moving the plan that drives.
         """
         assert self._pairs is not None
         features = self.base.features[self._taught]

@@ -70,8 +70,9 @@ def frame_inputs(
 
 
 def anchor_rows(dataset: Dataset, count: int, seed: int, least_mps: float = 0.0) -> list[int]:
-    """At most `count` of the policy's own ordinary frames of at least this speed, by the seed; rare situations
-    as often as others.
+    """At most `count` of the policy's own ordinary frames of at least this speed, by the seed.
+
+    Rare situations are as frequent as others.
 
     What dreams hardly show, passing an obstacle say, must be held as firmly as the free road.
     """
