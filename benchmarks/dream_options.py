@@ -26,8 +26,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.named import shipped_base
 from takevla.driver.vla.policy import VlaDriver
-from takevla.driver.vla.residual import MOVING_MPS
-from takevla.driver.vla.residual import ResidualHead, bend, mode
+from takevla.driver.vla.residual import MOVING_MPS, ResidualHead, bend, mode
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer, gains

@@ -75,13 +75,17 @@ def stage_key(kind: str, *made_of: Any) -> str:
     return f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def chosen(choice: RouteChoice) -> Suite:
-    """The suite of a choice, thinned to its number of routes, evenly and in order."""
+def chosen(choice: RouteChoice, turn: int = 0) -> Suite:
+    """The suite of a choice, thinned to its number of routes, evenly and in order.
+
+    Each `turn` takes the routes next to those of the one before: a later round meets others, as long as the
+    suite has them.
+    """
     suite = load_suite(choice.suite)
     total = len(suite.tasks)
     if not choice.routes or choice.routes >= total:
         return suite
-    keep = [round(k * total / choice.routes) for k in range(choice.routes)]
+    keep = sorted((round(k * total / choice.routes) + turn) % total for k in range(choice.routes))
     return replace(
         suite,
         tasks=tuple(suite.tasks[k] for k in keep),
@@ -110,12 +114,15 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
     for number in range(1, recipe.rounds + 1):
         here = f"rounds/{number}"
         drive_work = partial(_collect, recipe, model, number)
-        key = stage_key("takeovers", recipe.collect, recipe.takeover, recipe.world_seed + number, model_key)
+        turn = [f"turn {number - 1}"] if number > 1 else []
+        key = stage_key(
+            "takeovers", recipe.collect, recipe.takeover, recipe.world_seed + number, model_key, *turn
+        )
         result.append(Stage(f"round {number}: drive and take over", f"{here}/takeovers", drive_work, key))
         takeovers.append(run / here / "takeovers")
         learnt_keys.append(key)
         if recipe.taught_by == "expert":
-            key = stage_key("expert", recipe.collect, recipe.world_seed + number, *_expert_key(recipe))
+            key = stage_key("expert", recipe.collect, recipe.world_seed + number, *_expert_key(recipe), *turn)
             work = partial(_demonstrate_instead, recipe, number)
             result.append(Stage(f"round {number}: the expert drives instead", f"{here}/expert", work, key))
             extra.append(run / here / "expert")
@@ -255,7 +262,7 @@ def _set_off(recipe: Recipe, folder: Path) -> None:
 
 
 def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
-    suite = chosen(recipe.collect)
+    suite = chosen(recipe.collect, number - 1)
     collect(
         model, suite, recipe.takeover, folder, seed=recipe.world_seed + number, workers=recipe.workers,
         cluster=recipe.cluster, device=recipe.device,
@@ -264,8 +271,8 @@ def _collect(recipe: Recipe, model: Path, number: int, folder: Path) -> None:
 
 def _demonstrate_instead(recipe: Recipe, number: int, folder: Path) -> None:
     demonstrate(
-        [chosen(recipe.collect)], folder, seed=recipe.world_seed + number, workers=recipe.workers,
-        rig=read_rig(model_folder(recipe.base)), margins=recipe.takeover.margins,
+        [chosen(recipe.collect, number - 1)], folder, seed=recipe.world_seed + number, workers=recipe.workers,
+        cluster=recipe.cluster, rig=read_rig(model_folder(recipe.base)), margins=recipe.takeover.margins,
     )  # fmt: skip
 
 
@@ -287,7 +294,7 @@ def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Pa
     try:
         dream_stage(
             model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=workers,
-            cluster=recipe.cluster, tasks=chosen(recipe.collect).tasks, device=recipe.device,
+            cluster=recipe.cluster, tasks=chosen(recipe.collect, number - 1).tasks, device=recipe.device,
         )  # fmt: skip
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)

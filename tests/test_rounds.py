@@ -147,3 +147,11 @@ def test_a_run_directory_belongs_to_one_recipe(run):
     recipe, folder = run
     with pytest.raises(ValueError, match="seed"):
         run_recipe(replace(recipe, seed=1), folder, "test", Console(quiet=True))
+
+
+def test_rounds_meet_other_routes_as_long_as_the_suite_has_them():
+    choice = RouteChoice("train", 264)
+    turns = [[task.id for task in chosen(choice, turn).tasks] for turn in range(4)]
+    assert len({route for turn in turns for route in turn}) == 4 * 264
+    whole = RouteChoice("mini44", 0)
+    assert chosen(whole, 1).tasks == chosen(whole).tasks

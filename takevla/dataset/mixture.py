@@ -9,7 +9,7 @@ and the audit shows the asked and the actual ratio.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -64,8 +64,7 @@ class Mixture:
 
     `members` maps a bucket to the indices of its frames; `ratios` maps the same names to positive
     shares, normalised to 1.  `epoch_draws` None is the greatest number for which no bucket has to
-    give more frames than it holds.  Epochs depend on the arguments only, so that a training that
-    stopped goes on with `epochs(start)`.
+    give more frames than it holds.  Epochs depend on the arguments only.
     """
 
     def __init__(
@@ -93,8 +92,8 @@ class Mixture:
         self.seed, self.max_repeats = seed, max_repeats
         self._frames = 1 + max(int(members[-1]) for members in self.members.values())
 
-    def epochs(self, start: int = 0) -> Iterator[Epoch]:
-        """Epochs from number `start` on, until nothing may be drawn any more."""
+    def epochs(self) -> Iterator[Epoch]:
+        """Epochs until nothing may be drawn any more."""
         drawn = np.zeros(self._frames, np.int32)
         number = 0
         while True:
@@ -102,17 +101,25 @@ class Mixture:
             if len(epoch.frames) == 0:
                 return
             drawn[epoch.frames] += 1
-            if number >= start:
-                yield epoch
+            yield epoch
             number += 1
 
-    def audit(self, epochs: int) -> Audit:
-        """What the first `epochs` epochs draw."""
+    def drawn(self, draws: int) -> tuple[Indices, Audit]:
+        """The first `draws` draws, the last epoch cut, and their audit; fewer where no more may be drawn."""
+        kept: list[Epoch] = []
+        left = draws
+        for epoch in self.epochs():
+            kept.append(Epoch(epoch.number, epoch.frames[:left], epoch.buckets[:left]))
+            left -= len(epoch.frames)
+            if left <= 0:
+                break
+        return np.concatenate([epoch.frames for epoch in kept]), self.audit(kept)
+
+    def audit(self, epochs: Iterable[Epoch]) -> Audit:
+        """What these epochs of the mixture drew."""
         counts = np.zeros((len(self.names), self._frames), np.int32)
         made = 0
-        for epoch in self.epochs():
-            if made == epochs:
-                break
+        for epoch in epochs:
             np.add.at(counts, (epoch.buckets, epoch.frames), 1)
             made += 1
         draws = int(counts.sum())

@@ -70,9 +70,8 @@ def relabel(source: Path, out: Path, window_s: float) -> Relabelled:
                 window_s,
             )
         columns = {column: [row[column] for row in frames] for column in arrow_schema(FRAMES).names}
-        scenes = (
-            pq.read_table(source / SCENES / f"part-{name}.parquet").to_pydict() if mine else _empty(SCENES)
-        )
+        recorded = source / SCENES / f"part-{name}.parquet"  # of calm driving too, which dreams start from
+        scenes = pq.read_table(recorded).to_pydict() if recorded.is_file() else _empty(SCENES)
         writer.commit(Part(name, own, mine, columns, scenes))
     writer.finish()
     done = Dataset(out)

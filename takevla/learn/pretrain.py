@@ -218,20 +218,13 @@ def weighted_draws(
     members = {str(stratum): np.flatnonzero(name == stratum) for stratum in np.unique(name)}
     ratios = {stratum: float(weight[rows].sum()) for stratum, rows in members.items()}
     mixture = Mixture(members, ratios, seed, max_repeats=max_repeats)
-    order: list[NDArray[np.int64]] = []
-    missing, epochs = draws, 0
-    for epoch in mixture.epochs():
-        order.append(epoch.frames)
-        missing -= len(epoch.frames)
-        epochs += 1
-        if missing <= 0:
-            break
-    if missing > 0:
+    order, audit = mixture.drawn(draws)
+    if audit.draws < draws:
         raise ValueError(
-            f"pretraining: {len(name)} frames at most {max_repeats} times give {draws - missing} of {draws} "
+            f"pretraining: {len(name)} frames at most {max_repeats} times give {audit.draws} of {draws} "
             "draws; collect more, raise max_repeats or ask for fewer draws"
         )
-    return np.concatenate(order)[:draws], mixture.audit(epochs)
+    return order, audit
 
 
 def _split(dataset: Dataset, held_out_every: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

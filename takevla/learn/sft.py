@@ -4,7 +4,8 @@ The mixture is audited: pre-training frames keep the old skill, frames before a 
 enhanced commentary (by language alone unless the recipe says otherwise: the expert was not driving
 there, so its plan does not answer the model's own approach), frames of the takeover teach language
 and action.  An expert who watches all along (a program, not a person) can teach more: what it would have
-said and done wherever the model itself drove, as DAgger does.
+said and done where the model itself drove, as DAgger does; not within the window before a takeover, which is
+the pre-takeover share's alone, also where that share is 0.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
 
 from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset, numpy_column
@@ -106,8 +108,8 @@ def sft(
 
     With `extra_expert`, datasets of the expert driving by himself, the takeovers only say how much is
     learnt: as many frames as they would give, or as could be drawn if they gave more, are taken of those
-    instead, for their whole share of the mixture.  That is the control of a gain: as many frames and steps,
-    no takeovers.
+    instead, for their whole share of the mixture, balanced as those of pre-training are.  That is the control
+    of a gain: as many frames and steps, no takeovers.
     `device` says where it trains, as `torch_device` names it.
 
     Writes into `out`: the trainer's state and curves, `mixture.json`, `sft.json`, `model/` and,
@@ -158,8 +160,8 @@ def sft(
             if weight <= 0.0:
                 continue
             before, during = _taught_frames(dataset, trigger, config.standing_every)
-            if not config.pre_takeover_acts:
-                before = before[dataset.column(urgent)[before] != ""]  # nothing is said, nothing to teach
+            if not config.pre_takeover_acts:  # plain words are taught where enhanced ones would be
+                before = before[dataset.column("enhanced_commentary")[before] != ""]
             taken.update({PRE_TAKEOVER: len(before), TAKEOVER: len(during)})
             if extra:
                 continue
@@ -173,9 +175,7 @@ def sft(
         given = sum(taken[kind] for kind, ratio in _taught_ratios(config).items() if ratio > 0.0)
         wanted = min(given, round(config.draws * kinds[EXTRA_EXPERT] / sum(kinds.values())))
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
-            first = sum(len(part) for part in parts)
-            parts.append(frame_samples(dataset, frames, tokenizer, words, tile_side=side, past=past))
-            pool.add(EXTRA_EXPERT, "", "", first + np.arange(len(frames)))
+            add_balanced(EXTRA_EXPERT, dataset, frames)
     else:
         kinds |= _taught_ratios(config)
     samples, buckets = join_samples(parts), pool.buckets
@@ -238,17 +238,17 @@ def _draws(
 ) -> NDArray[np.int64]:
     """The order of samples, with its audit written to `out`."""
     mixture = Mixture(members, ratios, config.train.seed, max_repeats=config.max_repeats)
-    order: list[NDArray[np.int64]] = []
-    epochs = 0
-    for epoch in mixture.epochs():
-        order.append(epoch.frames)
-        epochs += 1
-        if sum(len(part) for part in order) >= config.draws:
-            break
+    order, audit = mixture.drawn(config.draws)
     out.mkdir(parents=True, exist_ok=True)
     if processes().leads:
-        mixture.audit(epochs).write(out / "mixture.json")
-    return np.concatenate(order)[: config.draws]
+        audit.write(out / "mixture.json")
+        if audit.draws < config.draws:
+            Console(stderr=True).print(
+                f"sft.draws: {config.draws} are asked, {audit.draws} can be drawn with sft.max_repeats "
+                f"{config.max_repeats}; it learns from those",
+                highlight=False,
+            )
+    return order
 
 
 def _extra_frames(

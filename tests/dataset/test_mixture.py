@@ -15,7 +15,7 @@ RATIOS = {"all": 0.5, "rare": 0.1, "half": 0.4}
 
 
 def test_actual_ratios_are_the_asked_ones_while_buckets_last() -> None:
-    audit = Mixture(MEMBERS, RATIOS, seed=1, epoch_draws=400).audit(5)
+    _, audit = Mixture(MEMBERS, RATIOS, seed=1, epoch_draws=400).drawn(2000)
     assert audit.draws == 2000
     for row in audit.buckets:
         assert row.actual_ratio == pytest.approx(row.asked_ratio, abs=1e-12)
@@ -43,7 +43,7 @@ def test_the_audit_counts_exactly_what_is_drawn(tmp_path: Path) -> None:
     epochs = list(islice(mixture.epochs(), 4))
     frames = np.concatenate([epoch.frames for epoch in epochs])
     buckets = np.concatenate([epoch.buckets for epoch in epochs])
-    mixture.audit(4).write(tmp_path / "audit.json")
+    mixture.audit(epochs).write(tmp_path / "audit.json")
     audit = json.loads((tmp_path / "audit.json").read_text())
     assert audit["draws"] == len(frames)
     assert audit["distinct"] == len(np.unique(frames))
@@ -60,12 +60,17 @@ def test_frames_of_a_bucket_are_used_evenly() -> None:
     assert set(counts.values()) == {3}
 
 
-def test_going_on_at_an_epoch_equals_never_having_stopped() -> None:
-    straight = list(islice(Mixture(MEMBERS, RATIOS, seed=7, epoch_draws=200).epochs(), 6))
-    later = list(islice(Mixture(MEMBERS, RATIOS, seed=7, epoch_draws=200).epochs(start=4), 2))
-    for one, other in zip(straight[4:], later, strict=True):
-        assert one.number == other.number
-        np.testing.assert_array_equal(one.frames, other.frames)
+def test_draws_are_cut_where_enough_are_drawn_and_audited_as_they_are() -> None:
+    mixture = Mixture(MEMBERS, RATIOS, seed=7, epoch_draws=200)
+    order, audit = mixture.drawn(450)
+    epochs = np.concatenate([epoch.frames for epoch in islice(mixture.epochs(), 3)])
+    np.testing.assert_array_equal(order, epochs[:450])
+    assert (audit.draws, audit.epochs, audit.distinct) == (450, 3, len(np.unique(order)))
+
+
+def test_where_no_more_may_be_drawn_there_are_fewer() -> None:
+    order, audit = Mixture({"all": np.arange(10)}, {"all": 1.0}, seed=0, max_repeats=2).drawn(50)
+    assert len(order) == audit.draws == 20
 
 
 def test_another_seed_draws_other_frames() -> None:
