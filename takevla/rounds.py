@@ -110,6 +110,7 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         rehearsals = [run / stage.folder for stage in result[1:]]
         learnt_keys = [stage.key for stage in result[1:]]
     takeovers: list[Path] = []
+    taken_keys: list[str] = []
     extra: list[Path] = []
     for number in range(1, recipe.rounds + 1):
         here = f"rounds/{number}"
@@ -120,6 +121,7 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         )
         result.append(Stage(f"round {number}: drive and take over", f"{here}/takeovers", drive_work, key))
         takeovers.append(run / here / "takeovers")
+        taken_keys.append(key)
         learnt_keys.append(key)
         if recipe.taught_by == "expert":
             key = stage_key("expert", recipe.collect, recipe.world_seed + number, *_expert_key(recipe), *turn)
@@ -132,8 +134,9 @@ def stages(recipe: Recipe, run: Path) -> list[Stage]:
         result.append(Stage(f"round {number}: supervised fine-tuning", f"{here}/sft", tune, model_key))
         model = run / here / "sft" / "model"
         if recipe.dream.updates:
-            work = partial(_dream, recipe, model, takeovers[-1], number)
-            model_key = stage_key("dream", DREAMS, recipe.dream, seed + number, model_key, result[-2].key)
+            work = partial(_dream, recipe, model, list(takeovers), number)
+            dreamed = taken_keys if recipe.dream.recalls else taken_keys[-1:]
+            model_key = stage_key("dream", DREAMS, recipe.dream, seed + number, model_key, *reversed(dreamed))
             result.append(Stage(f"round {number}: dream", f"{here}/dream", work, model_key))
             model = run / here / "dream" / "model"
     result.append(_evaluation(recipe, model, model_key, "evaluate the post-trained model", "final_eval"))
@@ -288,13 +291,16 @@ def _tune(
     sft(settings, model, rehearsals, takeovers, folder, extra_expert=extra, device=recipe.device)
 
 
-def _dream(recipe: Recipe, model: Path, takeovers: Path, number: int, folder: Path) -> None:
-    """Dream; where the audit refuses, say so and hand the fine-tuned model on as it is."""
+def _dream(recipe: Recipe, model: Path, takeovers: list[Path], number: int, folder: Path) -> None:
+    """Dream of the takeovers of all rounds, the last one's audited; where the audit refuses, say so and hand
+    the fine-tuned model on as it is.
+    """
     workers = recipe.workers if recipe.cluster else 1  # to start local ones takes as long as a round's dreams
     try:
         dream_stage(
-            model, takeovers, folder, recipe.dream, seed=recipe.seed + number, workers=workers,
-            cluster=recipe.cluster, tasks=chosen(recipe.collect, number - 1).tasks, device=recipe.device,
+            model, takeovers[-1], folder, recipe.dream, seed=recipe.seed + number, workers=workers,
+            cluster=recipe.cluster, tasks=chosen(recipe.collect, number - 1).tasks, former=takeovers[:-1],
+            device=recipe.device,
         )  # fmt: skip
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)

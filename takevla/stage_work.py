@@ -214,11 +214,13 @@ def dream_stage(
     workers: int = 1,
     cluster: RayCluster | None = None,
     tasks: Sequence[RouteTask] = (),
+    former: Sequence[Path] = (),
     device: str = "cpu",
 ) -> Audit:
     """Dream with a progress bar, the roll-outs by `workers` or by the processes of `accelerate launch`.
 
     With the `tasks` of the dataset the embedded world is asked for its word (`learn.dream.verdict`).
+    `former` are the takeovers of earlier rounds.
     """
     torch.set_num_threads(1)  # the arrays are small
     among = processes()
@@ -226,5 +228,6 @@ def dream_stage(
     with Bar("Dream", [1.0], show=among.leads) as bar:
         return dream(
             model, Dataset(takeovers), out, config, seed=seed, maps_dir=maps_dir, engine=engine, tasks=tasks,
-            device=device, progress=lambda done, total: bar.progress(0, done / total),
+            former=[Dataset(path) for path in former], device=device,
+            progress=lambda done, total: bar.progress(0, done / total),
         )  # fmt: skip

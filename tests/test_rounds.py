@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from takevla.learn.dream.spoken import opening_ids
 from takevla.learn.sft import SftConfig
 from takevla.learn.trainer import TrainConfig
 from takevla.recipe import Recipe, RouteChoice
-from takevla.rounds import chosen, run_recipe, stages
+from takevla.rounds import chosen, run_recipe, run_stage, stages
 from takevla.stage_work import dream_stage
 from takevla.takeover.commentary import corpus
 from takevla.world.camera.rig import Rig
@@ -147,6 +148,30 @@ def test_a_run_directory_belongs_to_one_recipe(run):
     recipe, folder = run
     with pytest.raises(ValueError, match="seed"):
         run_recipe(replace(recipe, seed=1), folder, "test", Console(quiet=True))
+
+
+def test_a_second_round_goes_on_from_the_first_and_dreams_of_both(run, tmp_path):
+    recipe, folder = run
+    recipe, again = replace(recipe, rounds=2), tmp_path / "run"
+    shutil.copytree(folder / "rounds", again / "rounds")
+    for name in ("rehearsal", "starts"):
+        (again / name).symlink_to(folder / name)
+    for stage in (one for one in stages(recipe, again) if one.folder.startswith("rounds/2")):
+        run_stage(stage, again / stage.folder, recipe, "test")
+    drives = [Dataset(again / f"rounds/{number}/takeovers") for number in (1, 2)]
+    routes = [{row["route"] for row in drive.episodes.to_pylist()} for drive in drives]
+    assert not routes[0] & routes[1]
+    first, both = (
+        json.loads((again / f"rounds/{number}/sft/sft.json").read_text())["frames_of_takeovers"]["takeover"]
+        for number in (1, 2)
+    )
+    assert both > first > 0
+    dreamed = [
+        json.loads((again / f"rounds/{number}/dream/before_after.json").read_text())["scenes"]
+        for number in (1, 2)
+    ]
+    assert dreamed[1] > dreamed[0] > 0
+    assert load_checkpoint(again / "rounds/2/dream/model").residual is not None
 
 
 def test_rounds_meet_other_routes_as_long_as_the_suite_has_them():

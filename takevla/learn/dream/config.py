@@ -76,6 +76,13 @@ class DreamConfig:
         """
         return self.kind == "open" and self.moving is None
 
+    @property
+    def recalls(self) -> bool:
+        """Whether takeovers of earlier rounds are dreamed again beside the new ones: by open dreams that bend
+        plans.
+        """
+        return self.leaves_rest_out and self.chooses == "plans"
+
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ValueError(f"dream.group: {self.group} plans make no group; give 2 or more")

@@ -59,6 +59,7 @@ def dream(
     progress: Callable[[int, int], None] = lambda done, total: None,
     engine: Executor | None = None,
     tasks: Sequence[RouteTask] = (),
+    former: Sequence[Dataset] = (),
     device: str = CPU,
 ) -> Audit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
@@ -68,8 +69,10 @@ def dream(
     plan that drives), and `fans.json` (what was tried in a few scenes before and after).  `engine` does the
     roll-outs of open dreams, this process if None; it changes no bit of the result.  Goes on from
     `out/state.pt` if a former call was cut off.  With the `tasks` that the dataset was collected on the
-    embedded world is asked whether recorded plans fail there too (`verdict.py`).  `device` is where the model
-    reads, as `torch_device` names it; the head is trained on the CPU.
+    embedded world is asked whether recorded plans fail there too (`verdict.py`).  `former` are the takeovers
+    of earlier rounds, which are dreamed again beside the new ones where `config.recalls`: fine-tuning leaves
+    the head of the round before behind, and what that had mended calls for no takeover any more.  `device` is
+    where the model reads, as `torch_device` names it; the head is trained on the CPU.
     Raises ValueError when no scene can be dreamed, `UntrueDreamsError` when the dreams are less true than
     `config.limits` asks.
     """
@@ -90,13 +93,9 @@ def dream(
     driver = VlaDriver(
         to_device(loaded.model, torch_device(device)), loaded.tokenizer, opening=loaded.opening
     )
-    least_mps = MOVING_MPS if config.leaves_rest_out else 0.0
-    if config.method == "grpo":
-        scenes += calm_scenes(
-            dataset, config.calm, horizon_s=config.horizon_s, reacting=config.reacting, limits=config.limits,
-            seed=seed, least_mps=least_mps, maps_dir=maps_dir,
-        )  # fmt: skip
-    anchors = anchor_rows(dataset, config.anchors, seed, least_mps)
+    recalled = former if config.recalls else ()
+    share = 1 + len(recalled)
+    scenes, anchors = _with_calm(dataset, scenes, config, share, seed, maps_dir)
     if config.moving is not None:
         if loaded.residual is not None or loaded.opening is not None:
             raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
@@ -116,6 +115,13 @@ def dream(
         return report
     rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
     base, anchor = read_frames(driver, dataset, rows), read_frames(driver, dataset, anchors)
+    for older in recalled:
+        again, ordinary = _with_calm(
+            older, true_scenes(older, config, seed=seed, maps_dir=maps_dir)[0], config, share, seed, maps_dir
+        )
+        scenes += again
+        base = base.joined(read_frames(driver, older, [scene.frame_row for scene in again]))
+        anchor = anchor.joined(read_frames(driver, older, ordinary))
     state = out / STATE_FILE
     with (engine or InProcess()).crew(
         RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
@@ -138,6 +144,24 @@ def dream(
         )
         state.unlink(missing_ok=True)
     return report
+
+
+def _with_calm(
+    dataset: Dataset,
+    scenes: list[DreamScene],
+    config: DreamConfig,
+    share: int,
+    seed: int,
+    maps_dir: Path | None,
+) -> tuple[list[DreamScene], list[int]]:
+    """Scenes of takeovers and one `share`-th of those of calm driving, and as many of the anchors (rows)."""
+    least_mps = MOVING_MPS if config.leaves_rest_out else 0.0
+    if config.method == "grpo":
+        scenes = scenes + calm_scenes(
+            dataset, config.calm // share, horizon_s=config.horizon_s, reacting=config.reacting,
+            limits=config.limits, seed=seed, least_mps=least_mps, maps_dir=maps_dir,
+        )  # fmt: skip
+    return scenes, anchor_rows(dataset, config.anchors // share, seed, least_mps)
 
 
 def _move(

@@ -33,6 +33,17 @@ class BaseReading:
     true_words: Float | None = None  # (N,) 1 where the commentary names the expert's action and cause
     words: tuple[tuple[int, ...], ...] = ()  # N token lists of the commentary
 
+    def joined(self, other: BaseReading) -> BaseReading:
+        """These frames, and those of `other` after them."""
+        known = [one.true_words for one in (self, other) if one.true_words is not None]
+        return BaseReading(
+            torch.cat([self.route_ego, other.route_ego]),
+            torch.cat([self.waypoints_ego, other.waypoints_ego]),
+            torch.cat([self.features, other.features]),
+            np.concatenate(known) if len(known) == 2 else None,
+            self.words + other.words,
+        )
+
 
 def read_frames(driver: VlaDriver, dataset: Dataset, rows: Sequence[int]) -> BaseReading:
     """The frozen model's answer to frames of a dataset, in batches of `READ_BATCH`."""
