@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 from rich.console import Console
 
 from takevla.commands.command import OUT, Command
@@ -45,19 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         ERR.print(f"takevla {name}: interrupted; the same command goes on where it stopped")
         return 130
-    except (
-        ValueError,
-        FileNotFoundError,
-        NotADirectoryError,
-        IsADirectoryError,
-        PermissionError,
-        RuntimeError,
-    ) as error:
+    except (ValueError, OSError, RuntimeError, ArgumentError) as error:
         return _refuse(name, _message(error), error)
-    except Exception as error:
-        if type(error).__name__ != "ArgumentError":
-            raise
-        return _refuse(name, str(error), error)
     return 0
 
 

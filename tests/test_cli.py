@@ -52,6 +52,19 @@ def test_a_missing_dataset_is_one_line(folder: Path, capsys: pytest.CaptureFixtu
         assert said.count("\n") == 1
 
 
+def test_no_workers_and_a_file_in_the_way_are_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    evaluate = ["evaluate", "--driver", "expert", "--suite", "mini44", "--out", str(tmp_path / "out")]
+    results = ["results", "--results", str(tmp_path), "--out", str(tmp_path / "file" / "page.md")]
+    for command, words in ((["--workers", "0"], "at least 1"), ([], "exists")):
+        assert main([*evaluate, *command] if command else results) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1
+
+
 def test_takeovers_in_carla_refuse_held_out_routes_before_a_server_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """Executors: order, equality of one and many workers, deaths, errors."""
 
+import json
 import os
 import platform
 import re
@@ -75,6 +76,10 @@ def always_die(job: int, report: scale.Report) -> int:
 
 def refuse(job: int, report: scale.Report) -> int:
     raise ValueError(f"recipe.yaml: key seed: {job} is not allowed")
+
+
+def read_settings(path: Path, report: scale.Report) -> object:
+    return json.loads(path.read_text())
 
 
 def stumble(job: int, report: scale.Report) -> int:
@@ -163,6 +168,26 @@ def test_a_job_that_kills_every_worker_is_named_and_the_others_finish(mortal: sc
 def test_bad_input_found_by_a_job_keeps_its_type_and_message(engine: scale.Executor) -> None:
     with pytest.raises(ValueError, match=r"^recipe.yaml: key seed: 3 is not allowed$"):
         run(engine, refuse, [3], ["x"])
+
+
+@pytest.mark.parametrize("of", ["processes", "ray"])
+def test_bad_files_found_by_a_job_are_named_whatever_the_error(of: str, tmp_path: Path) -> None:
+    if of == "ray":
+        pytest.importorskip("ray")
+    engine = scale.executor(2, scale.RayCluster() if of == "ray" else None)
+    missing, broken = tmp_path / "missing.json", tmp_path / "broken.json"
+    broken.write_text("{")
+    with pytest.raises(FileNotFoundError, match=rf"^{missing}: no such file"):
+        run(engine, read_settings, [missing, missing], ["x", "y"])
+    with pytest.raises(ValueError, match=r"^Expecting property name"):
+        run(engine, read_settings, [broken, broken], ["x", "y"])
+
+
+def test_an_error_has_its_traceback_for_a_note() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        run(scale.executor(2), stumble, [3, 3], ["batch 4", "batch 5"])
+    assert len(str(caught.value).splitlines()) == 1
+    assert "in stumble" in caught.value.__notes__[0]
 
 
 def test_an_error_names_its_job(engine: scale.Executor) -> None:

@@ -200,11 +200,11 @@ def evaluate(
     named in `unscored` and count 0.
 
     Raises:
-        ValueError, FileNotFoundError: no routes, two routes of one id, a missing driver, or a folder to
-        resume
-            that holds an evaluation with other settings.
+        ValueError, FileNotFoundError: no routes, two routes of one id, no workers, a missing driver, or a
+            folder to resume that holds an evaluation with other settings.
     """
     start = time.monotonic()
+    engine = scale.executor(workers, cluster)
     driver = driver_name(driver)
     table = penalty_table(penalties)
     if not tasks:
@@ -258,7 +258,6 @@ def evaluate(
     labels = [f"share {index + 1} of {count} (routes {tasks[share[0]].id} to {tasks[share[-1]].id})"
               for index, share in enumerate(shares)]  # fmt: skip
     title = f"Evaluate {Path(driver).name} on {suite or 'routes'}"
-    engine = scale.executor(workers, cluster)
     with (
         scale.Bar(title, [float(len(share)) for share in shares], show) as bar,
         engine.crew(run_share) as crew,

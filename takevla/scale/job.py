@@ -61,9 +61,9 @@ class Crew(Protocol[J_contra, R]):
     ) -> list[R | JobFailure]:
         """One result or `JobFailure` per job, in the order of `jobs`.
 
-        An exception that the function raises stops all work and is raised here, as itself when it is a
-        `ValueError` or `FileNotFoundError` (bad input), else as a `RuntimeError` that names the job and
-        carries the traceback.
+        An exception that the function raises stops all work and is raised here: bad input as
+        `portable` has it, anything else as a `RuntimeError` that names the job and has the traceback for a
+        note.
         """
         ...
 
@@ -79,6 +79,24 @@ class Executor(Protocol):
 def one_line(error: Exception) -> str:
     """Type and first line of an error."""
     return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def portable(error: ValueError | FileNotFoundError) -> ValueError | FileNotFoundError:
+    """Bad input as an error of one argument, which any process can read.
+
+    An error of the operating system forgets its file's name on the way, and a subclass may need more.
+    """
+    if isinstance(error, FileNotFoundError):
+        known = error.filename is not None and error.strerror is not None
+        return FileNotFoundError(f"{error.filename}: {str(error.strerror).lower()}" if known else str(error))
+    return ValueError(str(error))
+
+
+def failed(name: str, what: tuple[str, str]) -> RuntimeError:
+    """The error of a job that failed: `what` is its `one_line` and its traceback, which becomes a note."""
+    error = RuntimeError(f"{name}: {what[0]}")
+    error.add_note(what[1])
+    return error
 
 
 def groups(items: Sequence[T], size: int) -> list[tuple[T, ...]]:

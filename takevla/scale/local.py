@@ -14,7 +14,19 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic
 
-from takevla.scale.job import ATTEMPTS, Crew, Function, J, JobFailure, Listener, R, Silent, one_line
+from takevla.scale.job import (
+    ATTEMPTS,
+    Crew,
+    Function,
+    J,
+    JobFailure,
+    Listener,
+    R,
+    Silent,
+    failed,
+    one_line,
+    portable,
+)
 from takevla.scale.memory import keep_freed_memory
 from takevla.scale.threads import THREAD_VARIABLES, one_thread
 
@@ -127,7 +139,7 @@ class _Processes(Generic[J, R]):
                 elif kind == "input":
                     raise value
                 else:
-                    raise RuntimeError(f"{names[index]}: {value}")
+                    raise failed(names[index], value)
         return [results[index] for index in range(len(jobs))]
 
 
@@ -170,9 +182,9 @@ def _work(function: Function[Any, Any], pipe: Connection) -> None:
         try:
             answer = ("result", function(job, lambda share: pipe.send(("progress", share))))
         except (ValueError, FileNotFoundError) as error:
-            answer = ("input", type(error)(*error.args))
+            answer = ("input", portable(error))
         except Exception as error:
-            answer = ("error", f"{one_line(error)}\n{traceback.format_exc()}")
+            answer = ("error", (one_line(error), traceback.format_exc()))
         try:
             pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):

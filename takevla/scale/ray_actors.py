@@ -20,7 +20,19 @@ import ray
 from ray.exceptions import RayError
 
 import takevla
-from takevla.scale.job import ATTEMPTS, Crew, Function, J, JobFailure, Listener, R, Silent, one_line
+from takevla.scale.job import (
+    ATTEMPTS,
+    Crew,
+    Function,
+    J,
+    JobFailure,
+    Listener,
+    R,
+    Silent,
+    failed,
+    one_line,
+    portable,
+)
 from takevla.scale.threads import one_thread
 
 ASK_EVERY_S = 0.5  # between two questions after progress
@@ -121,7 +133,7 @@ class _Actors(Generic[J, R]):
             if kind == "input":
                 raise value
             if kind == "error":
-                raise RuntimeError(f"{names[index]}: {value}")
+                raise failed(names[index], value)
             worker.job = IDLE
             results[index] = value
             told.finished(index, value)
@@ -151,9 +163,9 @@ class _Actor:
             with one_thread():
                 kind, value = "result", self._function(job, lambda share: self._shares.append(share))
         except (ValueError, FileNotFoundError) as error:
-            kind, value = "input", type(error)(*error.args)
+            kind, value = "input", portable(error)
         except Exception as error:
-            kind, value = "error", f"{one_line(error)}\n{traceback.format_exc()}"
+            kind, value = "error", (one_line(error), traceback.format_exc())
         return kind, value, self.shares()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentError, ArgumentParser
 
 from takevla.recipe import Recipe, RouteChoice
 from takevla.study.cell import arm_order
@@ -51,8 +51,6 @@ def load_arm(folder: Path, name: str) -> Arm:
     words = [f"--recipe={folder / COMMON}", f"--recipe={folder / f'{name}.yaml'}"]
     try:
         found = parser.instantiate(parser.parse_args(words))
-    except Exception as error:
-        if type(error).__name__ != "ArgumentError":
-            raise
+    except ArgumentError as error:
         raise ValueError(f"{folder / f'{name}.yaml'}: {error}") from error
     return Arm(name, Recipe(**{one.name: getattr(found, one.name) for one in fields(Recipe)}))

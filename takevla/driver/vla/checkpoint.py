@@ -72,7 +72,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     for name in FILES:
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder}: no {name}; a checkpoint folder of takevla is wanted")
-    settings = json.loads((folder / "config.json").read_text())
+    settings = _settings(folder / "config.json")
     kind = settings.get("model_type")
     if kind != TakeVLAConfig.model_type:
         raise ValueError(
@@ -87,8 +87,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
                 dtype=settings.get("backbone_dtype", TakeVLAConfig.backbone_dtype),
             )
     except (RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{folder}: weights and config.json do not fit together ({reason})") from error
+        raise ValueError(
+            f"{folder}: weights and config.json do not fit together ({_reason(error)})"
+        ) from error
     model, found = loaded
     strange = [*found["missing_keys"], *found["unexpected_keys"], *found["mismatched_keys"]]
     if strange:
@@ -97,7 +98,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             f"({len(strange)} names in all); use the config.json it was saved with"
         )
     model.eval()
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    except Exception as error:  # the tokenizers library raises plain ones
+        raise ValueError(f"{folder}: its tokenizer cannot be read ({_reason(error)})") from error
     width = model.config.width
     residual = _head(folder / RESIDUAL_FILE, lambda _: ResidualHead(2 * width))
     opening = _head(folder / OPENING_FILE, lambda weights: OpeningHead(width, weights["ids"].tolist()))
@@ -112,9 +116,24 @@ def _head(path: Path, make: Callable[[Weights], Head]) -> Head | None:
         weights = load_file(path)
         head = make(weights)
         head.load_state_dict(weights)
-    except (RuntimeError, KeyError) as error:
-        raise ValueError(f"{path}: does not fit config.json ({error})") from error
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        raise ValueError(f"{path}: does not fit config.json ({_reason(error)})") from error
     return head.eval()
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds."""
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON ({error}); use the one the model was saved with") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: holds no object; use the one the model was saved with")
+    return settings
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def read_rig(folder: Path) -> Rig:
