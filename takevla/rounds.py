@@ -29,7 +29,7 @@ from typing import Any
 from rich.console import Console
 
 from takevla.bench.provenance import run_facts, tree_digest
-from takevla.bench.suites import Suite, load_suite
+from takevla.bench.suites import Suite, load_suite, refuse_for_training
 from takevla.dataset.schema import MANIFEST
 from takevla.driver.expert.margins import ORDINARY
 from takevla.driver.vla.checkpoint import read_rig
@@ -171,14 +171,29 @@ def _rehearsal_stages(recipe: Recipe) -> list[Stage]:
     return found
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """Nothing where every suite and the base of a recipe are there, before hours are spent on it.
+
+    Raises:
+        ValueError: an unknown suite, or one for validation that would be learned from.
+        FileNotFoundError: no such base.
+    """
+    model_folder(recipe.base)
+    load_suite(recipe.evaluate.suite)
+    if recipe.rounds:
+        for choice in {recipe.collect.suite, recipe.rehearsal.suite}:
+            refuse_for_training(load_suite(choice))
+
+
 def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Path:
     """Run or continue a recipe in the folder `run`; returns the path of the report.
 
     Raises:
-        ValueError: `run` holds a run of another recipe, or the recipe has no round.
+        ValueError: `run` holds a run of another recipe, this one has no round, or `check_recipe` refuses it.
     """
     if recipe.rounds == 0:
         raise ValueError("rounds: 0 rounds are no run; `takevla evaluate` drives the base alone")
+    check_recipe(recipe)
     _claim(recipe, run)
     began = time.monotonic()
     todo = stages(recipe, run)

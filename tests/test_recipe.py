@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from takevla.cli import main
 from takevla.learn.dream.config import DreamConfig
+from takevla.learn.sft import SftConfig
+from takevla.learn.trainer import TrainConfig
 from takevla.recipe import Recipe, RouteChoice, first_difference
+from takevla.rounds import run_recipe
+from takevla.takeover.monitor import MonitorConfig
+from takevla.takeover.shadow import TakeoverConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -31,13 +38,44 @@ def test_the_quickstart_recipe_states_the_defaults():
     assert {key: defaults[key] for key in stated} == stated
 
 
-def test_impossible_numbers_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"dream\.group"):
-        DreamConfig(group=1)
-    with pytest.raises(ValueError, match="rounds"):
-        Recipe(rounds=-1)
-    with pytest.raises(ValueError, match="routes"):
-        RouteChoice(routes=-1)
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: DreamConfig(group=1), "dream.group"),
+        (lambda: DreamConfig(horizon_s=0.0), "dream.horizon_s"),
+        (lambda: DreamConfig(starts_s=()), "dream.starts_s"),
+        (lambda: Recipe(rounds=-1), "rounds"),
+        (lambda: RouteChoice(routes=-1), "routes"),
+        (lambda: TrainConfig(parts=0), "train.parts"),
+        (lambda: TrainConfig(log_every=0), "train.log_every"),
+        (lambda: TrainConfig(save_every=30, log_every=20), "train.save_every"),
+        (lambda: TrainConfig(batch_size=9), "train.batch_size"),
+        (lambda: TrainConfig(learning_rate=0.0), "train.learning_rate"),
+        (lambda: SftConfig(draws=0), "sft.draws"),
+        (lambda: SftConfig(shadow_ratio=-0.1), "sft.shadow_ratio"),
+        (lambda: SftConfig(pretraining_ratio=0, pre_takeover_ratio=0, takeover_ratio=0), "every ratio is 0"),
+        (lambda: MonitorConfig(least_s=30.0), "takeover.monitor"),
+        (lambda: TakeoverConfig(window_s=-1.0), "takeover.window_s"),
+        (lambda: TakeoverConfig(scene_period_us=60_000), "takeover.scene_period_us"),
+    ],
+)
+def test_impossible_numbers_are_refused_by_name(make, key):
+    with pytest.raises(ValueError, match=re.escape(key)):
+        make()
+
+
+def test_a_recipe_that_cannot_end_is_refused_before_it_begins(tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for recipe, said in (
+        (Recipe(collect=RouteChoice("val220")), "for validation"),
+        (Recipe(rehearsal=RouteChoice("trian")), "trian"),
+        (Recipe(evaluate=RouteChoice("mini45")), "mini45"),
+        (Recipe(base=str(empty)), "no config.json"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            run_recipe(recipe, tmp_path / "run", "test", Console(quiet=True))
+        assert not (tmp_path / "run").exists()
 
 
 def test_two_recipes_that_differ_name_the_key():
@@ -53,7 +91,7 @@ def test_two_recipes_that_differ_name_the_key():
         (["evaluate", "--driver", "no/such/folder", "--out", "x"], "no/such/folder"),
         (["evaluate", "--driver", "expert", "--suite", "mini45", "--out", "x"], "mini45"),
         (["evaluate", "--driver", "expert", "--routes", "missing.xml", "--out", "x"], "missing.xml"),
-        (["collect", "--suite", "mini44", "--out", "x", "--model", "."], "validation town"),
+        (["collect", "--suite", "mini44", "--out", "x", "--model", "shipped"], "validation town"),
         (["report"], "--run"),
         (["dance"], "dance"),
     ],

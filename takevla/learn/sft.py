@@ -83,6 +83,15 @@ class SftConfig:
     train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=5e-5, warmup_steps=30))
 
     def __post_init__(self) -> None:
+        for name in ("draws", "max_repeats"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"sft.{name}: {getattr(self, name)} must be at least 1")
+        ratios = {"pretraining": self.pretraining_ratio} | _taught_ratios(self)
+        for kind, ratio in ratios.items():
+            if ratio < 0.0:
+                raise ValueError(f"sft.{kind}_ratio: {ratio} is negative; 0 leaves a kind out")
+        if not any(ratios.values()):
+            raise ValueError("sft: every ratio is 0, so nothing is drawn; give one kind a share")
         if self.standing_every < 1:
             raise ValueError(f"sft.standing_every: {self.standing_every} must be at least 1; 1 draws all")
         edges, weights = self.error_edges_m, self.error_weights

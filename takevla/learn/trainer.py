@@ -61,6 +61,25 @@ class TrainConfig:
     log_every: int = 20  # steps that one point of the curves averages
     trackers: tuple[str, ...] = ("tensorboard",)  # names that accelerate knows
 
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "parts", "save_every", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name}: {getattr(self, name)} must be at least 1")
+        if not self.learning_rate > 0.0 or self.warmup_steps < 0:
+            raise ValueError(
+                f"train.learning_rate: {self.learning_rate} and train.warmup_steps: {self.warmup_steps} move "
+                "nothing; give a rate above 0 and no negative number of steps"
+            )
+        if self.save_every % self.log_every:
+            raise ValueError(
+                f"train.save_every: {self.save_every} must be a multiple of train.log_every {self.log_every}"
+            )
+        if self.batch_size % self.parts:
+            raise ValueError(
+                f"train.batch_size: {self.batch_size} is no multiple of train.parts {self.parts}; "
+                "every part of a batch has the same number of samples"
+            )
+
 
 @dataclass(frozen=True)
 class Point:
@@ -112,15 +131,6 @@ class Trainer:
                     f"training: {name} is {value.dtype}, in which small steps are lost; "
                     "`takevla.driver.vla.lora.prepare` makes the weights that move float32"
                 )
-        if config.save_every % config.log_every:
-            raise ValueError(
-                f"training: save_every {config.save_every} must be a multiple of log_every {config.log_every}"
-            )
-        if config.batch_size % config.parts:
-            raise ValueError(
-                f"training: batch_size {config.batch_size} is no multiple of parts {config.parts}; "
-                "every part of a batch has the same number of samples"
-            )
         among = processes()
         self.leads = among.leads
         where = torch_device(device)

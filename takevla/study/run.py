@@ -23,7 +23,7 @@ from rich.console import Console
 
 from takevla.bench.leaderboard_json import write_json
 from takevla.recipe import Recipe
-from takevla.rounds import RUN_FILE, Stage, run_stage, stages
+from takevla.rounds import RUN_FILE, Stage, check_recipe, run_stage, stages
 from takevla.study.arms import load_arm
 from takevla.study.cell import StageFacts, make_cell
 from takevla.study.dreams import dream_facts, is_dream
@@ -60,6 +60,8 @@ def run_study(study: Study, console: Console) -> tuple[int, int]:
     """Run what is missing, seed by seed; gives the numbers of finished and of all cells."""
     began = time.monotonic()
     arms = [load_arm(study.recipes, name) for name in study.arms]
+    for arm in arms:
+        check_recipe(arm.cell(0, study.suite, study.routes, study.workers))
     cells = [(arm, seed) for seed in study.seeds for arm in arms]
     done = 0
     for arm, seed in cells:

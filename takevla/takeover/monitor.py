@@ -58,6 +58,13 @@ class MonitorConfig:
     calm_s: float = 1.0  # without alarm and in agreement before the hand-back
     greatest_s: float = 20.0  # then the policy drives again, alarm or not
 
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.least_s <= self.greatest_s or self.calm_s < 0.0:
+            raise ValueError(
+                f"takeover.monitor: least_s {self.least_s}, greatest_s {self.greatest_s} and calm_s "
+                f"{self.calm_s} are no times; give 0 s or more, the least not above the greatest"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Monitor:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from takevla.driver.driver import Driver
 from takevla.driver.expert.margins import CAREFUL, Margins
 from takevla.scene.plan import Observation, Plan
+from takevla.scene.scene import TICK_US
 from takevla.takeover.attempt import Attempt
 from takevla.takeover.monitor import Monitor, MonitorConfig, Phase, step
 from takevla.takeover.triggers import Sight, TriggerConfig, Verdict, Watch, look, watch
@@ -32,6 +33,15 @@ class TakeoverConfig:
     calm_period_us: int = (
         100_000  # of scenes kept elsewhere, from which dreams of calm driving start; 0: none
     )
+
+    def __post_init__(self) -> None:
+        for name in ("window_s", "scenes_before_s", "scenes_after_s"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"takeover.{name}: {getattr(self, name)} is no time; give 0 s or more")
+        for name, least in (("scene_period_us", TICK_US), ("calm_period_us", 0)):
+            period = getattr(self, name)
+            if period < least or period % TICK_US:
+                raise ValueError(f"takeover.{name}: {period} is no multiple of a tick of {TICK_US} us")
 
 
 @dataclass

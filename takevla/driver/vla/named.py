@@ -45,4 +45,6 @@ def model_folder(name: str) -> Path:
             f"{name}: no such checkpoint folder; give 'shipped', 'shipped-takevla', a folder with "
             "config.json, or owner/name of the hub"
         )
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder}: no config.json; a checkpoint folder of takevla is wanted")
     return folder

@@ -86,6 +86,14 @@ class DreamConfig:
     def __post_init__(self) -> None:
         if self.group < 2:
             raise ValueError(f"dream.group: {self.group} plans make no group; give 2 or more")
+        if not self.horizon_s > 0.0:
+            raise ValueError(f"dream.horizon_s: {self.horizon_s} s hold no dream; give 2 to 4")
+        if not self.starts_s or min(self.starts_s) < 0.0:
+            raise ValueError(
+                f"dream.starts_s: {list(self.starts_s)}; give times before the takeover, s, one at least"
+            )
+        if self.anchors < 0:
+            raise ValueError(f"dream.anchors: {self.anchors} is negative; 0 leaves ordinary frames out")
         if self.calm < 0:
             raise ValueError(f"dream.calm: {self.calm} is negative; 0 leaves calm driving out")
         if self.calm_weight <= 0.0:
