@@ -120,7 +120,6 @@ def scene(steps: int) -> DreamScene:
         trigger="collision",
         frame_row=0,
         ego_speed_mps=8.0,
-        ego_steer=0.0,
         ego_extent_m=np.array([4.9, 2.1], np.float32),
         actor_pose=pose.astype(np.float32),
         actor_extent_m=extent,

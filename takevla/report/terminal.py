@@ -240,10 +240,3 @@ def print_results(
     for remark in remarks:
         out.print(f"- {remark}", style="dim", markup=False, highlight=False)
     return found
-
-
-def print_before_after(
-    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, console: Console | None = None
-) -> None:
-    """Print the before/after table."""
-    (console or Console()).print(before_after_table(before, after))

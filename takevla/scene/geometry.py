@@ -161,15 +161,6 @@ def resample(points: ArrayLike, spacing_m: float) -> Float64:
     return points_at(points, np.linspace(0.0, length, count + 1))
 
 
-def polyline_heading(points: ArrayLike) -> Float64:
-    """Tangent angle (N,) at each point of a polyline (N, 2 or more), by central differences."""
-    line = np.asarray(points, np.float64)[:, :2]
-    steps = np.empty_like(line)
-    steps[1:-1] = line[2:] - line[:-2]
-    steps[0], steps[-1] = line[1] - line[0], line[-1] - line[-2]
-    return np.arctan2(steps[:, 1], steps[:, 0])
-
-
 @njit(cache=True)
 def project_on_polyline(points, px, py):  # type: ignore[no-untyped-def]
     """Foot of a point on a polyline (N, 2 or more): (arc length, lateral offset, segment index).

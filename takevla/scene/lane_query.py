@@ -53,15 +53,6 @@ def project_segment(
 
 
 @njit(cache=True)
-def project_polyline(px: Float, py: Float, ps: Float, x: float, y: float) -> tuple[float, float, int]:
-    """Frenet coordinates of (x, y) on a whole polyline: (s, lateral, segment start vertex).
-
-    `ps` is the arc length of each vertex.  O(N); use `project_polyline_near` where a hint is at hand.
-    """
-    return _project_range(px, py, ps, 0, len(px), x, y)
-
-
-@njit(cache=True)
 def _project_range(
     px: Float, py: Float, ps: Float, first: int, last: int, x: float, y: float
 ) -> tuple[float, float, int]:
@@ -73,14 +64,6 @@ def _project_range(
     index, fraction, lateral, _ = project_segment(px, py, first, last, near, x, y)
     following = min(index + 1, last - 1)
     return ps[index] + fraction * (ps[following] - ps[index]), lateral, index
-
-
-@njit(cache=True)
-def project_polyline_near(
-    px: Float, py: Float, ps: Float, x: float, y: float, hint: int, window: int
-) -> tuple[float, float, int]:
-    """As `project_polyline`, looking only at vertices within `window` of vertex `hint`."""
-    return _project_range(px, py, ps, max(0, hint - window), min(len(px), hint + window + 1), x, y)
 
 
 @njit(cache=True)

@@ -8,8 +8,6 @@ so the intersection of four intervals is the answer, without any sampling in tim
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
@@ -101,35 +99,7 @@ def least_ttc(scene: Scene, cap_s: float = CAP_S) -> float:
     return float(values.min()) if len(values) else math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class AverageTtc:
-    """The average time-to-collision of a set of routes, and over how much of it there was one to average.
-
-    `mean_s` is None when no frame of any route had an actor on a collision course.
-    """
-
-    mean_s: float | None  # mean over frames on a collision course, then over routes that have such frames
-    coverage: float  # frames on a collision course / all frames
-    routes: int  # routes with at least one such frame
-    routes_total: int
-    cap_s: float
-
-
 def route_ttc(least_ttc_s: NDArray[np.floating], cap_s: float = CAP_S) -> float | None:
     """Mean over the frames of one route (T,) whose least TTC is within `cap_s`; None when there are none."""
     on_course = least_ttc_s[least_ttc_s <= cap_s]
     return float(on_course.mean(dtype=np.float64)) if len(on_course) else None
-
-
-def average_ttc(routes: Sequence[NDArray[np.floating]], cap_s: float = CAP_S) -> AverageTtc:
-    """Average TTC over routes, each given as the least TTC of its frames (T,), inf where there is none."""
-    means = [mean for least in routes if (mean := route_ttc(least, cap_s)) is not None]
-    frames = sum(len(least) for least in routes)
-    covered = sum(int((least <= cap_s).sum()) for least in routes)
-    return AverageTtc(
-        mean_s=float(np.mean(means)) if means else None,
-        coverage=covered / frames if frames else 0.0,
-        routes=len(means),
-        routes_total=len(routes),
-        cap_s=cap_s,
-    )

@@ -55,7 +55,6 @@ class Course:
     started_tick: int = -1
     stage: int = 0  # the one awaited
     stage_tick: int = -1  # when the stage before ran
-    ended_tick: int = -1
     flows: tuple[FlowState, ...] = ()
     following: tuple[tuple[int, float, float, float], ...] = ()  # slot, actor s, route s, most speed
     forced: tuple[int, ...] = ()  # signals held until the end
@@ -149,7 +148,6 @@ class Stage:
         self.course = replace(
             self.course,
             phase=phase,
-            ended_tick=int(state.clock[TICK]),
             flows=tuple(replace(flow, on=False) for flow in self.course.flows),
             following=(),
             forced=(),

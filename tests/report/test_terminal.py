@@ -10,7 +10,7 @@ from rich.console import Console
 from takevla.bench.leaderboard_json import leaderboard, merged, write_json
 from takevla.bench.metrics import metrics
 from takevla.bench.suites import load_suite
-from takevla.report.terminal import print_before_after, print_results, results_metrics
+from takevla.report.terminal import before_after_table, print_results, results_metrics
 from takevla.world.maps.route_xml import write_routes
 
 
@@ -57,7 +57,7 @@ def test_motion_logs_beside_the_file_give_comfort(tmp_path: Path) -> None:
 def test_before_after_table_prints_intervals_and_differences(tmp_path: Path) -> None:
     console = Console(record=True, width=140, file=(tmp_path / "out").open("w"))
     sides = [metrics(random_outcomes(TYPES, skill, 1), 44) for skill in (0.4, 0.9)]
-    print_before_after(sides[0], sides[1], console)
+    console.print(before_after_table(sides[0], sides[1]))
     text = console.export_text()
     for word in ("Driving score", "Average TTC, s", "Overtaking", "44 / 44", "["):
         assert word in text

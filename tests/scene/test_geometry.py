@@ -99,9 +99,3 @@ def test_projection_gives_arc_length_and_signed_lateral() -> None:
     assert g.project_on_polyline(line, 4.0, 1.0) == (4.0, 1.0, 0)
     s, lateral, segment = g.project_on_polyline(line, 12.0, 6.0)
     assert (s, lateral, segment) == (16.0, -2.0, 1)
-
-
-def test_headings_of_a_circle_turn_at_its_rate() -> None:
-    turn = np.linspace(0, math.pi, 181)
-    heading = g.polyline_heading(np.stack([10 * np.cos(turn), 10 * np.sin(turn)], axis=1))
-    np.testing.assert_allclose(g.wrap_angle(heading[1:-1] - turn[1:-1] - math.pi / 2), 0, atol=1e-6)

@@ -12,8 +12,6 @@ from takevla.scene.lane_query import (
     lane_pose,
     nearest_lane,
     project_lane,
-    project_polyline,
-    project_polyline_near,
 )
 from takevla.scene.road_map import LaneKind
 from takevla.world.maps.atlas import load_town
@@ -67,12 +65,3 @@ def test_heading_chooses_between_the_two_directions_of_a_road():
 def test_far_off_the_map_there_is_no_lane():
     assert nearest_lane(TOWN.arrays, 1e5, -1e5, 0.0, 10.0, False, ANY_KIND)[0] == -1
     assert nearest_lane(TOWN.arrays, -1e5, 1e5, 0.0, 10.0, True)[0] == -1
-
-
-def test_projection_with_a_hint_equals_projection_without():
-    t = np.linspace(0, 12, 400)
-    px, py = 20 * np.cos(t / 4), 20 * np.sin(t / 4)
-    ps = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(px), np.diff(py)))])
-    s, lateral, index = project_polyline(px, py, ps, 0.0, 19.0)
-    assert lateral == pytest.approx(1.0, abs=1e-3)  # the centre of a left bend lies to the left
-    assert project_polyline_near(px, py, ps, 0.0, 19.0, index + 7, 20) == (s, lateral, index)

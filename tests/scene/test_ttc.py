@@ -72,14 +72,6 @@ def test_actors_on_another_deck_or_invalid_do_not_count() -> None:
     np.testing.assert_allclose(values, [2.0, np.inf, np.inf])
 
 
-def test_average_ttc_is_over_frames_on_course_then_over_routes() -> None:
-    result = ttc.average_ttc(
-        [np.array([2.0, 4.0, np.inf, np.inf]), np.array([np.inf, 9.0]), np.array([np.inf])]
-    )
-    assert result.mean_s == pytest.approx((3.0 + 9.0) / 2)
-    assert result.coverage == pytest.approx(3 / 7)
-    assert (result.routes, result.routes_total) == (2, 3)
-
-
-def test_average_ttc_of_empty_roads_is_none() -> None:
-    assert ttc.average_ttc([np.array([np.inf])]).mean_s is None
+def test_the_mean_of_a_route_is_over_its_frames_on_course() -> None:
+    assert ttc.route_ttc(np.array([2.0, 4.0, np.inf, 10.5])) == pytest.approx(3.0)
+    assert ttc.route_ttc(np.array([np.inf])) is None

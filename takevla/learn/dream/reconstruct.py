@@ -264,7 +264,6 @@ def dream_scene(
         detail=takeover["detail"],
         frame_row=row,
         ego_speed_mps=float(ego.speed_mps),
-        ego_steer=float(ego.controls.steer),
         ego_extent_m=ego.extent_m[:2],
         actor_pose=pose,
         actor_id=ids,

@@ -52,7 +52,6 @@ class DreamScene:
     trigger: str  # or `CALM`
     frame_row: int  # row of the start frame in the dataset's frames table
     ego_speed_mps: float
-    ego_steer: float  # applied at the start
     ego_extent_m: NDArray[np.float32]  # (2,) full length, width
     actor_pose: NDArray[np.float32]  # (T, A, 4) x, y, heading, speed
     actor_extent_m: NDArray[np.float32]  # (A, 2) full length, width

@@ -6,7 +6,7 @@ Covers what CARLA's maps use of OpenDRIVE 1.4 (and the same elements of later ve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -91,7 +91,6 @@ class SignalRecord:
     type: str  # "" on references
     lanes: tuple[tuple[int, int], ...]  # validity ranges of lane ids; empty: by orientation
     limit_mps: float | None = None  # of speed limit signs
-    heading_offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,6 @@ class OpenDriveFile:
 
     roads: dict[str, RoadRecord]
     joints: tuple[LaneJoint, ...]
-    junction_ids: tuple[str, ...] = field(default=())
 
 
 def read_file(path: Path) -> OpenDriveFile:
@@ -200,8 +198,7 @@ def read_file(path: Path) -> OpenDriveFile:
                     lanes,
                 )
             )
-    names = tuple(junction.get("id", "") for junction in root.findall("junction"))
-    return OpenDriveFile(roads, tuple(joints), names)
+    return OpenDriveFile(roads, tuple(joints))
 
 
 def _read_road(element: Any) -> RoadRecord:
@@ -334,7 +331,6 @@ def _read_signal(element: Any) -> SignalRecord:
         type=kind,
         lanes=tuple((low, high) for low, high in lanes if (low, high) != (0, 0)),
         limit_mps=limit,
-        heading_offset=_float(element, "hOffset", 0.0),
     )
 
 

@@ -69,7 +69,6 @@ def scene(
         trigger="collision",
         frame_row=0,
         ego_speed_mps=speed,
-        ego_steer=0.0,
         ego_extent_m=EGO,
         actor_pose=pose,
         actor_extent_m=CAR,
