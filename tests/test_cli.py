@@ -78,3 +78,21 @@ def test_takeovers_in_carla_refuse_held_out_routes_before_a_server_is_asked(
         assert "route 7 of Town12 begins where route 7 of" in said
         assert said.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["collect", "--held-out", "x.xml"], "--held-out: is of --world carla"),
+        (["collect", "--world", "carla", "--routes", "8"], "--routes: is of the embedded world"),
+        (["evaluate", "--driver", "expert", "--gpus", "[1]"], "--gpus: is of --world carla"),
+        (["evaluate", "--world", "carla", "--shadow"], "--shadow: means nothing with --world carla"),
+        (["report", "--run", "runs/mine", "--asked", "220"], "--asked: is of --results"),
+    ],
+)
+def test_an_option_that_would_be_dropped_is_refused(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = [] if words[0] == "report" else ["--out", str(tmp_path / "out")]
+    assert main([*words, *out]) == 2
+    assert said in capsys.readouterr().err

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,17 @@ def placement(arguments: Arguments) -> dict[str, Any]:
     from takevla.scale import ray_cluster
 
     return {"workers": arguments.workers, "cluster": ray_cluster(arguments.executor, arguments.address)}
+
+
+def refuse_unused(
+    arguments: Arguments, make: Callable[[ArgumentParser], None], names: Sequence[str], why: str
+) -> None:
+    """ValueError where one of the options `names` was given, which this call would drop; `make` adds them."""
+    parser = ArgumentParser()
+    make(parser)
+    for name in names:
+        if getattr(arguments, name) != parser.get_default(name):
+            raise ValueError(f"--{name.replace('_', '-')}: {why}; leave it out")
 
 
 def say_dataset(folder: Path) -> None:

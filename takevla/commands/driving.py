@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 
 from takevla.commands.bench2drive import add_bench2drive, evaluate_in_carla
-from takevla.commands.command import OUT, Arguments, Command, add_common, add_device, placement
+from takevla.commands.command import (
+    OUT,
+    Arguments,
+    Command,
+    add_common,
+    add_device,
+    placement,
+    refuse_unused,
+)
 
 if TYPE_CHECKING:
     from takevla.world.maps.route_xml import RouteTask
@@ -38,12 +46,20 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 def _evaluate(arguments: Arguments) -> None:
     if arguments.world == "carla":
+        refuse_unused(
+            arguments, _evaluate_arguments, ("shadow", "penalties", "executor", "address", "maps"),
+            "means nothing with --world carla",
+        )  # fmt: skip
         evaluate_in_carla(arguments)
         return
     if arguments.world != "embedded" or arguments.bench2drive is not None:
         raise ValueError(
             f"--world {arguments.world}: must be embedded, or carla together with --bench2drive CHECKOUT"
         )
+    refuse_unused(
+        arguments, _evaluate_arguments, ("subset", "gpus", "stall", "retries", "python", "carla_root"),
+        "is of --world carla",
+    )  # fmt: skip
     from takevla.bench.drivers import driver_name
     from takevla.bench.runner import evaluate
     from takevla.bench.words import WORDS_FILE
@@ -168,7 +184,11 @@ def _report(arguments: Arguments) -> None:
     if (arguments.run is None) == (arguments.results is None):
         raise ValueError("give --run DIR for the report of a run or --results FILE.json for a result file")
     if arguments.run is not None:
-        OUT.print(f"report: {write_report(arguments.run, arguments.run / 'report.html')}")
+        refuse_unused(
+            arguments, _report_arguments, ("asked", "metric_info", "routes", "penalties"), "is of --results"
+        )
+        page = write_report(arguments.run, arguments.run / "report.html", arguments.maps)
+        OUT.print(f"report: {page}")
     else:
         print_results(
             arguments.results,

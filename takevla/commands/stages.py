@@ -16,6 +16,7 @@ from takevla.commands.command import (
     add_common,
     add_device,
     placement,
+    refuse_unused,
     say_dataset,
 )
 from takevla.driver.expert.margins import Margins
@@ -76,8 +77,15 @@ def _collect(arguments: Arguments) -> None:
     from takevla.stage_work import collect
 
     if arguments.world == "carla":
+        refuse_unused(
+            arguments, _collect_arguments, ("suite", "routes", "workers", "executor", "address"),
+            "is of the embedded world; CARLA drives --route-file, one route at a time",
+        )  # fmt: skip
         _collect_live(arguments)
         return
+    refuse_unused(
+        arguments, _collect_arguments, ("route_file", "held_out", "server", "maps"), "is of --world carla"
+    )
     suite = chosen(RouteChoice(arguments.suite, arguments.routes))
     model = model_folder(arguments.model)
     collect(

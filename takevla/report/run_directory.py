@@ -1,9 +1,10 @@
 """What a run left on disk, as far as it is there.
 
 run/base_eval/{results,metrics,run}.json
-run/rounds/<n>/takeovers/                 a dataset
-run/rounds/<n>/sft/{curves,audit}.json    and model/
-run/rounds/<n>/dream/{curves,audit,fans}.json  and model/
+run/rehearsal/, run/starts/                  datasets
+run/rounds/<n>/takeovers/, expert/           datasets
+run/rounds/<n>/sft/{curves,mixture}.json     and model/
+run/rounds/<n>/dream/{curves,audit,fans}.json   and model/
 run/final_eval/{results,metrics,run}.json
 """
 
@@ -97,9 +98,13 @@ def read_run(path: Path) -> Run:
     folders = sorted(
         (one for one in (path / "rounds").glob("*") if one.name.isdigit()), key=lambda p: int(p.name)
     )
-    stages = {"evaluation before": path / "base_eval", "the expert drives": path / "rehearsal"}
+    stages = {
+        "evaluation before": path / "base_eval",
+        "the expert drives": path / "rehearsal",
+        "the expert sets off": path / "starts",
+    }
     for folder in folders:
-        for stage in ("takeovers", "sft", "dream"):
+        for stage in ("takeovers", "expert", "sft", "dream"):
             stages[f"round {folder.name}, {stage}"] = folder / stage
     stages["evaluation after"] = path / "final_eval"
     facts = {name: content for name, folder in stages.items() if (content := read_json(folder / "run.json"))}
