@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from takevla.dataset.reader import Dataset
-from takevla.dataset.schema import FRAMES, SCENES, arrow_schema
+from takevla.dataset.schema import FRAMES, LATER, SCENES, arrow_schema
 from takevla.dataset.writer import Part, Writer
 from takevla.scene.geometry import to_ego
 from takevla.scene.plan import Action, Cause, Manoeuvre, Plan, Reason
@@ -61,6 +61,9 @@ def relabel(source: Path, out: Path, window_s: float) -> Relabelled:
         own = [row for row in episodes if row["part"] == name]
         ids = {row["episode"] for row in own}
         frames = pq.read_table(source / FRAMES / f"part-{name}.parquet").to_pylist()
+        lacking = LATER - set(frames[0]) if frames else set()
+        if lacking:
+            raise ValueError(f"{source}: part {name} has no column '{min(lacking)}' yet; collect it anew")
         mine = [row for row in takeovers if row["episode"] in ids]
         for episode in sorted(ids):
             _label(
