@@ -1,1 +1,1 @@
-"""bench"""
+"""How good it is: suites, scores, statistics, the runner."""

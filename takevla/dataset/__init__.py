@@ -1,1 +1,1 @@
-"""dataset"""
+"""How frames rest on disk: format, collection, buckets, mixture."""

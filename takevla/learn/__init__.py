@@ -1,1 +1,1 @@
-"""learn"""
+"""What is learned: pretraining, supervised fine-tuning, dreaming."""

@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from takevla.dataset.buckets import BUCKETS, COLUMNS, bucket_masks, recorded_masks, recorded_names
-from takevla.dataset.mixture import Audit, Mixture
-from takevla.dataset.reader import Dataset, numpy_column
+from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.device import CPU
@@ -23,6 +21,14 @@ from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.driver.vla.vision import ConvVisionConfig
+from takevla.learn.balance import (
+    BUCKET_WEIGHTS,
+    STANDSTILL_WEIGHT,
+    check_buckets,
+    demonstrated,
+    frame_strata,
+    weighted_draws,
+)
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.sight import SIGHT_OUTPUTS
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
@@ -31,36 +37,6 @@ from takevla.scale import processes
 from takevla.takeover.commentary import corpus
 
 MODEL_FOLDER = "model"
-SHORT_S = 10.0  # no route is finished, and no expert is stuck, in so short a time
-
-# How often a frame of a bucket is drawn against a frame of none.  A frame in several buckets takes the
-# greatest.  Chosen on what the expert's collection holds (one pedestrian frame in 140, one free-road
-# frame in 2; twice as many frames in which standing ends as in which it goes on), so that every situation
-# that decides a route gets at least some two per cent of the draws: balance decides how well imitation
-# drives, more than size or steps.
-BUCKET_WEIGHTS: dict[str, float] = {
-    "pedestrian": 8.0,
-    "brake_hard": 8.0,
-    "crossing_vehicle": 6.0,
-    "emergency": 6.0,
-    "making_room": 6.0,
-    "yellow_light": 5.0,
-    "merging_vehicle": 5.0,
-    "bicycle": 4.0,
-    "start_from_stop": 1.5,
-    "lane_change": 3.0,
-    "stop_sign": 2.3,
-    "brake": 2.0,
-    "oncoming": 2.5,
-    "parked_obstacle": 1.4,
-    "yield": 2.0,
-    "red_light": 2.5,
-    "junction": 1.2,
-    "lateral_sharp": 1.0,
-    "leader": 1.0,
-    "free_road": 0.5,
-}
-STANDSTILL_WEIGHT = 0.6  # of frames that stand and stay, on top of the above
 
 
 @dataclass(frozen=True)
@@ -163,75 +139,9 @@ def _beginning(config: PretrainConfig) -> Checkpoint:
     )
 
 
-@dataclass(frozen=True)
-class Strata:
-    """For each of N samples the stratum it belongs to; all of a stratum are drawn alike."""
-
-    name: NDArray[np.str_]  # (N,)
-    weight: NDArray[np.float64]  # (N,) draws against a frame of weight 1
-
-
-def check_buckets(weights: Mapping[str, float], datasets: Sequence[Dataset]) -> None:
-    """ValueError for a bucket that is neither one of ours nor named by a frame of any of these datasets."""
-    strange = set(weights) - set(BUCKETS)
-    if not strange:
-        return
-    named = set().union(*(recorded_names(dataset.frames.column("buckets")) for dataset in datasets))
-    if strange - named:
-        known = sorted(named | set(BUCKETS))
-        raise ValueError(f"bucket_weights: no such bucket {sorted(strange - named)}; known are {known}")
-
-
-def frame_strata(
-    dataset: Dataset, frames: NDArray[np.int64], weights: Mapping[str, float], standstill_weight: float
-) -> Strata:
-    """Stratum of each frame: its bucket of greatest weight, apart for frames that stand and stay.
-
-    Buckets that are none of ours hold the frames whose column `buckets` names them (see `check_buckets`).
-    """
-    masks = bucket_masks({name: dataset.column(name)[frames] for name in COLUMNS})
-    strange = sorted(set(weights) - set(masks))
-    masks |= recorded_masks(dataset.frames.column("buckets").take(frames), strange) if strange else {}
-    longest = max((len(f"{bucket} standstill") for bucket in weights), default=0)
-    name = np.full(len(frames), "other", dtype=f"<U{max(longest, 40)}")
-    weight = np.ones(len(frames))
-    chosen = np.zeros(len(frames), bool)
-    for bucket, value in sorted(weights.items(), key=lambda item: -item[1]):
-        here = masks[bucket] & ~chosen
-        name[here], weight[here] = bucket, value
-        chosen |= here
-    stands = masks["standstill"]
-    name[stands] = np.char.add(name[stands], " standstill")
-    weight[stands] *= standstill_weight
-    return Strata(name, weight)
-
-
-def weighted_draws(
-    strata: Sequence[Strata], draws: int, max_repeats: int, seed: int
-) -> tuple[NDArray[np.int64], Audit]:
-    """`draws` sample numbers into the joined strata, and what was drawn.
-
-    Raises `ValueError` when the frames, each at most `max_repeats` times, do not suffice.
-    """
-    name = np.concatenate([part.name for part in strata])
-    weight = np.concatenate([part.weight for part in strata])
-    members = {str(stratum): np.flatnonzero(name == stratum) for stratum in np.unique(name)}
-    ratios = {stratum: float(weight[rows].sum()) for stratum, rows in members.items()}
-    mixture = Mixture(members, ratios, seed, max_repeats=max_repeats)
-    order, audit = mixture.drawn(draws)
-    if audit.draws < draws:
-        raise ValueError(
-            f"pretraining: {len(name)} frames at most {max_repeats} times give {audit.draws} of {draws} "
-            "draws; collect more, raise max_repeats or ask for fewer draws"
-        )
-    return order, audit
-
-
 def _split(dataset: Dataset, held_out_every: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Frames to train on and frames of the episodes kept for validation."""
-    usable = (dataset.column("role") == "pretrain") & ~dataset.column("steer_burst").astype(bool)
-    usable &= np.isfinite(dataset.column("expert_waypoints_ego")).all(axis=1)
-    usable &= np.isin(dataset.column("episode"), successful_episodes(dataset))
+    usable = demonstrated(dataset)
     if not usable.any():
         raise ValueError(
             f"{dataset.path}: no frame of role 'pretrain' in a successful episode; let the expert drive first"
@@ -239,17 +149,6 @@ def _split(dataset: Dataset, held_out_every: int) -> tuple[NDArray[np.int64], ND
     _, episode = np.unique(dataset.column("episode").astype(str), return_inverse=True)
     kept_out = episode % held_out_every == held_out_every - 1
     return np.flatnonzero(usable & ~kept_out), np.flatnonzero(usable & kept_out)
-
-
-def successful_episodes(dataset: Dataset) -> NDArray[np.object_]:
-    """Episodes without a failure: where the expert itself went wrong there is nothing to imitate.
-
-    An attempt that was cut short on purpose (`SHORT_S`) ends without success, and without failure.
-    """
-    success = numpy_column(dataset.episodes, "success").astype(bool)
-    unharmed = numpy_column(dataset.episodes, "first_failure_us") < 0
-    short = numpy_column(dataset.episodes, "duration_us") <= SHORT_S * 1e6
-    return numpy_column(dataset.episodes, "episode")[success | (unharmed & short)]
 
 
 def _spaced(frames: NDArray[np.int64], count: int) -> NDArray[np.int64]:

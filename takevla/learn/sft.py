@@ -25,15 +25,15 @@ from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.device import CPU
 from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
-from takevla.learn.pool import Pool
-from takevla.learn.pretrain import (
+from takevla.learn.balance import (
     BUCKET_WEIGHTS,
-    MODEL_FOLDER,
     STANDSTILL_WEIGHT,
     check_buckets,
+    demonstrated,
     frame_strata,
-    successful_episodes,
 )
+from takevla.learn.pool import Pool
+from takevla.learn.pretrain import MODEL_FOLDER
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
 from takevla.learn.trainer import TrainConfig, Trainer, write_notes
 from takevla.scale import processes
@@ -156,7 +156,7 @@ def sft(
                 pool.add(kind, name, level, first + some, weight * float(strata.weight[some[0]]))
 
     for dataset in rehearsed:
-        add_balanced(PRETRAINING, dataset, _rehearsal_frames(dataset))
+        add_balanced(PRETRAINING, dataset, np.flatnonzero(demonstrated(dataset)))
     taken: Counter[str] = Counter()  # frames that the takeovers give, by kind
     urgent = "enhanced_commentary" if config.enhanced else "expert_commentary"
     for dataset in taught:
@@ -264,7 +264,7 @@ def _extra_frames(
     datasets: Sequence[Dataset], wanted: int, seed: int
 ) -> list[tuple[Dataset, NDArray[np.int64]]]:
     """Exactly `wanted` usable expert frames of all these datasets, drawn without replacement."""
-    usable = [_rehearsal_frames(dataset) for dataset in datasets]
+    usable = [np.flatnonzero(demonstrated(dataset)) for dataset in datasets]
     found = sum(len(frames) for frames in usable)
     if found < wanted:
         raise ValueError(
@@ -277,13 +277,6 @@ def _extra_frames(
         (dataset, frames[kept[(kept >= start) & (kept < start + len(frames))] - start])
         for dataset, frames, start in zip(datasets, usable, starts[:-1], strict=True)
     ]
-
-
-def _rehearsal_frames(dataset: Dataset) -> NDArray[np.int64]:
-    """Expert frames without a push of the wheel, of routes that were driven well."""
-    frames = _frames(dataset, "pretrain")
-    frames = frames[~dataset.column("steer_burst")[frames].astype(bool)]
-    return frames[np.isin(dataset.column("episode")[frames], successful_episodes(dataset))]
 
 
 def _taught_frames(

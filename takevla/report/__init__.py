@@ -1,1 +1,1 @@
-"""report"""
+"""What a person sees: tables, plots, clips, the HTML report."""

@@ -1,1 +1,1 @@
-"""world"""
+"""What moves it: dynamics, traffic, scenarios, lights, camera, criteria."""

@@ -11,7 +11,7 @@ from takevla.bench.outcome import INFRACTIONS
 from takevla.cli import main
 from takevla.dataset.reader import Dataset
 from takevla.dataset.simlingo import import_simlingo_data
-from takevla.learn.pretrain import BUCKET_WEIGHTS, check_buckets, frame_strata
+from takevla.learn.balance import BUCKET_WEIGHTS, check_buckets, frame_strata
 from takevla.scene.plan import Cause, Manoeuvre
 from takevla.scene.sight import UNSEEN_KIND
 

@@ -12,8 +12,9 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.augment import Augmentation, augment
+from takevla.learn.balance import check_buckets, frame_strata, weighted_draws
 from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_targets
-from takevla.learn.pretrain import PretrainConfig, check_buckets, frame_strata, pretrain, weighted_draws
+from takevla.learn.pretrain import PretrainConfig, pretrain
 from takevla.learn.replicas import Replicas
 from takevla.learn.samples import common_rig, frame_samples, join_samples, make_batch
 from takevla.learn.sft import SftConfig, _telling, sft

@@ -1,1 +1,1 @@
-"""learn/dream"""
+"""Dreams: scenes rebuilt from takeovers, in which plans are tried and the policy is reinforced."""

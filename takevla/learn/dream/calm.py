@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset, numpy_column
+from takevla.learn.balance import evenly_drawn
 from takevla.learn.dream.audit import AuditLimits, expert_is_safe
 from takevla.learn.dream.reconstruct import STEP_US, FrameIndex, dream_scene, traced_route
 from takevla.learn.dream.scenes import CALM, STEP_S, DreamScene
-from takevla.learn.pretrain import BUCKET_WEIGHTS, STANDSTILL_WEIGHT, frame_strata
 from takevla.world.maps.atlas import load_town
 
 ROLES = ("other", "takeover")  # of start frames; before a takeover something was amiss
@@ -70,13 +70,7 @@ def _drawn(dataset: Dataset, count: int, seed: int, least_mps: float) -> NDArray
     """Ascending rows of calm frames, every situation as likely as the others."""
     calm = np.isin(dataset.column("role").astype(str), ROLES) & _unharmed(dataset) & _agreed(dataset)
     rows = np.flatnonzero(calm & (dataset.column("speed_mps") >= least_mps))
-    if len(rows) == 0:
-        return rows
-    name = frame_strata(dataset, rows, BUCKET_WEIGHTS, STANDSTILL_WEIGHT).name
-    _, stratum, size = np.unique(name, return_inverse=True, return_counts=True)
-    weight = 1.0 / size[stratum]
-    chance = np.random.default_rng([seed, 0xCB])
-    return np.sort(chance.choice(rows, min(count, len(rows)), replace=False, p=weight / weight.sum()))
+    return evenly_drawn(dataset, rows, count, np.random.default_rng([seed, 0xCB]))
 
 
 def _unharmed(dataset: Dataset) -> NDArray[np.bool_]:

@@ -14,8 +14,8 @@ from takevla.driver.vla import residual
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.tensors import NavigationInput
 from takevla.driver.vla.tokenizer import decode_commentary
+from takevla.learn.balance import evenly_drawn
 from takevla.learn.dream.closed import names
-from takevla.learn.pretrain import BUCKET_WEIGHTS, STANDSTILL_WEIGHT, frame_strata
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
 Float = NDArray[np.float32]
@@ -83,21 +83,12 @@ def frame_inputs(
 def anchor_rows(dataset: Dataset, count: int, seed: int, least_mps: float = 0.0) -> list[int]:
     """At most `count` of the policy's own ordinary frames of at least this speed, by the seed.
 
-    Rare situations are as frequent as others.
-
-    What dreams hardly show, passing an obstacle say, must be held as firmly as the free road.
+    Rare situations are as frequent as others: what dreams hardly show, passing an obstacle say, must be held
+    as firmly as the free road.
     """
     rows = np.flatnonzero(
         (dataset.column("role") == EPISODE_ROLE)
         & np.isfinite(dataset.column("policy_route_ego")[:, 0])
         & (dataset.column("speed_mps") >= least_mps)
     )
-    if len(rows) == 0:
-        return []
-    strata = frame_strata(dataset, rows, BUCKET_WEIGHTS, STANDSTILL_WEIGHT)
-    chance = np.random.default_rng([seed, 0xA])
-    names = np.unique(strata.name)
-    share = {name: 1.0 / (len(names) * int((strata.name == name).sum())) for name in names}
-    weight = np.array([share[name] for name in strata.name])
-    chosen = chance.choice(rows, min(count, len(rows)), replace=False, p=weight / weight.sum())
-    return sorted(int(row) for row in chosen)
+    return [int(row) for row in evenly_drawn(dataset, rows, count, np.random.default_rng([seed, 0xA]))]

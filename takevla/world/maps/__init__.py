@@ -1,1 +1,1 @@
-"""world/maps"""
+"""Towns: built in, or read from OpenDRIVE; route XML."""
