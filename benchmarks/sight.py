@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from takevla.bench.leaderboard_json import write_json
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint
 from takevla.driver.vla.device import half_precision_on
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.named import model_folder
+from takevla.files import write_json
 from takevla.learn.samples import frame_samples, make_batch
 from takevla.learn.sight import CLASSES, FAST_MPS, NEAR_M
 

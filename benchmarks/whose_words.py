@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 
 from takevla.bench.judge import judge
-from takevla.bench.leaderboard_json import write_json
 from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
 from takevla.bench.runner import SEATS, world_seed
@@ -33,6 +32,7 @@ from takevla.driver.vla.checkpoint import load_checkpoint
 from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import VlaDriver
+from takevla.files import write_json
 from takevla.learn.dream.spoken import opening_ids
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego

@@ -34,6 +34,7 @@ from takevla.dataset.schema import MANIFEST
 from takevla.driver.expert.margins import ORDINARY
 from takevla.driver.vla.checkpoint import read_rig
 from takevla.driver.vla.named import model_folder
+from takevla.files import read_json, write_json
 from takevla.learn.dream.audit import UntrueDreamsError
 from takevla.learn.sft import sft
 from takevla.recipe import PLACEMENT, Recipe, RouteChoice, first_difference
@@ -205,8 +206,8 @@ def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Pat
             continue
         console.print(label)
         run_stage(stage, folder, recipe, command)
-    walls = [json.loads((run / stage.folder / RUN_FILE).read_text())["wall_s"] or 0.0 for stage in todo]
-    _write_json(run / RUN_FILE, run_facts(command, recipe.seed, recipe.to_json(), sum(walls)))
+    walls = [read_json(run / stage.folder / RUN_FILE)["wall_s"] or 0.0 for stage in todo]
+    write_json(run / RUN_FILE, run_facts(command, recipe.seed, recipe.to_json(), sum(walls)))
     report = write_report(run, run / "report.html")
     console.print(before_after_table(_metrics(run / "base_eval"), _metrics(run / "final_eval")))
     minutes = (time.monotonic() - began) / 60.0
@@ -222,14 +223,14 @@ def run_stage(stage: Stage, folder: Path, recipe: Recipe, command: str) -> None:
     if not (folder / RUN_FILE).is_file():
         wall_s = time.monotonic() - started
         facts = run_facts(f"{command}: {stage.title}", recipe.seed, recipe.to_json(), wall_s)
-        _write_json(folder / RUN_FILE, facts)
+        write_json(folder / RUN_FILE, facts)
 
 
 def _claim(recipe: Recipe, run: Path) -> None:
     path = run / "recipe.json"
     asked = recipe.to_json()
     if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         found, wanted = ({k: v for k, v in one.items() if k not in PLACEMENT} for one in (found, asked))
         differs = first_difference(found, wanted)
         if differs is not None:
@@ -238,17 +239,11 @@ def _claim(recipe: Recipe, run: Path) -> None:
             )
         return
     run.mkdir(parents=True, exist_ok=True)
-    _write_json(path, asked)
+    write_json(path, asked)
 
 
 def _metrics(folder: Path) -> Any:
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-
-
-def _write_json(path: Path, content: object) -> None:
-    beside = path.with_suffix(".partial")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    return read_json(folder / "metrics.json")
 
 
 def _evaluate(recipe: Recipe, model: Path, folder: Path) -> None:
@@ -320,4 +315,4 @@ def _dream(recipe: Recipe, model: Path, takeovers: list[Path], number: int, fold
     except UntrueDreamsError as refusal:
         Console(stderr=True).print(f"no dreams in round {number}: {refusal}", highlight=False)
         shutil.copytree(model, folder / "model", dirs_exist_ok=True)
-        _write_json(folder / "before_after.json", {NOT_DREAMED: str(refusal)})
+        write_json(folder / "before_after.json", {NOT_DREAMED: str(refusal)})

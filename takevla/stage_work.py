@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -25,6 +24,7 @@ from takevla.dataset.collect import (
 from takevla.dataset.reader import Dataset
 from takevla.driver.expert.margins import ORDINARY, Margins
 from takevla.driver.vla.checkpoint import read_rig
+from takevla.files import write_json
 from takevla.learn.dream.audit import Audit
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreaming import dream, replayed_scenes, sifted
@@ -198,8 +198,7 @@ def audit_stage(
                 limits=config.limits, maps_dir=maps_dir,
                 progress=lambda done, total: bar.progress(0, done / total),
             ).to_json()  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "audit.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(out / "audit.json", content)
     return content, lambda: config.limits.refuse(report, world)
 
 

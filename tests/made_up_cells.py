@@ -9,9 +9,10 @@ import numpy as np
 from made_up_outcomes import random_outcomes
 
 from takevla.bench.abilities import ABILITIES
-from takevla.bench.leaderboard_json import leaderboard, write_json
+from takevla.bench.leaderboard_json import leaderboard
 from takevla.bench.metrics import metrics
 from takevla.bench.words import WORDS_FILE, words_report
+from takevla.files import write_json
 from takevla.study.cell import StageFacts, make_cell
 
 TYPES = sorted({name for types in ABILITIES.values() for name in types})

@@ -14,12 +14,13 @@ from made_up_outcomes import random_outcomes
 from PIL import Image
 
 from takevla.bench.abilities import ABILITIES
-from takevla.bench.leaderboard_json import leaderboard, write_json
+from takevla.bench.leaderboard_json import leaderboard
 from takevla.bench.metrics import metrics
 from takevla.bench.provenance import run_facts
 from takevla.dataset.scenes import scene_columns
 from takevla.dataset.schema import EPISODE_COLUMNS, FRAME_COLUMNS, TAKEOVER_COLUMNS, Column
 from takevla.dataset.writer import Part, Writer
+from takevla.files import write_json
 from takevla.scene.actors import Actors
 from takevla.scene.scene import Controls, Ego, Scene, Weather
 from takevla.world.maps.atlas import load_town

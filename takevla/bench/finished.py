@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from takevla.bench.leaderboard_json import write_json
 from takevla.bench.outcome import RouteOutcome, TtcSummary
+from takevla.files import read_json, write_json
 
 PLAN = "plan.json"
 
@@ -38,10 +38,7 @@ def begin(folder: Path, plan: Mapping[str, Any], resume: bool) -> None:
     path = folder / PLAN
     wanted = json.loads(json.dumps(plan))
     if resume and path.is_file():
-        try:
-            found = json.loads(path.read_text())
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: not JSON ({error}); remove the folder or choose another") from error
+        found = read_json(path, "remove the folder or choose another")
         if found != wanted:
             differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
             raise ValueError(
@@ -65,7 +62,7 @@ def read_route(folder: Path, index: int) -> FinishedRoute | None:
     path = _file(folder, index)
     if not path.is_file():
         return None
-    content = json.loads(path.read_text())
+    content = read_json(path, "remove it, and the route is driven again")
     outcome = None if content["outcome"] is None else _outcome(content["outcome"])
     return FinishedRoute(outcome, content["reason"], content["words"])
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,18 +50,6 @@ class ResultFile:
     asked: int  # routes that the evaluation was asked to drive
     form: str  # "leaderboard" or "merged"
     recorded: Mapping[str, float]  # global scores as the file states them, by their names there
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON beside `path` and rename it into place, so that a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("w") as file:
-        json.dump(content, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def record(index: int, outcome: RouteOutcome) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from takevla import scale
 from takevla.bench.drivers import BUILT_IN, driver_name, load_driver
 from takevla.bench.finished import FinishedRoute, begin, read_route, write_route
 from takevla.bench.judge import judge
-from takevla.bench.leaderboard_json import leaderboard, merged, write_json
+from takevla.bench.leaderboard_json import leaderboard, merged
 from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
 from takevla.bench.provenance import run_facts, tree_digest, versions
@@ -32,6 +32,7 @@ from takevla.bench.words import WORDS_FILE, words_report
 from takevla.driver.closed_loop import Seat, drive
 from takevla.driver.driver import Driver
 from takevla.driver.expert import Expert
+from takevla.files import write_json
 from takevla.scene.plan import Observation, Plan
 from takevla.scene.scene import Controls, Ego
 from takevla.takeover.precaution import ShadowListener, route_words

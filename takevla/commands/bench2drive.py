@@ -37,7 +37,7 @@ def evaluate_in_carla(arguments: Arguments) -> None:
     from takevla.bench.carla.campaign import run_campaign
     from takevla.bench.carla.checkout import find_checkout
     from takevla.bench.carla.python_check import check_python
-    from takevla.bench.leaderboard_json import write_json
+    from takevla.files import write_json
     from takevla.report.terminal import metrics_table, results_metrics
     from takevla.world.maps.route_xml import read_routes, select_routes
 

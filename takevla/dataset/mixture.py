@@ -8,7 +8,6 @@ and the audit shows the asked and the actual ratio.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from takevla.files import write_json
 
 DEFAULT_MAX_REPEATS: Final = 8  # draws of one frame over a whole training
 Indices = NDArray[np.int64]
@@ -56,7 +57,7 @@ class Audit:
 
     def write(self, path: Path) -> None:
         """As JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
 
 class Mixture:

@@ -27,7 +27,8 @@ from takevla.dataset.schema import (
     VERSION,
     arrow_schema,
 )
-from takevla.dataset.writer import read_json, sha256
+from takevla.dataset.writer import sha256
+from takevla.files import read_json
 from takevla.scene.past import PAST_US, SLACK_US
 from takevla.scene.scene import Scene
 

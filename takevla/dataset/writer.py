@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from takevla.dataset.schema import (
     Columns,
     arrow_table,
 )
+from takevla.files import read_json, write_whole
 
 ROWS_PER_GROUP: Final = 1024
 Row = Mapping[str, Any]
@@ -117,29 +117,9 @@ class Writer:
         write_whole(self.path / MANIFEST, json_bytes(manifest))
 
 
-def read_json(path: Path) -> Any:
-    """Content of a JSON file; ValueError names the file where it is broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not valid JSON ({error}); remove it and run the collection again"
-        ) from None
-
-
 def json_bytes(content: Any) -> bytes:
     """JSON in a form that depends on the content only."""
     return (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def write_whole(path: Path, content: bytes | pa.Buffer) -> None:
-    """Write beside and rename, so that `path` holds all of `content` or what it held before."""
-    beside = path.with_name(f"{path.name}.partial")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
 
 
 def sha256(path: Path) -> str:

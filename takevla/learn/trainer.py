@@ -26,6 +26,7 @@ from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.device import CPU, half_precision_on, to_device, torch_device
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.model import TakeVLA
+from takevla.files import write_whole
 from takevla.learn.augment import Augmentation, augment
 from takevla.learn.objective import Losses, Weights, supervised_losses
 from takevla.learn.replicas import Gradients, Replicas
@@ -332,6 +333,4 @@ def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
     """JSON beside a checkpoint, written whole, by the process that leads."""
     if not processes().leads:
         return
-    beside = path.with_name(f"{path.name}.partial")
-    beside.write_text(json.dumps(notes, indent=1, sort_keys=True, default=str) + "\n")
-    beside.replace(path)
+    write_whole(path, (json.dumps(notes, indent=1, sort_keys=True, default=str) + "\n").encode())

@@ -10,12 +10,12 @@ run/final_eval/{results,metrics,run}.json
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from takevla import files
 from takevla.dataset.reader import Dataset
 
 Rows = Sequence[Mapping[str, Any]]
@@ -54,27 +54,22 @@ class Run:
     rounds: tuple[Round, ...]
 
 
-def read_json(path: Path) -> Any:
+def _read_json(path: Path) -> Any:
     """Content of a JSON file, None where there is no such file; broken JSON is refused by name."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not JSON ({error}); delete it and run its stage again") from error
+    return files.read_json(path, "delete it and run its stage again") if path.is_file() else None
 
 
 def _training(path: Path, audit: str, result: str) -> Training | None:
-    curves, judged = read_json(path / "curves.json"), read_json(path / audit)
+    curves, judged = _read_json(path / "curves.json"), _read_json(path / audit)
     if curves is None and judged is None:
         return None
     model = path / "model"
     return Training(
         curves or [],
         judged or {},
-        read_json(path / result) or {},
+        _read_json(path / result) or {},
         model if model.is_dir() else None,
-        read_json(path / "fans.json") or (),
+        _read_json(path / "fans.json") or (),
     )
 
 
@@ -107,13 +102,13 @@ def read_run(path: Path) -> Run:
         for stage in ("takeovers", "expert", "sft", "dream"):
             stages[f"round {folder.name}, {stage}"] = folder / stage
     stages["evaluation after"] = path / "final_eval"
-    facts = {name: content for name, folder in stages.items() if (content := read_json(folder / "run.json"))}
-    if whole := read_json(path / "run.json"):
+    facts = {name: content for name, folder in stages.items() if (content := _read_json(folder / "run.json"))}
+    if whole := _read_json(path / "run.json"):
         facts = {"whole run": whole} | facts
     run = Run(
         path=path,
-        before=read_json(path / "base_eval" / "metrics.json"),
-        after=read_json(path / "final_eval" / "metrics.json"),
+        before=_read_json(path / "base_eval" / "metrics.json"),
+        after=_read_json(path / "final_eval" / "metrics.json"),
         facts=facts,
         rehearsal=_dataset(path / "rehearsal"),
         rounds=tuple(_round(folder) for folder in folders),

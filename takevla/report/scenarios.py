@@ -16,11 +16,11 @@ from PIL import Image
 
 from takevla.bench.drivers import BLIND, load_driver
 from takevla.bench.hazards import COLLISIONS, HAZARDS, HazardRow, measure_hazards
-from takevla.bench.leaderboard_json import write_json
 from takevla.bench.provenance import git_revision
 from takevla.bench.runner import world_seed
 from takevla.bench.suites import Suite
 from takevla.driver.closed_loop import Seat, drive
+from takevla.files import write_json
 from takevla.report.birdseye import draw_birdseye
 from takevla.scene.actors import Cue
 from takevla.scene.plan import Observation, Plan

@@ -8,7 +8,6 @@ route takes its place.
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from takevla.bench.drivers import load_driver
 from takevla.bench.runner import world_seed
 from takevla.bench.suites import load_suite
 from takevla.driver.closed_loop import Seat, drive
+from takevla.files import read_json
 from takevla.report.birdseye import DrawnPlan, rgb_of
 from takevla.report.clips import ALARM, FAINT, INK, PAPER, events_of, overlay_plan
 from takevla.report.compare import RouteChange, route_changes
@@ -125,12 +125,12 @@ class Evaluated:
             ValueError: a cell without a driver.
         """
         if path.is_dir():
-            settings = _json(path / "run.json")["settings"]
+            settings = read_json(path / "run.json")["settings"]
             return cls(
                 driver or settings["driver"], settings["commentary"], settings["suite"], settings["seed"],
-                settings["density"], _json(path / "metrics.json"),
+                settings["density"], read_json(path / "metrics.json"),
             )  # fmt: skip
-        cell = _json(path)
+        cell = read_json(path)
         if "routes" not in cell:
             raise ValueError(
                 f"{path}: no cell of a study; give results/arms/SUITE/ARM/SEED.json, or the folder of an "
@@ -142,10 +142,6 @@ class Evaluated:
         routes = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         density = load_suite(cell["suite"]).density
         return cls(driver, True, cell["suite"], cell["seed"], density, {"per_route": routes})
-
-
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_strips(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +20,7 @@ from takevla.bench.metrics import metrics
 from takevla.bench.outcome import RouteOutcome
 from takevla.bench.scores import penalty_table, rescored
 from takevla.bench.statistics import Interval
+from takevla.files import read_json
 from takevla.report.compare import Figure, ability_figures, figures
 from takevla.world.maps.atlas import load_town
 from takevla.world.maps.route_xml import RouteTask, read_routes, trace_task
@@ -115,7 +115,7 @@ def metrics_table(found: Mapping[str, Any], title: str) -> Table:
 
 def words_table(path: Path) -> Table:
     """The figures of a `words.json`."""
-    report = json.loads(path.read_text(encoding="utf-8"))
+    report = read_json(path)
     table = Table("expert in shadow", "value", "95 % interval", "", show_edge=False)
     for name, row in report["figures"].items():
         if row["mean"] is not None:

@@ -199,6 +199,8 @@ class RoadArrays(NamedTuple):
     lane_speed_limit: Float
     lane_left: Int
     lane_right: Int
+    lane_left_mark: Int
+    lane_right_mark: Int
     lane_junction: Int
     lane_turn: Int
     successor_index: Int
@@ -287,6 +289,8 @@ class RoadMap:
             lane_speed_limit=np.array([lane.speed_limit_mps for lane in lanes], np.float32),
             lane_left=np.array([lane.left for lane in lanes], np.int32),
             lane_right=np.array([lane.right for lane in lanes], np.int32),
+            lane_left_mark=np.array([lane.left_mark for lane in lanes], np.int32),
+            lane_right_mark=np.array([lane.right_mark for lane in lanes], np.int32),
             lane_junction=np.array([lane.junction for lane in lanes], np.int32),
             lane_turn=np.array([lane.turn for lane in lanes], np.int32),
             successor_index=successor[0],

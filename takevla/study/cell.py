@@ -9,13 +9,13 @@ Routes are columns, in the order of the suite, so that cells pair by route:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from takevla.bench.words import WORDS_FILE
+from takevla.files import read_json
 from takevla.report.compare import events
 
 TICKS_PER_S = 20.0
@@ -70,8 +70,8 @@ def make_cell(
     dreams: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The figures of a cell from the folder of its last evaluation; `dreams` as `dream_facts` gives them."""
-    metrics = json.loads((evaluation / "metrics.json").read_text(encoding="utf-8"))
-    results = json.loads((evaluation / "results.json").read_text(encoding="utf-8"))
+    metrics = read_json(evaluation / "metrics.json")
+    results = read_json(evaluation / "results.json")
     words = evaluation / WORDS_FILE
     return {
         "arm": arm,
@@ -86,7 +86,7 @@ def make_cell(
         "routes": route_columns(metrics, results),
         "routes_unscored": metrics["routes_unscored"],
         "ttc_histogram": histogram(metrics["per_route"]),
-        "words": json.loads(words.read_text(encoding="utf-8")) if words.is_file() else None,
+        "words": read_json(words) if words.is_file() else None,
         "dreams": list(dreams),
     }
 
@@ -134,7 +134,9 @@ def read_cells(folder: Path) -> dict[str, dict[int, Cell]]:
     """All cells of a suite's folder, by arm and seed."""
     found: dict[str, dict[int, Cell]] = {}
     for path in sorted(folder.glob("*/*.json")):
-        cell = json.loads(path.read_text(encoding="utf-8"))
+        cell = read_json(path)
+        if not isinstance(cell, dict) or not cell.keys() >= {"arm", "seed", "suite", "figures", "routes"}:
+            raise ValueError(f"{path}: no cell of a study; `takevla arms` writes those")
         if cell["arm"] != path.parent.name or str(cell["seed"]) != path.stem:
             raise ValueError(
                 f"{path}: holds arm '{cell['arm']}', seed {cell['seed']}; a cell lies under its own name"

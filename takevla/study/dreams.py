@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from takevla.files import read_json
 from takevla.rounds import NOT_DREAMED
 
 JUDGED = ("scenes", "reward_before", "reward_after", "failure_rate_before", "failure_rate_after")
@@ -20,9 +20,9 @@ def dream_facts(stage: str, folder: Path) -> dict[str, Any]:
 
     `refused` is None, or why nothing was learned and the fine-tuned model drives as it is.
     """
-    judged, audit = _read(folder / "before_after.json"), _read(folder / "audit.json")
+    judged, audit = read_json(folder / "before_after.json"), read_json(folder / "audit.json")
     refused = judged.get(NOT_DREAMED)
-    curves: list[Mapping[str, Any]] = [] if refused else _read(folder / "curves.json")
+    curves: list[Mapping[str, Any]] = [] if refused else read_json(folder / "curves.json")
     return {
         "stage": stage,
         "refused": refused,
@@ -35,10 +35,6 @@ def dream_facts(stage: str, folder: Path) -> dict[str, Any]:
 def is_dream(stage: str) -> bool:
     """Whether a stage of this folder dreams."""
     return stage.rsplit("/", 1)[-1] == DREAM_FOLDER
-
-
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _rounded(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from takevla.bench.leaderboard_json import write_json
+from takevla.files import write_json
 from takevla.study import figures, gains
 from takevla.study.cell import BASE, FULL, ORDER, arm_order, read_cells
 from takevla.study.comparison import before_after

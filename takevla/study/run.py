@@ -11,7 +11,6 @@ one is working on is waited for.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from takevla.bench.leaderboard_json import write_json
+from takevla.files import read_json, write_json
 from takevla.recipe import Recipe
 from takevla.rounds import RUN_FILE, Stage, check_recipe, run_stage, stages
 from takevla.study.arms import load_arm
@@ -93,7 +92,7 @@ def _wanted(found: list[Stage]) -> list[Stage]:
 
 
 def _keys(path: Path) -> list[str]:
-    return [one["key"] for one in json.loads(path.read_text(encoding="utf-8"))["stages"]]
+    return [one["key"] for one in read_json(path)["stages"]]
 
 
 def _within(study: Study, began: float) -> bool:
@@ -131,7 +130,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _facts(work: Path, stage: Stage) -> StageFacts:
-    found = json.loads((work / "store" / stage.key / RUN_FILE).read_text(encoding="utf-8"))
+    found = read_json(work / "store" / stage.key / RUN_FILE)
     return StageFacts(
         stage.folder, stage.key, found["wall_s"], found["git_revision"], found["machine"], found["finished"]
     )

@@ -9,6 +9,7 @@ from made_up_outcomes import OUTSIDE, VEHICLE, outcome, slow
 from takevla.bench import leaderboard_json as lj
 from takevla.bench.metrics import metrics
 from takevla.bench.outcome import INFRACTIONS
+from takevla.files import write_json
 
 ROWS = [
     outcome("27", infractions={"collisions_vehicle": [VEHICLE], "min_speed_infractions": [slow(87.5)]}),
@@ -19,7 +20,7 @@ ROWS = [
 
 def test_written_results_read_back_equal(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    lj.write_json(path, lj.leaderboard(ROWS, 4))
+    write_json(path, lj.leaderboard(ROWS, 4))
     read = lj.read_results(path)
     assert (read.asked, read.form) == (4, "leaderboard")
     for mine, theirs in zip(ROWS, read.outcomes, strict=True):
@@ -33,7 +34,7 @@ def test_written_results_read_back_equal(tmp_path: Path) -> None:
 
 def test_metrics_computed_from_the_written_file_equal_those_of_the_run(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    lj.write_json(path, lj.leaderboard(ROWS, 4))
+    write_json(path, lj.leaderboard(ROWS, 4))
     read = lj.read_results(path)
     assert metrics(read.outcomes, read.asked) == metrics(ROWS, 4)
 

@@ -114,5 +114,5 @@ def test_a_folder_without_a_run_or_with_broken_json_is_refused_by_name(tmp_path:
         read_run(tmp_path)
     (tmp_path / "base_eval").mkdir()
     (tmp_path / "base_eval" / "metrics.json").write_text("{")
-    with pytest.raises(ValueError, match=r"metrics\.json: not JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.json: not valid JSON"):
         read_run(tmp_path)

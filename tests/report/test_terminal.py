@@ -7,9 +7,10 @@ from made_up_outcomes import RED, VEHICLE, outcome, random_outcomes
 from made_up_run import TYPES
 from rich.console import Console
 
-from takevla.bench.leaderboard_json import leaderboard, merged, write_json
+from takevla.bench.leaderboard_json import leaderboard, merged
 from takevla.bench.metrics import metrics
 from takevla.bench.suites import load_suite
+from takevla.files import write_json
 from takevla.report.terminal import before_after_table, print_results, results_metrics
 from takevla.world.maps.route_xml import write_routes
 

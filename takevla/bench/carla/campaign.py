@@ -40,8 +40,9 @@ from takevla.bench.carla.attempt import (
 )
 from takevla.bench.carla.checkout import Checkout, evaluator_command, evaluator_environment, server_command
 from takevla.bench.carla.processes import POLL_S, end, free_ports, start
-from takevla.bench.leaderboard_json import leaderboard, merged, read_results, write_json
+from takevla.bench.leaderboard_json import leaderboard, merged, read_results
 from takevla.bench.provenance import run_facts, tree_digest
+from takevla.files import write_json
 
 RETRIES = 3  # calls that may end early over the same route, or in a row without driving any
 CHUNK = 10  # routes in one call of the evaluator: CARLA leaks, and idle workers share the rest

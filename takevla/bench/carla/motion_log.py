@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from takevla.bench.leaderboard_json import write_json
+from takevla.files import write_json
 from takevla.world.carla.frames import yaw_deg
 
 METRIC_INFO = "metric_info.json"

@@ -27,6 +27,7 @@ from takevla.driver.vla.config import TakeVLAConfig
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.residual import ResidualHead
+from takevla.files import read_json, write_json
 from takevla.world.camera.rig import Rig
 
 RESIDUAL_FILE = "residual.safetensors"
@@ -55,7 +56,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint.model.save_pretrained(folder)
     checkpoint.tokenizer.save_pretrained(folder)
-    (folder / RIG_FILE).write_text(json.dumps(checkpoint.rig.settings(), indent=1) + "\n", encoding="utf-8")
+    write_json(folder / RIG_FILE, checkpoint.rig.settings())
     if checkpoint.residual is not None:
         save_file(checkpoint.residual.state_dict(), folder / RESIDUAL_FILE)
     if checkpoint.opening is not None:
@@ -123,10 +124,7 @@ def _head(path: Path, make: Callable[[Weights], Head]) -> Head | None:
 
 def _settings(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: no JSON ({error}); use the one the model was saved with") from error
+    settings = read_json(path, "use the one the model was saved with")
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: holds no object; use the one the model was saved with")
     return settings

@@ -7,7 +7,6 @@ sample a group of plans per scene, roll them out, reward them, move the residual
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -23,6 +22,7 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.device import CPU, to_device, torch_device
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import MOVING_MPS
+from takevla.files import write_json
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
@@ -306,8 +306,5 @@ def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], Aud
 
 
 def _write_json(path: Path, content: object) -> None:
-    if not processes().leads:
-        return
-    beside = path.with_suffix(".tmp")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    if processes().leads:
+        write_json(path, content)
