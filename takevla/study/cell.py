@@ -25,6 +25,11 @@ FIGURES = (
     "efficiency", "comfort", "comfort_si", "ttc_mean_s", "ttc_coverage", "routes_total", "routes_scored",
     "ability", "sim_s", "ttc_bin_s",
 )  # fmt: skip
+ROUTE_COLUMNS = frozenset({  # what `route_columns` writes
+    "route_id", "town", "scenario_type", "driving_score", "success", "abilities_passed", "route_completion",
+    "efficiency", "comfort", "comfort_si", "ttc_mean_s", "frames", "frames_on_course", "frames_close",
+    "least_ttc_bin", "km", "events",
+})  # fmt: skip
 BASE = "base"  # the arm that all others are compared with
 FULL = "takevla"  # the arm that is the whole method
 ORDER = (  # of the tables; arms of other names come after these, by name
@@ -122,6 +127,11 @@ def route_columns(metrics: Mapping[str, Any], results: Mapping[str, Any]) -> dic
         for name, value in values.items():
             columns.setdefault(name, []).append(value)
     return columns
+
+
+def has_all(cell: Cell) -> bool:
+    """Whether a cell has every column that cells are written with now."""
+    return cell["routes"].keys() >= ROUTE_COLUMNS
 
 
 def histogram(per_route: Sequence[Mapping[str, Any]]) -> list[int]:

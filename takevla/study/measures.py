@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 from takevla.bench.abilities import abilities_of
 from takevla.bench.words import WORD_FIGURES, parts
@@ -35,9 +35,15 @@ class Measure:
         return f"{self.title}{', ' + self.unit if self.unit else ''}"
 
 
+def _of_route(cell: Cell, name: str, row: int) -> Any:
+    """A route's entry of a column, None where cells of its time did not have it yet."""
+    column = cell["routes"].get(name)
+    return None if column is None else column[row]
+
+
 def _column(name: str, scale: float = 1.0, missing: float = math.nan) -> Parts:
     def found(cell: Cell, row: int | None) -> tuple[float, float]:
-        value = missing if row is None else cell["routes"][name][row]
+        value = missing if row is None else _of_route(cell, name, row)
         if value is None or not math.isfinite(value):
             return 0.0, 0.0
         return scale * float(value), 1.0
@@ -47,9 +53,8 @@ def _column(name: str, scale: float = 1.0, missing: float = math.nan) -> Parts:
 
 def _share(name: str, of: str, scale: float = 100.0) -> Parts:
     def found(cell: Cell, row: int | None) -> tuple[float, float]:
-        if row is None:
-            return 0.0, 0.0
-        return scale * float(cell["routes"][name][row]), float(cell["routes"][of][row])
+        top, bottom = (None if row is None else _of_route(cell, one, row) for one in (name, of))
+        return (0.0, 0.0) if top is None or bottom is None else (scale * float(top), float(bottom))
 
     return found
 

@@ -24,7 +24,7 @@ from takevla.files import read_json, write_json
 from takevla.recipe import Recipe
 from takevla.rounds import RUN_FILE, Stage, check_recipe, run_stage, stages
 from takevla.study.arms import load_arm
-from takevla.study.cell import StageFacts, make_cell
+from takevla.study.cell import StageFacts, has_all, make_cell
 from takevla.study.dreams import dream_facts, is_dream
 
 COMMAND = "takevla arms"
@@ -68,7 +68,7 @@ def run_study(study: Study, console: Console) -> tuple[int, int]:
         recipe = arm.cell(seed, study.suite, study.routes, study.workers)
         run = study.work / "runs" / suite_label(study) / arm.name / str(seed)
         todo = _wanted(stages(recipe, run))
-        if not path.is_file() or _keys(path) != [stage.key for stage in todo]:
+        if not _written(path, todo):
             for stage in todo:
                 if not _within(study, began) and not _finished(study.work, stage):
                     console.print(f"{study.minutes:g} minutes are over; the same command goes on")
@@ -91,8 +91,12 @@ def _wanted(found: list[Stage]) -> list[Stage]:
     return found[1:] or found
 
 
-def _keys(path: Path) -> list[str]:
-    return [one["key"] for one in read_json(path)["stages"]]
+def _written(path: Path, todo: Sequence[Stage]) -> bool:
+    """Whether a cell of these very stages is there, with all that a cell holds."""
+    if not path.is_file():
+        return False
+    cell = read_json(path)
+    return has_all(cell) and [one["key"] for one in cell["stages"]] == [stage.key for stage in todo]
 
 
 def _within(study: Study, began: float) -> bool:

@@ -12,7 +12,7 @@ from made_up_cells import write_cell
 
 from takevla.bench.abilities import ABILITIES
 from takevla.bench.words import parts
-from takevla.study.cell import read_cells
+from takevla.study.cell import ROUTE_COLUMNS, has_all, read_cells
 from takevla.study.figures import content
 from takevla.study.markup import difference
 from takevla.study.measures import MEASURES, ability_measure, of_ability, tell_abilities
@@ -163,6 +163,17 @@ def test_what_two_parts_gain_together_is_paired_by_route(made):
     plain = find(full, dagger, measure).difference
     assert (found.mean, found.low, found.high) == pytest.approx((plain.mean, plain.low, plain.high))
     assert interaction((full, base), ({}, {}), measure).difference is None
+
+
+def test_a_cell_of_before_a_column_came_leaves_its_figures_blank(made):
+    cells = read_cells(made / "results" / "arms" / "val220")
+    whole = cells["takevla"][0]
+    assert whole["routes"].keys() == ROUTE_COLUMNS
+    assert has_all(whole)
+    old = whole | {"routes": {name: one for name, one in whole["routes"].items() if name != "comfort"}}
+    assert not has_all(old)
+    assert find({0: old}, cells["base"], MEASURES["comfort"]).value is None
+    assert find({0: old}, cells["base"], MEASURES["driving_score"]).value is not None
 
 
 def test_a_difference_stands_out_in_bold_only_with_three_seeds(made):
