@@ -38,7 +38,8 @@ Draw = Callable[[str, str, Callable[[Any, Path], None], Any], list[str]]  # name
 
 
 def before_after(base: Cells, after: Cells, draw: Draw) -> list[str]:
-    """The base and one arm, side by side."""
+    """The base and one arm, side by side, at the seeds that both have."""
+    base = {seed: base[seed] for seed in sorted(after) if seed in base} or base
     lines = [*_abilities(base, after, draw), "", "### By scenario type", ""]
     success, score, kinds = MEASURES["success_rate_scored"], MEASURES["driving_score_scored"], []
     for name in scenario_types([*base.values(), *after.values()]):
