@@ -304,6 +304,14 @@ def test_a_front_that_rests_beyond_a_closed_line_has_broken_nothing_and_driving_
     assert np.isfinite(measure(here, Trajectories.of(leaving)).rule_s[0])
 
 
+def test_a_preference_moves_the_plan_and_not_how_far_plans_scatter():
+    dreamer = _dreamer([scene(car=(34.0, 0.0, 0.0), expert=straight(8.0, 3.0))], method="dpo")
+    dreamer._preference().backward()
+    mean, spread = dreamer.head.outer.bias.grad.chunk(2)
+    assert mean.abs().max() > 0.0
+    assert not spread.any()
+
+
 def test_preferences_pull_the_plan_towards_the_experts():
     here = scene(car=(34.0, 0.0, 0.0), expert=straight(8.0, 3.0))
     dreamer = _dreamer([here], method="dpo", kl_weight=0.0, learning_rate=5e-3)

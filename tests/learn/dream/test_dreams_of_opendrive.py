@@ -18,11 +18,14 @@ from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.driver.vla.residual import MODES
-from takevla.learn.dream import closed
+from takevla.learn.dream import closed, dreaming
 from takevla.learn.dream.audit import AuditLimits, expert_is_safe
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
+from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.dreaming import sifted
 from takevla.learn.dream.rank import Replayer, driven
+from takevla.learn.dream.reading import anchor_rows
 from takevla.learn.dream.reconstruct import _stop_lines, rebuild
 from takevla.learn.dream.records import Records
 from takevla.learn.dream.reward import preset
@@ -93,6 +96,29 @@ def test_calm_dreams_repeat_the_drive_where_nothing_was_amiss(taken: Dataset, ma
     again = calm_scenes(taken, 6, horizon_s=2.0, reacting=1.0, limits=limits, seed=0, maps_dir=maps)
     assert [scene.frame_row for scene in again] == [scene.frame_row for scene in found]
     assert not calm_scenes(taken, 0, horizon_s=2.0, reacting=1.0, limits=limits, seed=0, maps_dir=maps)
+
+
+def test_open_dreams_of_a_head_begin_where_the_ego_moves(
+    taken: Dataset, maps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rebuilt = rebuild(taken, starts_s=(1.5, 1.0, 0.5, 0.0), horizon_s=2.0, maps_dir=maps)
+    every = sifted(rebuilt, DreamConfig(kind="closed"))[0]
+    speeds = [scene.ego_speed_mps for scene in every]
+    least_mps = (min(speeds) + max(speeds)) / 2.0
+    monkeypatch.setattr(dreaming, "MOVING_MPS", least_mps)
+    kept, report = sifted(rebuilt, DreamConfig())
+    assert [scene.frame_row for scene in kept] == [
+        scene.frame_row for scene in every if scene.ego_speed_mps >= least_mps
+    ]
+    assert 0 < len(kept) < len(every)
+    assert report.left_out["the ego stands, where no head has a say"] == len(every) - len(kept)
+    ordinary = taken.column("speed_mps")[anchor_rows(taken, 64, 0, least_mps)]
+    assert len(ordinary) == 0 or ordinary.min() >= least_mps
+    calm = calm_scenes(
+        taken, 6, horizon_s=2.0, reacting=1.0, limits=AuditLimits(), seed=0, least_mps=3.0, maps_dir=maps
+    )
+    assert calm
+    assert min(scene.ego_speed_mps for scene in calm) >= 3.0
 
 
 def test_a_closed_dream_of_calm_driving_lasts_as_long_as_asked(taken: Dataset, maps: Path) -> None:
