@@ -32,7 +32,8 @@ from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.tokenizer import encode_commentary
 from takevla.learn.samples import Samples, make_batch
-from takevla.learn.trainer import TrainConfig, Trainer, batch_losses
+from takevla.learn.settings import TrainConfig
+from takevla.learn.trainer import Trainer, batch_losses
 
 SENTENCE = "slow to 4m/s passing left for the blocking car 20m ahead"
 BATCH, SAMPLES = 32, 256

@@ -27,7 +27,8 @@ from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.tokenizer import build_tokenizer, encode_commentary
-from takevla.learn.trainer import TrainConfig, Trainer
+from takevla.learn.settings import TrainConfig
+from takevla.learn.trainer import Trainer
 from takevla.scene.plan import Observation
 from takevla.takeover.commentary import corpus
 from takevla.world.camera.rig import HEIGHT_PX, WIDTH_PX

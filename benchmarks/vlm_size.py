@@ -13,8 +13,9 @@ import torch
 from transformers import InternVLConfig
 
 from takevla.driver.vla.config import TakeVLAConfig
-from takevla.driver.vla.lora import Trainable, is_vision, prepare
+from takevla.driver.vla.lora import is_vision, prepare
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.settings import Trainable
 
 # config.json of OpenGVLab/InternVL3-1B-hf on the hub.  Embedding table and output layer are apart: its
 # model.safetensors has 1.88 GB in bfloat16, and with one table for both it would have 1.60 GB.

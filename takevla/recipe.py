@@ -9,8 +9,7 @@ from typing import Any, Literal
 
 from takevla.driver.vla.named import SHIPPED_BASE
 from takevla.learn.dream.config import DreamConfig
-from takevla.learn.sft import SftConfig
-from takevla.learn.trainer import TrainConfig
+from takevla.learn.settings import SftConfig, TrainConfig
 from takevla.scale import RayCluster, ray_cluster
 from takevla.takeover.shadow import TakeoverConfig
 

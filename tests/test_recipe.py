@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,13 +13,14 @@ import yaml
 from rich.console import Console
 
 from takevla.cli import main
+from takevla.driver.vla.settings import VlmSettings
 from takevla.learn.dream.config import DreamConfig
-from takevla.learn.sft import SftConfig
-from takevla.learn.trainer import TrainConfig
+from takevla.learn.settings import SftConfig, TrainConfig
 from takevla.recipe import Recipe, RouteChoice, first_difference
 from takevla.rounds import run_recipe
 from takevla.takeover.monitor import MonitorConfig
 from takevla.takeover.shadow import TakeoverConfig
+from takevla.takeover.triggers import TriggerConfig
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -57,11 +61,21 @@ def test_the_quickstart_recipe_states_the_defaults():
         (lambda: MonitorConfig(least_s=30.0), "takeover.monitor"),
         (lambda: TakeoverConfig(window_s=-1.0), "takeover.window_s"),
         (lambda: TakeoverConfig(scene_period_us=60_000), "takeover.scene_period_us"),
+        (lambda: TriggerConfig(forecast_s=0.0), "takeover.triggers.forecast_s"),
+        (lambda: TriggerConfig(headway_s=math.nan), "takeover.triggers.headway_s"),
+        (lambda: VlmSettings(tile_columns=0), "vlm.tile_columns"),
+        (lambda: VlmSettings(bottom_crop=1.0), "vlm.bottom_crop"),
+        (lambda: VlmSettings(dtype="float8"), "vlm.dtype"),
     ],
 )
 def test_impossible_numbers_are_refused_by_name(make, key):
     with pytest.raises(ValueError, match=re.escape(key)):
         make()
+
+
+def test_settings_are_read_without_torch():
+    code = "import sys, takevla.recipe, takevla.driver.vla.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_recipe_that_cannot_end_is_refused_before_it_begins(tmp_path):

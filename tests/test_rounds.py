@@ -16,17 +16,15 @@ from safetensors.torch import load_file
 from takevla.dataset.reader import Dataset
 from takevla.driver.expert import CAREFUL
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, read_rig, save_checkpoint
-from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.opening import OpeningHead
+from takevla.driver.vla.settings import TinySize
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.learn.dream.audit import AuditLimits
-from takevla.learn.dream.closed import ClosedConfig
-from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.config import ClosedConfig, DreamConfig
 from takevla.learn.dream.spoken import opening_ids
-from takevla.learn.sft import SftConfig
-from takevla.learn.trainer import TrainConfig
+from takevla.learn.settings import SftConfig, TrainConfig
 from takevla.recipe import Recipe, RouteChoice
 from takevla.rounds import chosen, run_recipe, run_stage, stages
 from takevla.stage_work import dream_stage

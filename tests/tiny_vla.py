@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 
 from takevla.dataset.schema import EPISODE_COLUMNS, FRAME_COLUMNS, SCENE_COLUMNS, TAKEOVER_COLUMNS, Column
 from takevla.dataset.writer import Part, Writer
-from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.settings import TinySize
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.scene.plan import Action, Cause, Observation
 from takevla.takeover.commentary import corpus

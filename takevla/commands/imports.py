@@ -12,7 +12,7 @@ VLM, SIMLINGO, SIMLINGO_DATA = "vlm", "simlingo", "simlingo-data"
 
 
 def _import_arguments(parser: ArgumentParser) -> None:
-    from takevla.driver.vla.hub import VlmSettings
+    from takevla.driver.vla.settings import VlmSettings
 
     parser.add_argument("what", choices=[VLM, SIMLINGO, SIMLINGO_DATA], help="kind of the source")
     parser.add_argument("source", type=str, help="hub id, folder or file")

@@ -144,7 +144,7 @@ def _label(arguments: Arguments) -> None:
 
 
 def _pretrain_arguments(parser: ArgumentParser) -> None:
-    from takevla.learn.pretrain import PretrainConfig
+    from takevla.learn.settings import PretrainConfig
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument("--data", type=Folders, required=True, help="datasets of expert driving")
@@ -162,7 +162,7 @@ def _pretrain(arguments: Arguments) -> None:
 
 
 def _sft_arguments(parser: ArgumentParser) -> None:
-    from takevla.learn.sft import SftConfig
+    from takevla.learn.settings import SftConfig
 
     parser.add_argument("--recipe", action="config", help="YAML file with any of the settings below")
     parser.add_argument(
@@ -197,21 +197,21 @@ def _dream_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--maps", type=Path, default=None, help="folder of OpenDRIVE files of its towns")
     parser.add_argument("--audit", action="store_true", help="only say how true the dreams are")
     parser.add_argument(
-        "--ask_world", action=ActionYesNo(no_prefix="no_"), default=True,
+        "--ask-world", action=ActionYesNo(no_prefix="no-"), default=True,
         help="drive recorded plans on in the embedded world, and let dream.limits judge by what happens; "
         "never with --maps, which is for datasets of other worlds",
     )  # fmt: skip
     parser.add_argument(
-        "--rank_drivers", type=list[str], default=[],
+        "--rank-drivers", type=list[str], default=[],
         help="with --audit: drivers (expert, blind, shipped, checkpoint folders) that dreams must rank",
     )  # fmt: skip
     parser.add_argument(
-        "--rank_suite",
+        "--rank-suite",
         type=str,
         default="train",
         help="suite that was collected on, for all that asks worlds",
     )
-    parser.add_argument("--rank_scenes", type=int, default=100, help="takeovers to rank drivers on")
+    parser.add_argument("--rank-scenes", type=int, default=100, help="takeovers to rank drivers on")
     add_common(parser)
     add_device(parser)
     parser.set_defaults({"workers": 1})  # to start more takes about as long as a few hundred scenes

@@ -12,24 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from takevla.learn.samples import Batch
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How strongly; shares are probabilities per sample."""
-
-    picture_share: float = 0.8  # samples whose picture is changed at all
-    brightness: float = 25.0  # largest shift of all channels, of 255
-    contrast: float = 0.2  # largest relative change about the mean
-    colour: float = 0.1  # largest relative change of one channel against the others
-    noise_share: float = 0.25
-    noise: float = 8.0  # largest standard deviation of pixel noise, of 255
-    hidden_speed_share: float = 0.3
-    speed_noise_mps: float = 0.3
-    speed_noise_relative: float = 0.08
-    target_noise_m: float = 0.3
-    unheard_share: float = 0.2  # samples whose plan is learnt without hearing the commentary
-    unknown_past_share: float = 0.1  # samples whose present is shown twice, of models that see the past
+from takevla.learn.settings import Augmentation
 
 
 @dataclass

@@ -9,20 +9,10 @@ from torch.nn import functional
 
 from takevla.driver.vla.tensors import TrainingOutput
 from takevla.learn.samples import Batch
+from takevla.learn.settings import Weights
 from takevla.learn.sight import sight_loss
 
 IGNORED = -100  # torch's own mark of a target that does not count
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How much each part counts."""
-
-    words: float = 2.0
-    route: float = 3.0
-    waypoints: float = 3.0
-    sight: float = 2.0  # for models with that head
-    smooth_l1_beta_m: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,59 +13,23 @@ from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.device import CPU
 from takevla.driver.vla.inputs import tiny_config
-from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
+from takevla.driver.vla.lora import ADAPTERS_FOLDER, merge, prepare, save_adapters
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.named import model_folder
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.driver.vla.vision import ConvVisionConfig
-from takevla.learn.balance import (
-    BUCKET_WEIGHTS,
-    STANDSTILL_WEIGHT,
-    check_buckets,
-    demonstrated,
-    frame_strata,
-    weighted_draws,
-)
+from takevla.learn.balance import check_buckets, demonstrated, frame_strata, weighted_draws
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
+from takevla.learn.settings import PretrainConfig
 from takevla.learn.sight import SIGHT_OUTPUTS
-from takevla.learn.trainer import TrainConfig, Trainer, write_notes
+from takevla.learn.trainer import Trainer, write_notes
 from takevla.learn.validation import Validation, validate
 from takevla.scale import processes
 from takevla.takeover.commentary import corpus
 
 MODEL_FOLDER = "model"
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """The recipe of the base model.
-
-    Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above (a bucket is one of
-    `takevla.dataset.buckets` or a name in the column `buckets`, as imported data bring it), at most
-    `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
-    Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the checkpoint
-    `start` (folder, "shipped" or owner/name of the hub), which is trained on (`takevla import vlm` makes one
-    of any backbone), in the weights that `trainable` names.  With `sight` the image tokens of a model with
-    square tiles also learn what is where (`takevla.learn.sight`), from data that say so.  With `sees_past` a
-    tiny model also gets the picture of 0.5 s before, without which nothing tells how fast others are.
-    """
-
-    draws: int = 128_000
-    max_repeats: int = 16
-    bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
-    standstill_weight: float = STANDSTILL_WEIGHT
-    held_out_every: int = 25
-    held_out_frames: int = 512
-    max_words: int = 16
-    size: TinySize = field(default_factory=TinySize)
-    start: str | None = None
-    sight: bool = True
-    sees_past: bool = True
-    trainable: Trainable = field(default_factory=Trainable)
-    train: TrainConfig = field(default_factory=TrainConfig)
 
 
 def pretrain(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -24,83 +24,17 @@ from takevla.dataset.mixture import Mixture
 from takevla.dataset.reader import Dataset, numpy_column
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from takevla.driver.vla.device import CPU
-from takevla.driver.vla.lora import ADAPTERS_FOLDER, Trainable, merge, prepare, save_adapters
-from takevla.learn.balance import (
-    BUCKET_WEIGHTS,
-    STANDSTILL_WEIGHT,
-    check_buckets,
-    demonstrated,
-    frame_strata,
-)
+from takevla.driver.vla.lora import ADAPTERS_FOLDER, merge, prepare, save_adapters
+from takevla.learn.balance import check_buckets, demonstrated, frame_strata
 from takevla.learn.pool import Pool
 from takevla.learn.pretrain import MODEL_FOLDER
 from takevla.learn.samples import Samples, common_rig, frame_samples, join_samples
-from takevla.learn.trainer import TrainConfig, Trainer, write_notes
+from takevla.learn.settings import PRE_TAKEOVER, PRETRAINING, SHADOW, TAKEOVER, SftConfig
+from takevla.learn.trainer import Trainer, write_notes
 from takevla.scale import processes
 from takevla.scene.plan import SPEED_WAYPOINTS, Action
-from takevla.takeover.triggers import checked_triggers
 
-PRETRAINING, PRE_TAKEOVER, TAKEOVER, SHADOW = "pretraining", "pre_takeover", "takeover", "shadow"
 EXTRA_EXPERT = "extra_expert"
-# A takeover by FOLLOW shows ordinary driving for most of its length, one by COLLISION what is rare elsewhere.
-TRIGGER_WEIGHTS: dict[str, float] = {"collision": 3.0, "rule": 2.0, "follow": 1.0, "restart": 1.0}
-
-
-@dataclass(frozen=True)
-class SftConfig:
-    """The recipe of fine-tuning.
-
-    Data: `draws` samples in all in the ratio pretraining : pre_takeover : takeover : shadow; a ratio of 0
-    leaves a kind out.  Shadow frames are those that the model drove and that no takeover claims, with the
-    plan and the words of the expert who watched.  Their share and that of pre-training are balanced by
-    `bucket_weights` as pretraining is.
-    `pre_takeover_acts` also learns the expert's plan before the takeover.
-    `enhanced` False uses the plain commentary there.  Of the instants of a takeover at which the expert
-    stands and stays one in `standing_every` is drawn, as demonstrations keep them: the others show the same.
-    A frame of the model's own drives weighs, within its share, by how far its plan was off: by one of
-    `error_weights` where the mean distance of its waypoints to the expert's, m, lies between two of
-    `error_edges_m`, below the first, or above the last.
-    `triggers` says in what ratio takeovers by each of them are drawn, however many there are; those of
-    weight 0 teach nothing.
-    Weights: `trainable` (LoRA or full, vision or not).
-    """
-
-    draws: int = 6_400
-    pretraining_ratio: float = 0.7
-    pre_takeover_ratio: float = 0.15
-    takeover_ratio: float = 0.15
-    shadow_ratio: float = 0.0
-    bucket_weights: Mapping[str, float] = field(default_factory=lambda: dict(BUCKET_WEIGHTS))
-    standstill_weight: float = STANDSTILL_WEIGHT
-    pre_takeover_acts: bool = False
-    enhanced: bool = True
-    standing_every: int = 4
-    error_edges_m: tuple[float, ...] = (0.5, 1.5)
-    error_weights: tuple[float, ...] = (1.0, 1.0, 1.0)
-    triggers: Mapping[str, float] = field(default_factory=lambda: dict(TRIGGER_WEIGHTS))
-    max_repeats: int = 8
-    trainable: Trainable = field(default_factory=Trainable)
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(learning_rate=5e-5, warmup_steps=30))
-
-    def __post_init__(self) -> None:
-        for name in ("draws", "max_repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"sft.{name}: {getattr(self, name)} must be at least 1")
-        ratios = {"pretraining": self.pretraining_ratio} | _taught_ratios(self)
-        for kind, ratio in ratios.items():
-            if ratio < 0.0:
-                raise ValueError(f"sft.{kind}_ratio: {ratio} is negative; 0 leaves a kind out")
-        if not any(ratios.values()):
-            raise ValueError("sft: every ratio is 0, so nothing is drawn; give one kind a share")
-        if self.standing_every < 1:
-            raise ValueError(f"sft.standing_every: {self.standing_every} must be at least 1; 1 draws all")
-        edges, weights = self.error_edges_m, self.error_weights
-        if len(weights) != len(edges) + 1 or list(edges) != sorted(edges) or min(weights) < 0.0:
-            raise ValueError(
-                f"sft.error_weights: {list(weights)} for error_edges_m {list(edges)}; give edges that grow, "
-                "and one weight more than there are edges, none below 0"
-            )
-        checked_triggers([name for name, weight in self.triggers.items() if weight], "sft.triggers")
 
 
 def sft(
@@ -180,13 +114,13 @@ def sft(
                 pool.weigh(kind, trigger, weight)
     kinds = {PRETRAINING: config.pretraining_ratio}
     if extra:
-        kinds[EXTRA_EXPERT] = sum(_taught_ratios(config).values())
-        given = sum(taken[kind] for kind, ratio in _taught_ratios(config).items() if ratio > 0.0)
+        kinds[EXTRA_EXPERT] = sum(config.taught_ratios.values())
+        given = sum(taken[kind] for kind, ratio in config.taught_ratios.items() if ratio > 0.0)
         wanted = min(given, round(config.draws * kinds[EXTRA_EXPERT] / sum(kinds.values())))
         for dataset, frames in _extra_frames(extra, wanted, config.train.seed):
             add_balanced(EXTRA_EXPERT, dataset, frames)
     else:
-        kinds |= _taught_ratios(config)
+        kinds |= config.taught_ratios
     samples, buckets = join_samples(parts), pool.buckets
     draws = _draws(config, buckets, pool.ratios(kinds), out)
     trainer = Trainer(model, samples, draws, config.train, out, device)
@@ -231,15 +165,6 @@ def _by_error(
         for number, (name, weight) in enumerate(zip(names, config.error_weights, strict=True))
         if weight > 0.0
     ]
-
-
-def _taught_ratios(config: SftConfig) -> dict[str, float]:
-    """Ratios of the kinds that come from the model's own drives."""
-    return {
-        PRE_TAKEOVER: config.pre_takeover_ratio,
-        TAKEOVER: config.takeover_ratio,
-        SHADOW: config.shadow_ratio,
-    }
 
 
 def _draws(

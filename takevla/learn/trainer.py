@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,59 +27,16 @@ from takevla.driver.vla.device import CPU, half_precision_on, to_device, torch_d
 from takevla.driver.vla.inputs import image_inputs
 from takevla.driver.vla.model import TakeVLA
 from takevla.files import write_whole
-from takevla.learn.augment import Augmentation, augment
-from takevla.learn.objective import Losses, Weights, supervised_losses
+from takevla.learn.augment import augment
+from takevla.learn.objective import Losses, supervised_losses
 from takevla.learn.replicas import Gradients, Replicas
 from takevla.learn.samples import Batch, Samples, make_batch
+from takevla.learn.settings import TrainConfig
 from takevla.learn.shares import Shares, like, whole
 from takevla.scale import keep_freed_memory, processes
 
 STATE_FILE = "trainer.safetensors"
 CURVES_FILE = "curves.json"
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How weights are moved.
-
-    Optimisation: AdamW; the learning rate rises over `warmup_steps` and falls as a cosine to
-    `final_rate_share` of its peak at the last step.
-    """
-
-    batch_size: int = 32
-    learning_rate: float = 8e-4
-    warmup_steps: int = 150
-    final_rate_share: float = 0.005
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.98)
-    gradient_clip: float = 1.0
-    weights: Weights = field(default_factory=Weights)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    half_precision: bool | None = None  # bfloat16 matrix products; None: where they are quicker
-    parts: int = 2  # of each batch, worked on by a thread each; part of what the bits depend on
-    seed: int = 0
-    save_every: int = 400  # steps between states on disk
-    log_every: int = 20  # steps that one point of the curves averages
-    trackers: tuple[str, ...] = ("tensorboard",)  # names that accelerate knows
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "parts", "save_every", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name}: {getattr(self, name)} must be at least 1")
-        if not self.learning_rate > 0.0 or self.warmup_steps < 0:
-            raise ValueError(
-                f"train.learning_rate: {self.learning_rate} and train.warmup_steps: {self.warmup_steps} move "
-                "nothing; give a rate above 0 and no negative number of steps"
-            )
-        if self.save_every % self.log_every:
-            raise ValueError(
-                f"train.save_every: {self.save_every} must be a multiple of train.log_every {self.log_every}"
-            )
-        if self.batch_size % self.parts:
-            raise ValueError(
-                f"train.batch_size: {self.batch_size} is no multiple of train.parts {self.parts}; "
-                "every part of a batch has the same number of samples"
-            )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Final
 
@@ -87,6 +87,13 @@ class TriggerConfig:
     expert_goes_s: float = 2.0
     agree_speed_mps: float = 2.0  # planned speeds after one second that differ less agree
     until_past: bool = True  # no agreement while the expert deals with what must be passed or waited for
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            if not getattr(self, one.name) >= 0.0:
+                raise ValueError(f"takeover.triggers.{one.name}: {getattr(self, one.name)}; give 0 or more")
+        if not self.forecast_s > 0.0:
+            raise ValueError(f"takeover.triggers.forecast_s: {self.forecast_s} s show nothing; give 1 to 2.5")
 
 
 # Causes of the expert's speed that leave no decision open.

@@ -17,13 +17,15 @@ from tiny_vla import tiny_model, tiny_tokenizer
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import load_checkpoint
-from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.lora import merge, prepare
+from takevla.driver.vla.settings import Trainable
 from takevla.learn.dream import rollouts
 from takevla.learn.dream.audit import AuditLimits
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.samples import frame_samples
+from takevla.learn.settings import TrainConfig
 from takevla.learn.shares import SHARDING_VARIABLE
-from takevla.learn.trainer import TrainConfig, Trainer
+from takevla.learn.trainer import Trainer
 from takevla.scale import Launched, processes
 from takevla.stage_work import dream_stage
 

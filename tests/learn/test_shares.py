@@ -18,7 +18,8 @@ from tiny_vla import tiny_model, tiny_tokenizer, write_frames
 from takevla.bench.provenance import tree_digest
 from takevla.dataset.collect import collect_takeovers
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.hub import VlmSettings, import_vlm
+from takevla.driver.vla.hub import import_vlm
+from takevla.driver.vla.settings import VlmSettings
 from takevla.learn.shares import Shares
 from takevla.scale import Processes
 from takevla.stage_work import dream_stage

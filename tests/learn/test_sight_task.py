@@ -7,9 +7,9 @@ import torch
 from tiny_vla import tiny_tokenizer
 
 from takevla.driver.vla.backbone import image_features
-from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import SIGHT_CLASSES, TakeVLA
+from takevla.driver.vla.settings import TinySize
 from takevla.learn.sight import (
     CLASSES,
     NOTHING,

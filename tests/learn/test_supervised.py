@@ -9,16 +9,17 @@ from tiny_vla import GO, SIZE, STOP, observations, tiny_model, tiny_tokenizer, w
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.policy import VlaDriver
-from takevla.learn.augment import Augmentation, augment
+from takevla.driver.vla.settings import Trainable
+from takevla.learn.augment import augment
 from takevla.learn.balance import check_buckets, frame_strata, weighted_draws
-from takevla.learn.objective import IGNORED, Weights, supervised_losses, word_targets
-from takevla.learn.pretrain import PretrainConfig, pretrain
+from takevla.learn.objective import IGNORED, supervised_losses, word_targets
+from takevla.learn.pretrain import pretrain
 from takevla.learn.replicas import Replicas
 from takevla.learn.samples import common_rig, frame_samples, join_samples, make_batch
-from takevla.learn.sft import SftConfig, _telling, sft
-from takevla.learn.trainer import TrainConfig, Trainer, batch_losses, learning_rate
+from takevla.learn.settings import Augmentation, PretrainConfig, SftConfig, TrainConfig, Weights
+from takevla.learn.sft import _telling, sft
+from takevla.learn.trainer import Trainer, batch_losses, learning_rate
 from takevla.scene.plan import Action
 from takevla.world.camera.rig import Rig
 

@@ -12,9 +12,9 @@ import yaml
 from rich.console import Console
 
 from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
-from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.settings import TinySize
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.recipe import Recipe
 from takevla.rounds import stages

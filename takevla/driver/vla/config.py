@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig, InternVLConfig, PreTrainedConfig, Qwen2Config
 from transformers.configuration_utils import SubConfigSpec
 
+from takevla.driver.vla.settings import TinySize
 from takevla.driver.vla.vision import ConvVisionConfig
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
@@ -117,30 +117,6 @@ def _typed(settings: dict[str, Any]) -> PreTrainedConfig:
     }
     config: PreTrainedConfig = AutoConfig.for_model(read.pop("model_type"), **read)
     return config
-
-
-@dataclass(frozen=True)
-class TinySize:
-    """Dimensions of the tiny model; the defaults are the shipped base's (6.4 M parameters).
-
-    A tile of 128 px becomes 8x8 features of stride 16 and, after the shuffle, 16 tokens.
-    """
-
-    tile_px: int = 128  # side of a square tile, a multiple of 32; the camera frame is three of them
-    stem_width: int = 24
-    stage_widths: tuple[int, ...] = (48, 96, 160)  # of the image tower
-    stage_blocks: tuple[int, ...] = (0, 1, 2)
-    motion_reach: int = 8  # columns of 4 px, of a model that sees the past
-    width: int = 256  # of the language model
-    inner_width: int = 768
-    layers: int = 5
-    heads: int = 4
-    key_value_heads: int = 2
-
-    @property
-    def image_tokens(self) -> int:
-        """Tokens of one tile: features of stride 16, shuffled 2x2."""
-        return (self.tile_px // 32) ** 2
 
 
 def tiny_backbone(

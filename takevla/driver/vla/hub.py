@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -30,6 +29,7 @@ from takevla.driver.vla.checkpoint import Checkpoint, save_checkpoint
 from takevla.driver.vla.config import IMAGENET_MEAN, IMAGENET_STD, TARGET_POINTS, TakeVLAConfig
 from takevla.driver.vla.families.family import SUPPORTED, image_text, tile_px
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.settings import VLM_DTYPES, VlmSettings
 from takevla.driver.vla.simlingo import simlingo_model
 from takevla.world.camera.rig import SIMLINGO_RIG
 
@@ -42,26 +42,7 @@ CHATML = (
     "<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
 )
 HEAD_WIDTH = 256
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class VlmSettings:
-    """How the backbone is to be used.
-
-    Picture: `tile_rows` x `tile_columns` tiles of `tile_px` (0: what suits the backbone), after `bottom_crop`
-    of the height is cut off.  SimLingo's for a 1024x512 camera is 1 x 2 of 448 with 0.3 (benchmark facts
-    2.1); the embedded world's three lenses are 1 x 3.
-    Weights: `dtype` of the backbone; what driving adds stays float32.
-    """
-
-    tile_rows: int = 1
-    tile_columns: int = 3
-    tile_px: int = 0
-    bottom_crop: float = 0.0
-    max_words: int = 64
-    dtype: str = "float32"
-    seed: int = 0
+DTYPES = {name: getattr(torch, name) for name in VLM_DTYPES}
 
 
 def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
@@ -71,8 +52,6 @@ def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
         ValueError: a family that is not known, a dtype, or weights that do not fit the configuration.
         FileNotFoundError: no such folder, or nothing of that name in reach.
     """
-    if settings.dtype not in DTYPES:
-        raise ValueError(f"dtype {settings.dtype!r}: not one of {', '.join(DTYPES)}")
     try:
         backbone_config = AutoConfig.from_pretrained(source)
     except OSError as error:

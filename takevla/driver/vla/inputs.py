@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-from takevla.driver.vla.config import TARGET_POINTS, TakeVLAConfig, TinySize, tiny_backbone
+from takevla.driver.vla.config import TARGET_POINTS, TakeVLAConfig, tiny_backbone
 from takevla.driver.vla.families.family import image_tensors
+from takevla.driver.vla.settings import TinySize
 from takevla.driver.vla.tensors import NavigationInput
 from takevla.driver.vla.tokenizer import END, IMAGE, OPTION, PAD, SAY, SPEED, TARGET, TILE
 from takevla.scene.plan import Observation

@@ -6,7 +6,6 @@ import json
 import re
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from takevla.driver.vla.model import TakeVLA
+from takevla.driver.vla.settings import Trainable
 
 ADAPTERS_FOLDER = "adapters"  # beside the merged model of a training
 DRIVING_FILE = "driving.safetensors"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")  # PEFT's names
 BACKBONE = "backbone."
 VISION_MODULES = r".*\b(vision_tower|vision_model|visual)\..*"  # of the four families
-
-
-@dataclass(frozen=True)
-class Trainable:
-    """Which weights move.
-
-    With `lora_rank` 0 the backbone itself moves; otherwise it stays and adapters on all its linear
-    layers move (SimLingo: rank 32, alpha 64, dropout 0.1; benchmark facts 2.1).  The encoders, queries
-    and heads that driving adds move where `heads` is True.
-
-    With `vision` False the image tower stays as it is, with or without adapters elsewhere;
-    `whole_vision` moves all of it beside adapters on the rest, as SimLingo does.
-    `gradient_checkpointing` reads the backbone twice and keeps fewer activations.
-    """
-
-    lora_rank: int = 0
-    lora_alpha: int = 64
-    lora_dropout: float = 0.1
-    vision: bool = True
-    whole_vision: bool = False
-    heads: bool = True
-    gradient_checkpointing: bool = False
 
 
 def prepare(model: TakeVLA, trainable: Trainable) -> None:

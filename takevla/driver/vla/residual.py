@@ -14,17 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from takevla.driver.vla.settings import LATERAL_MODES, LONGITUDINAL_MODES, STD_CEILING, STD_FLOOR, STD_START
 from takevla.scene.plan import ROUTE_POINTS, SPEED_WAYPOINTS
 
-LONGITUDINAL_MODES = 3
-LATERAL_MODES = 3
 MODES = LONGITUDINAL_MODES + LATERAL_MODES
 
 LONGITUDINAL_SCALE_M = 5.0  # displacement of the last waypoint (2.5 s) by a unit of the first mode
 LATERAL_SCALE_M = 0.6  # sideways shift of the last route point by a unit of the first mode
-STD_FLOOR = 0.1  # below it no plan of a group differs enough to be ranked
-STD_CEILING = 1.5
-STD_START = 0.6
 LAST_ROUTE_S_M = float(ROUTE_POINTS)
 STILL = 1e-3  # spread of a mode that is left out
 MOVING_MPS = 0.5  # slower than this no head learned in dreams has a say

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from takevla.driver.vla.inputs import frame_stack, navigation_inputs
 from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.driver.vla.residual import MODES, bend, residual_features, while_moving
 from takevla.driver.vla.tokenizer import decode_commentary
+from takevla.learn.dream.config import ClosedConfig
 from takevla.learn.dream.decisions import Decisions, in_turn
 from takevla.learn.dream.kinematics import LANES
 from takevla.learn.dream.records import Record, Records, next_index, start_index
@@ -47,51 +48,15 @@ from takevla.scale import processes
 from takevla.scene.geometry import to_world
 from takevla.scene.past import Past
 from takevla.scene.plan import Observation
-from takevla.scene.scene import TICK_US, Ego, Scene
+from takevla.scene.scene import Ego, Scene
 from takevla.takeover.commentary import parse
+from takevla.world.dynamics import TICK_S
 
 Float = NDArray[np.float32]
 Act = Callable[[torch.Tensor], torch.Tensor]  # features (B, F) to latents (B, MODES)
 READ_BATCH = 16  # frames in one pass of the frozen model
 BRANCHED_AT_ONCE = 16  # records that are branched side by side
 INDEX_WINDOW = 2  # route points passed in one tick (benchmark facts 1.4)
-TICK_S = TICK_US * 1e-6
-
-
-@dataclass(frozen=True)
-class ClosedConfig:
-    """How closed dreams go on.
-
-    `replan_s` between plans (a multiple of the tick, 0.05 s); `longest_s`, the greatest length of an episode;
-    an update dreams `scenes` start frames, drawn without replacement until all were drawn, with `group`
-    episodes of each; `judged` start frames, evenly spread, say what was gained before and after.
-    Of dreams of words: `starts` start frames at most, evenly spread; `hold_s` for which an opening is held;
-    `least_share` that the model must give to an opening for it to be dreamed (one that is not counts as
-    the worst of those that are: it would hardly be said, and teaches hardly anything).
-    """
-
-    replan_s: float = 0.5
-    longest_s: float = 10.0
-    scenes: int = 4
-    group: int = 8
-    judged: int = 32
-    starts: int = 800
-    hold_s: float = 1.0
-    least_share: float = 0.02
-
-    def __post_init__(self) -> None:
-        ticks = self.replan_s / TICK_S
-        if ticks < 1.0 - 1e-6 or abs(ticks - round(ticks)) > 1e-6:
-            raise ValueError(f"dream.closed.replan_s: {self.replan_s} is no multiple of {TICK_S} s")
-        if min(self.scenes, self.judged, self.starts) < 1:
-            raise ValueError("dream.closed.scenes, judged and starts must be at least 1")
-        if not 0.0 <= self.least_share < 1.0 or self.hold_s <= 0.0:
-            raise ValueError(
-                f"dream.closed: least_share {self.least_share} must be from 0 to below 1, "
-                f"hold_s {self.hold_s} above 0"
-            )
-        if self.group < 2:
-            raise ValueError(f"dream.closed.group: {self.group} episodes make no group; give 2 or more")
 
 
 class _Episode:

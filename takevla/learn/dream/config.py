@@ -5,13 +5,95 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from takevla.driver.vla.residual import LONGITUDINAL_MODES
+from takevla.driver.vla.settings import LONGITUDINAL_MODES, STD_CEILING, STD_FLOOR, STD_START, Trainable
 from takevla.learn.dream.audit import AuditLimits
-from takevla.learn.dream.closed import ClosedConfig
-from takevla.learn.dream.moving import MovingConfig
-from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reward import preset
 from takevla.takeover.triggers import TRIGGERS, checked_triggers
+from takevla.world.dynamics import TICK_S
+
+
+@dataclass(frozen=True)
+class ClosedConfig:
+    """How closed dreams go on.
+
+    `replan_s` between plans (a multiple of the tick, 0.05 s); `longest_s`, the greatest length of an episode;
+    an update dreams `scenes` start frames, drawn without replacement until all were drawn, with `group`
+    episodes of each; `judged` start frames, evenly spread, say what was gained before and after.
+    Of dreams of words: `starts` start frames at most, evenly spread; `hold_s` for which an opening is held;
+    `least_share` that the model must give to an opening for it to be dreamed (one that is not counts as
+    the worst of those that are: it would hardly be said, and teaches hardly anything).
+    """
+
+    replan_s: float = 0.5
+    longest_s: float = 10.0
+    scenes: int = 4
+    group: int = 8
+    judged: int = 32
+    starts: int = 800
+    hold_s: float = 1.0
+    least_share: float = 0.02
+
+    def __post_init__(self) -> None:
+        ticks = self.replan_s / TICK_S
+        if ticks < 1.0 - 1e-6 or abs(ticks - round(ticks)) > 1e-6:
+            raise ValueError(f"dream.closed.replan_s: {self.replan_s} is no multiple of {TICK_S} s")
+        if min(self.scenes, self.judged, self.starts) < 1:
+            raise ValueError("dream.closed.scenes, judged and starts must be at least 1")
+        if not 0.0 <= self.least_share < 1.0 or self.hold_s <= 0.0:
+            raise ValueError(
+                f"dream.closed: least_share {self.least_share} must be from 0 to below 1, "
+                f"hold_s {self.hold_s} above 0"
+            )
+        if self.group < 2:
+            raise ValueError(f"dream.closed.group: {self.group} episodes make no group; give 2 or more")
+
+
+@dataclass(frozen=True)
+class MovingConfig:
+    """How dreams move the model.
+
+    `trainable` weights (adapters by default) move by Adam at `learning_rate`.  An update dreams `scenes`
+    start frames, drawn without replacement until all were drawn, and holds `anchors` ordinary frames;
+    `hold_weight` is that of the words (nats a token) and of the route (smooth L1, m).
+    """
+
+    trainable: Trainable = field(default_factory=lambda: Trainable(lora_rank=32, lora_dropout=0.0))
+    scenes: int = 32
+    anchors: int = 32
+    learning_rate: float = 1e-4
+    hold_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.scenes < 1 or self.anchors < 0:
+            raise ValueError("dream.moving.scenes must be at least 1 and dream.moving.anchors at least 0")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Where the spread of sampled plans comes from.
+
+    `learned`: the head says it for each frame and mode.  `scheduled`: it is the same for all, going from
+    `start` at the first update to `end` at the last in a straight line (standard deviations of the modes,
+    units of z).  The schedule explores and is no part of the policy: the reference scatters alike, so that
+    the KL is about the means alone.
+    """
+
+    kind: Literal["learned", "scheduled"] = "learned"
+    start: float = STD_START
+    end: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            if not STD_FLOOR <= value <= STD_CEILING:
+                raise ValueError(
+                    f"dream.noise.{name}: {value} is outside {STD_FLOOR} to {STD_CEILING}, floor and ceiling"
+                )
+
+    def std(self, update: int, updates: int) -> float:
+        """The scheduled spread of update number `update`, from 0, of `updates`."""
+        share = min(update / max(updates - 1, 1), 1.0)
+        return self.start + share * (self.end - self.start)
 
 
 @dataclass(frozen=True)

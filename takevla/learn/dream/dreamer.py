@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from takevla.driver.vla import residual
-from takevla.driver.vla.residual import PlanDistribution, ResidualHead
+from takevla.driver.vla.residual import STILL, PlanDistribution, ResidualHead
 from takevla.learn.dream import fans
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig
@@ -137,7 +137,12 @@ class Dreamer:
 
     def _scattered(self, distribution: PlanDistribution) -> PlanDistribution:
         """What this update draws from: the spread learned or scheduled."""
-        return self.config.noise.applied(distribution, self.update, self.config.updates)
+        noise = self.config.noise
+        if noise.kind == "learned":
+            return distribution
+        spread = torch.full_like(distribution.std, noise.std(self.update, self.config.updates))
+        moving = distribution.std > STILL  # a mode that is left out stays so
+        return PlanDistribution(distribution.mean, torch.where(moving, spread, distribution.std))
 
     def step(self) -> None:
         """Sample, roll out, reward, and move the head; one row is added to `curves`."""

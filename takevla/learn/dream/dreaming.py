@@ -26,10 +26,10 @@ from takevla.files import write_json
 from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
-from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.config import DreamConfig, MovingConfig
 from takevla.learn.dream.dreamer import Dreamer, gains
 from takevla.learn.dream.fans import shown_scenes
-from takevla.learn.dream.moving import GroupConfig, MovingConfig, MovingDreams, driven_rewards, fan_around
+from takevla.learn.dream.moving import GroupConfig, MovingDreams, driven_rewards, fan_around
 from takevla.learn.dream.reading import anchor_rows, read_frames
 from takevla.learn.dream.reconstruct import Rebuilt, rebuild
 from takevla.learn.dream.records import Records, camera_of

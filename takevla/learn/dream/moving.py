@@ -16,9 +16,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -30,11 +30,13 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.vla import residual
 from takevla.driver.vla.device import CPU, half_precision_on, to_device
 from takevla.driver.vla.inputs import image_inputs, pad_words
-from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.lora import merge, prepare
 from takevla.driver.vla.model import TakeVLA
-from takevla.driver.vla.residual import LONGITUDINAL_MODES, MODES, STD_START, STILL, PlanDistribution
+from takevla.driver.vla.residual import MODES, STILL, PlanDistribution
+from takevla.driver.vla.settings import LONGITUDINAL_MODES, STD_START
 from takevla.driver.vla.tensors import TrainingOutput
 from takevla.learn.dream import fans
+from takevla.learn.dream.config import DreamConfig, MovingConfig
 from takevla.learn.dream.decisions import in_turn
 from takevla.learn.dream.grpo import adapt_kl_weight, clipped_loss, group_advantages
 from takevla.learn.dream.reading import READ_BATCH, BaseReading, frame_inputs
@@ -44,31 +46,8 @@ from takevla.learn.dream.scenes import CALM, STEP_S, DreamScene
 from takevla.learn.dream.simulate import measure, roll_out
 from takevla.learn.objective import word_loss, word_targets
 
-if TYPE_CHECKING:
-    from takevla.learn.dream.config import DreamConfig
-
 Float = NDArray[np.float32]
 GRADIENT_CLIP = 1.0
-
-
-@dataclass(frozen=True)
-class MovingConfig:
-    """How dreams move the model.
-
-    `trainable` weights (adapters by default) move by Adam at `learning_rate`.  An update dreams `scenes`
-    start frames, drawn without replacement until all were drawn, and holds `anchors` ordinary frames;
-    `hold_weight` is that of the words (nats a token) and of the route (smooth L1, m).
-    """
-
-    trainable: Trainable = field(default_factory=lambda: Trainable(lora_rank=32, lora_dropout=0.0))
-    scenes: int = 32
-    anchors: int = 32
-    learning_rate: float = 1e-4
-    hold_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.scenes < 1 or self.anchors < 0:
-            raise ValueError("dream.moving.scenes must be at least 1 and dream.moving.anchors at least 0")
 
 
 @dataclass(frozen=True)

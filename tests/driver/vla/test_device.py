@@ -16,7 +16,8 @@ from takevla.driver.vla.lean import LeanReader, quickest_reader
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import VlaDriver
 from takevla.learn.samples import frame_samples
-from takevla.learn.trainer import TrainConfig, Trainer
+from takevla.learn.settings import TrainConfig
+from takevla.learn.trainer import Trainer
 
 THERE = torch.device("cuda", 1)
 

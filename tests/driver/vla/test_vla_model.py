@@ -8,12 +8,12 @@ from transformers import InternVLConfig, InternVLVisionConfig
 
 from takevla.bench.drivers import load_driver
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.config import TinySize
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs, pad_words, tiny_config
-from takevla.driver.vla.lora import Trainable, merge, prepare
+from takevla.driver.vla.lora import merge, prepare
 from takevla.driver.vla.model import TakeVLA
 from takevla.driver.vla.policy import CREEP_MPS, VlaDriver
 from takevla.driver.vla.residual import ResidualHead
+from takevla.driver.vla.settings import TinySize, Trainable
 from takevla.driver.vla.tokenizer import build_tokenizer, decode_commentary, encode_commentary
 from takevla.driver.vla.vision import Motion, SightReader
 from takevla.learn.sight import SIGHT_OUTPUTS

@@ -13,13 +13,15 @@ from tiny_vla import observations, write_frames
 from takevla.bench.drivers import load_driver
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from takevla.driver.vla.hub import VlmSettings, import_vlm
+from takevla.driver.vla.hub import import_vlm
 from takevla.driver.vla.inputs import frame_stack, image_inputs, navigation_inputs
-from takevla.driver.vla.lora import Trainable, is_vision, load_adapters, merge, prepare, save_adapters
+from takevla.driver.vla.lora import is_vision, load_adapters, merge, prepare, save_adapters
 from takevla.driver.vla.model import TakeVLA
-from takevla.learn.pretrain import PretrainConfig, pretrain
+from takevla.driver.vla.settings import Trainable, VlmSettings
+from takevla.learn.pretrain import pretrain
 from takevla.learn.samples import frame_samples
-from takevla.learn.trainer import TrainConfig, Trainer
+from takevla.learn.settings import PretrainConfig, TrainConfig
+from takevla.learn.trainer import Trainer
 
 SETTINGS = VlmSettings(tile_px=16, max_words=12)
 

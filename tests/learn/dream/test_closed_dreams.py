@@ -11,8 +11,8 @@ import torch
 from takevla.driver.controller import STATE_SIZE
 from takevla.driver.vla import residual
 from takevla.driver.vla.residual import MODES, ResidualHead
-from takevla.learn.dream.closed import ClosedConfig, ClosedDreams, names
-from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.closed import ClosedDreams, names
+from takevla.learn.dream.config import ClosedConfig, DreamConfig
 from takevla.learn.dream.decisions import Decisions
 from takevla.learn.dream.grpo import clipped_loss, group_advantages
 from takevla.learn.dream.rank import rank_correlation

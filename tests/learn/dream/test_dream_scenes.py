@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from takevla.driver.vla.residual import STD_CEILING, STD_FLOOR, ResidualHead, bend
+from takevla.driver.vla.residual import ResidualHead, bend
+from takevla.driver.vla.settings import STD_CEILING, STD_FLOOR
 from takevla.learn.dream.audit import AuditLimits, audit, fails_as_recorded, plan_measures
-from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.config import DreamConfig, NoiseConfig
 from takevla.learn.dream.dreamer import Dreamer
 from takevla.learn.dream.fans import shown_scenes
-from takevla.learn.dream.noise import NoiseConfig
 from takevla.learn.dream.reading import BaseReading
 from takevla.learn.dream.reward import PRESETS, preset, setting_off
 from takevla.learn.dream.rollouts import RollOuts

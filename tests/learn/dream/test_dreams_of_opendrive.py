@@ -21,8 +21,8 @@ from takevla.driver.vla.residual import MODES
 from takevla.learn.dream import closed, dreaming
 from takevla.learn.dream.audit import AuditLimits, expert_is_safe
 from takevla.learn.dream.calm import calm_scenes
-from takevla.learn.dream.closed import ClosedConfig, ClosedDreams
-from takevla.learn.dream.config import DreamConfig
+from takevla.learn.dream.closed import ClosedDreams
+from takevla.learn.dream.config import ClosedConfig, DreamConfig
 from takevla.learn.dream.dreaming import sifted
 from takevla.learn.dream.rank import Replayer, driven
 from takevla.learn.dream.reading import anchor_rows

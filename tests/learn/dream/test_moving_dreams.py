@@ -13,10 +13,10 @@ from tiny_vla import tiny_model, write_frames
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla import residual
-from takevla.driver.vla.lora import Trainable
 from takevla.driver.vla.model import TakeVLA
-from takevla.learn.dream.config import DreamConfig
-from takevla.learn.dream.moving import GroupConfig, MovingConfig, MovingDreams
+from takevla.driver.vla.settings import Trainable
+from takevla.learn.dream.config import DreamConfig, MovingConfig
+from takevla.learn.dream.moving import GroupConfig, MovingDreams
 from takevla.learn.dream.rollouts import RollOuts
 
 WHOLE = Trainable()

@@ -16,8 +16,7 @@ from takevla.driver.vla.checkpoint import Checkpoint, load_checkpoint, save_chec
 from takevla.driver.vla.inputs import frame_stack, navigation_inputs
 from takevla.driver.vla.opening import OpeningHead
 from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
-from takevla.learn.dream.config import DreamConfig
-from takevla.learn.dream.moving import MovingConfig
+from takevla.learn.dream.config import DreamConfig, MovingConfig
 from takevla.learn.dream.reading import frame_inputs
 from takevla.learn.dream.scenes import CALM
 from takevla.learn.dream.spoken import (
