@@ -25,7 +25,7 @@ from takevla.dataset.reader import Dataset
 from takevla.driver.expert.margins import ORDINARY, Margins
 from takevla.driver.vla.checkpoint import read_rig
 from takevla.files import write_json
-from takevla.learn.dream.audit import Audit
+from takevla.learn.dream.audit import DreamAudit
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreaming import dream, replayed_scenes, sifted
 from takevla.learn.dream.rank import rank_drivers
@@ -215,7 +215,7 @@ def dream_stage(
     tasks: Sequence[RouteTask] = (),
     former: Sequence[Path] = (),
     device: str = "cpu",
-) -> Audit:
+) -> DreamAudit:
     """Dream with a progress bar, the roll-outs by `workers` or by the processes of `accelerate launch`.
 
     With the `tasks` of the dataset the embedded world is asked for its word (`learn.dream.verdict`).

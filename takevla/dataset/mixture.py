@@ -45,7 +45,7 @@ class BucketAudit:
 
 
 @dataclass(frozen=True)
-class Audit:
+class MixtureAudit:
     """What was drawn over a number of epochs."""
 
     epochs: int
@@ -105,7 +105,7 @@ class Mixture:
             yield epoch
             number += 1
 
-    def drawn(self, draws: int) -> tuple[Indices, Audit]:
+    def drawn(self, draws: int) -> tuple[Indices, MixtureAudit]:
         """The first `draws` draws, the last epoch cut, and their audit; fewer where no more may be drawn."""
         kept: list[Epoch] = []
         left = draws
@@ -116,7 +116,7 @@ class Mixture:
                 break
         return np.concatenate([epoch.frames for epoch in kept]), self.audit(kept)
 
-    def audit(self, epochs: Iterable[Epoch]) -> Audit:
+    def audit(self, epochs: Iterable[Epoch]) -> MixtureAudit:
         """What these epochs of the mixture drew."""
         counts = np.zeros((len(self.names), self._frames), np.int32)
         made = 0
@@ -137,7 +137,7 @@ class Mixture:
             for name, row in zip(self.names, counts, strict=True)
         )
         each = counts.sum(axis=0)
-        return Audit(made, draws, int((each > 0).sum()), int(each.max()), self.max_repeats, rows)
+        return MixtureAudit(made, draws, int((each > 0).sum()), int(each.max()), self.max_repeats, rows)
 
     def _draw(self, number: int, drawn: NDArray[np.int32]) -> Epoch:
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, number])))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from takevla.dataset.buckets import BUCKETS, COLUMNS, bucket_masks, recorded_masks, recorded_names
-from takevla.dataset.mixture import Audit, Mixture
+from takevla.dataset.mixture import Mixture, MixtureAudit
 from takevla.dataset.reader import Dataset, numpy_column
 
 SHORT_S = 10.0  # no route is finished, and no expert is stuck, in so short a time
@@ -92,7 +92,7 @@ def frame_strata(
 
 def weighted_draws(
     strata: Sequence[Strata], draws: int, max_repeats: int, seed: int
-) -> tuple[NDArray[np.int64], Audit]:
+) -> tuple[NDArray[np.int64], MixtureAudit]:
     """`draws` sample numbers into the joined strata, and what was drawn.
 
     Raises `ValueError` when the frames, each at most `max_repeats` times, do not suffice.

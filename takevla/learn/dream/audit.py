@@ -27,7 +27,7 @@ class UntrueDreamsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class DreamAudit:
     """How true the dreams are; rates are None where there was nothing to judge.
 
     `recall_*` is the share of takeovers of that trigger whose recorded policy plan shows the same event
@@ -79,7 +79,7 @@ class AuditLimits:
         """Whether the applied controls lead where the record went."""
         return scene.replay_error_m <= self.replay_error_m and scene.replay_error_deg <= self.replay_error_deg
 
-    def broken(self, report: Audit, world: Mapping[str, float]) -> list[str]:
+    def broken(self, report: DreamAudit, world: Mapping[str, float]) -> list[str]:
         """One line for each least share that is not reached; `world` are the recalls by its word."""
         lines = []
         for limit in fields(self):
@@ -96,7 +96,7 @@ class AuditLimits:
                 lines.append(f"{limit.name} {found:.3g}, at least {getattr(self, limit.name):g}")
         return lines
 
-    def refuse(self, report: Audit, world: Mapping[str, float] | None = None) -> None:
+    def refuse(self, report: DreamAudit, world: Mapping[str, float] | None = None) -> None:
         """`UntrueDreamsError` that names every limit broken."""
         lines = self.broken(report, world or {})
         if lines:
@@ -185,7 +185,7 @@ SAME_EVENT: dict[str, Callable[[DreamScene, Measures], bool]] = {
 }
 
 
-def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int], unreplayed: int = 0) -> Audit:
+def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int], unreplayed: int = 0) -> DreamAudit:
     """Judge `scenes` (of one takeover the last start frame, nearest to the takeover, judges its recall)."""
     last = {scene.takeover: scene for scene in scenes}
     hits: dict[str, list[bool]] = {trigger: [] for trigger in SAME_EVENT}
@@ -196,7 +196,7 @@ def audit(scenes: Sequence[DreamScene], left_out: Mapping[str, int], unreplayed:
     def rate(values: list[bool]) -> float | None:
         return float(np.mean(values)) if values else None
 
-    return Audit(
+    return DreamAudit(
         scenes=len(scenes),
         takeovers=len(last),
         recall_collision=rate(hits["collision"]),

@@ -23,7 +23,7 @@ from takevla.driver.vla.device import CPU, to_device, torch_device
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import MOVING_MPS
 from takevla.files import write_json
-from takevla.learn.dream.audit import Audit, audit, expert_is_safe, fails_as_recorded
+from takevla.learn.dream.audit import DreamAudit, audit, expert_is_safe, fails_as_recorded
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig, MovingConfig
@@ -61,7 +61,7 @@ def dream(
     tasks: Sequence[RouteTask] = (),
     former: Sequence[Dataset] = (),
     device: str = CPU,
-) -> Audit:
+) -> DreamAudit:
     """Train a residual head on the takeovers of `dataset` and write `out/model`.
 
     A checkpoint that has dreamt before goes on from its head, and the KL is to that policy.  Also writes
@@ -266,7 +266,7 @@ def _rises(judged: Mapping[str, Any]) -> NDArray[np.float32]:
 
 def true_scenes(
     dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
-) -> tuple[list[DreamScene], Audit]:
+) -> tuple[list[DreamScene], DreamAudit]:
     """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
     return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir), config)
 
@@ -285,7 +285,7 @@ def replayed_scenes(
     return Rebuilt(scenes, +left_out)
 
 
-def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], Audit]:
+def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], DreamAudit]:
     """The true scenes among those whose record can be replayed, and the audit of all."""
     left_out = Counter(rebuilt.left_out)
     last = {scene.takeover: scene for scene in rebuilt.scenes}

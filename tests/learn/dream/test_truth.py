@@ -12,7 +12,7 @@ from short_drives import CONFIG
 from takevla.bench.suites import load_suite, refuse_for_training
 from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
-from takevla.learn.dream.audit import Audit
+from takevla.learn.dream.audit import DreamAudit
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreaming import UNREPLAYED, replayed_scenes, sifted
 from takevla.learn.dream.reconstruct import Rebuilt
@@ -50,7 +50,7 @@ class Heedless:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rebuilt, Audit, Verdict]:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rebuilt, DreamAudit, Verdict]:
     """Scenes of a few training routes, their audit, and the world's word on them."""
     suite = load_suite("train")
     tasks = suite.tasks[:: len(suite.tasks) // ROUTES][:ROUTES]
@@ -63,7 +63,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rebuilt, Audit, Ve
     return rebuilt, sifted(rebuilt, dreams)[1], verdict
 
 
-def test_the_controls_applied_lead_along_every_record(judged: tuple[Rebuilt, Audit, Verdict]) -> None:
+def test_the_controls_applied_lead_along_every_record(judged: tuple[Rebuilt, DreamAudit, Verdict]) -> None:
     rebuilt, report, _ = judged
     assert rebuilt.left_out[UNREPLAYED] == 0
     assert report.replay_error_m is not None
@@ -72,7 +72,7 @@ def test_the_controls_applied_lead_along_every_record(judged: tuple[Rebuilt, Aud
     assert report.replay_error_deg < 0.5
 
 
-def test_plans_fail_in_the_dream_as_in_the_world(judged: tuple[Rebuilt, Audit, Verdict]) -> None:
+def test_plans_fail_in_the_dream_as_in_the_world(judged: tuple[Rebuilt, DreamAudit, Verdict]) -> None:
     verdict = judged[2]
     assert not verdict.world_left_out
     assert all(verdict.world_failures[trigger] for trigger in TRIGGERS)
@@ -84,7 +84,7 @@ def test_plans_fail_in_the_dream_as_in_the_world(judged: tuple[Rebuilt, Audit, V
     assert verdict.actors_astray < 0.25
 
 
-def test_the_experts_plans_stay_free_of_fault(judged: tuple[Rebuilt, Audit, Verdict]) -> None:
+def test_the_experts_plans_stay_free_of_fault(judged: tuple[Rebuilt, DreamAudit, Verdict]) -> None:
     report = judged[1]
     assert report.takeovers >= 5
     assert report.expert_success is not None
