@@ -30,11 +30,11 @@ from takevla.driver.vla.residual import MOVING_MPS, ResidualHead, bend, mode
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.config import DreamConfig, MovingConfig, NoiseConfig
 from takevla.learn.dream.dreamer import Dreamer, gains
-from takevla.learn.dream.dreaming import true_scenes
 from takevla.learn.dream.moving import GroupConfig, MovingDreams, driven_rewards
 from takevla.learn.dream.reading import BaseReading, anchor_rows, read_frames
 from takevla.learn.dream.rollouts import PlanRows, RollOuts
 from takevla.learn.dream.scenes import CALM, DreamScene
+from takevla.learn.dream.sift import true_scenes
 from takevla.learn.dream.spoken import SpokenDreams, ToldFrames, opening_ids, read_openings
 from takevla.scale import InProcess
 

@@ -28,11 +28,11 @@ from takevla.driver.vla.inputs import tiny_config
 from takevla.driver.vla.tokenizer import build_tokenizer
 from takevla.learn.dream.config import DreamConfig
 from takevla.learn.dream.dreamer import Dreamer
-from takevla.learn.dream.dreaming import true_scenes
 from takevla.learn.dream.reading import BaseReading
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import RollOuts
 from takevla.learn.dream.scenes import STEP_S, DreamScene
+from takevla.learn.dream.sift import true_scenes
 from takevla.learn.dream.simulate import measure, roll_out
 from takevla.scale import executor
 from takevla.takeover.commentary import corpus

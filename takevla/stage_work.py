@@ -27,10 +27,11 @@ from takevla.driver.vla.checkpoint import read_rig
 from takevla.files import write_json
 from takevla.learn.dream.audit import DreamAudit
 from takevla.learn.dream.config import DreamConfig
-from takevla.learn.dream.dreaming import dream, replayed_scenes, sifted
+from takevla.learn.dream.dreaming import dream
 from takevla.learn.dream.rank import rank_drivers
 from takevla.learn.dream.records import camera_of
 from takevla.learn.dream.reward import preset
+from takevla.learn.dream.sift import replayed_scenes, sifted
 from takevla.learn.dream.verdict import world_verdict
 from takevla.scale import Bar, Launched, RayCluster, executor, groups, processes
 from takevla.takeover.shadow import TakeoverConfig

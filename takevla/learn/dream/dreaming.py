@@ -7,9 +7,9 @@ sample a group of plans per scene, roll them out, reward them, move the residual
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +23,94 @@ from takevla.driver.vla.device import CPU, to_device, torch_device
 from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.residual import MOVING_MPS
 from takevla.files import write_json
-from takevla.learn.dream.audit import DreamAudit, audit, expert_is_safe, fails_as_recorded
+from takevla.learn.dream.audit import DreamAudit
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import DreamConfig, MovingConfig
 from takevla.learn.dream.dreamer import Dreamer, gains
 from takevla.learn.dream.fans import shown_scenes
 from takevla.learn.dream.moving import GroupConfig, MovingDreams, driven_rewards, fan_around
-from takevla.learn.dream.reading import anchor_rows, read_frames
-from takevla.learn.dream.reconstruct import Rebuilt, rebuild
+from takevla.learn.dream.reading import BaseReading, anchor_rows, read_frames
 from takevla.learn.dream.records import Records, camera_of
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.rollouts import RollOuts, rewards_of
 from takevla.learn.dream.scenes import DreamScene
+from takevla.learn.dream.sift import replayed_scenes, sifted, true_scenes
 from takevla.learn.dream.spoken import SpokenDreams, opening_ids, read_openings
 from takevla.learn.dream.verdict import world_verdict
 from takevla.learn.samples import common_rig
 from takevla.scale import Executor, InProcess, processes
 from takevla.world.maps.route_xml import RouteTask
 
-UNREPLAYED = "the record cannot be replayed"
 STATE_FILE = "state.pt"
 BRANCHES_FILE = "branches.npz"
 STATE_EVERY = 10  # updates between two saved states
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is dreamed of one dataset."""
+
+    dataset: Dataset
+    scenes: list[DreamScene]
+    anchors: list[int]  # rows of ordinary frames
+
+    @property
+    def rows(self) -> list[int]:
+        """The start frame of each scene."""
+        return [scene.frame_row for scene in self.scenes]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every kind of dreams stands on.  Only those that recall earlier rounds have several `parts`."""
+
+    loaded: Checkpoint
+    driver: VlaDriver
+    parts: list[Part]
+    config: DreamConfig
+    seed: int
+    maps_dir: Path | None
+    out: Path
+    progress: Callable[[int, int], None]
+    engine: Executor
+
+    def roll_outs(self, scenes: Sequence[DreamScene]) -> RollOuts:
+        """Open dreams in these scenes."""
+        return RollOuts.of(scenes, self.config.reward, self.config.terms, self.config.horizon_s)
+
+    def closed(self) -> ClosedDreams | None:
+        """Dreams that go on with new frames and plans; None where the recipe has open ones."""
+        if self.config.kind == "open":
+            return None
+        (part,) = self.parts
+        return ClosedDreams(
+            part.dataset, part.scenes, self.driver, camera_of(part.dataset), self.config.closed,
+            preset(self.config.reward, self.config.terms),
+            Records(part.dataset, self.config.reacting, self.seed, self.maps_dir),
+            least_s=self.config.horizon_s, seed=self.seed,
+        )  # fmt: skip
+
+    def learn(self, dreams: Dreamer | MovingDreams, state: Path) -> None:
+        """All updates, from `state` on if a former call was cut off."""
+        if state.exists():
+            dreams.load(state)
+        while dreams.update < self.config.updates:
+            dreams.step()
+            self.progress(dreams.update, self.config.updates)
+            if dreams.update % STATE_EVERY == 0 and processes().leads:
+                dreams.save(state)
+
+
+@dataclass(frozen=True)
+class Dreamt:
+    """What dreams have taught, and how."""
+
+    checkpoint: Checkpoint
+    curves: list[dict[str, float]]
+    judged: Mapping[str, Any]
+    fans: list[dict[str, Any]]
+    left: Path  # what a cut-off call would have gone on from: of no use once the model is written
 
 
 def dream(
@@ -89,61 +154,36 @@ def dream(
         raise ValueError(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
-    loaded, rig = load_checkpoint(checkpoint), common_rig([dataset])
+    loaded = load_checkpoint(checkpoint)
+    _refuse_heads(loaded, config, checkpoint)
     driver = VlaDriver(
         to_device(loaded.model, torch_device(device)), loaded.tokenizer, opening=loaded.opening
     )
     recalled = former if config.recalls else ()
-    share = 1 + len(recalled)
-    scenes, anchors = _with_calm(dataset, scenes, config, share, seed, maps_dir)
+    takeovers = [(dataset, scenes)]
+    takeovers += [(older, true_scenes(older, config, seed=seed, maps_dir=maps_dir)[0]) for older in recalled]
+    parts = [_with_calm(one, some, config, len(takeovers), seed, maps_dir) for one, some in takeovers]
+    ground = Ground(loaded, driver, parts, config, seed, maps_dir, out, progress, engine or InProcess())
     if config.moving is not None:
-        if loaded.residual is not None or loaded.opening is not None:
-            raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
-        _move(config.moving, loaded, dataset, scenes, anchors, out, config, seed, progress)
-        return report
-    closed = None
-    if config.kind == "closed":
-        closed = ClosedDreams(
-            dataset, scenes, driver, camera_of(dataset), config.closed,
-            preset(config.reward, config.terms), Records(dataset, config.reacting, seed, maps_dir),
-            least_s=config.horizon_s, seed=seed,
-        )  # fmt: skip
-    if config.chooses == "words":
-        if loaded.residual is not None:
-            raise ValueError(f"{checkpoint}: has a head that bends plans; dream of words before it")
-        _choose_words(loaded, driver, dataset, scenes, anchors, out, config, seed, progress, engine, closed)
-        return report
-    rows = [scene.frame_row for scene in scenes] if config.kind == "open" else []
-    base, anchor = read_frames(driver, dataset, rows), read_frames(driver, dataset, anchors)
-    for older in recalled:
-        again, ordinary = _with_calm(
-            older, true_scenes(older, config, seed=seed, maps_dir=maps_dir)[0], config, share, seed, maps_dir
-        )
-        scenes += again
-        base = base.joined(read_frames(driver, older, [scene.frame_row for scene in again]))
-        anchor = anchor.joined(read_frames(driver, older, ordinary))
-    state = out / STATE_FILE
-    with (engine or InProcess()).crew(
-        RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
-    ) as crew:
-        dreamer = Dreamer(scenes, base, anchor.features, config, seed, crew, closed, loaded.residual)
-        if state.exists():
-            dreamer.load(state)
-        while dreamer.update < config.updates:
-            dreamer.step()
-            progress(dreamer.update, config.updates)
-            if dreamer.update % STATE_EVERY == 0 and processes().leads:
-                dreamer.save(state)
-        _write_json(out / "curves.json", dreamer.curves)
-        judged = dreamer.before_after()
-        _write_json(out / "before_after.json", judged)
-        _write_json(out / "fans.json", dreamer.fans(judged["rewards_before"], judged["rewards_after"]))
+        dreamt = _move_model(ground, config.moving)
+    elif config.chooses == "words":
+        dreamt = _choose_words(ground)
+    else:
+        dreamt = _bend_plans(ground)
+    _write_json(out / "curves.json", dreamt.curves)
+    _write_json(out / "before_after.json", dreamt.judged)
+    _write_json(out / "fans.json", dreamt.fans)
     if processes().leads:
-        save_checkpoint(
-            out / "model", Checkpoint(loaded.model, loaded.tokenizer, dreamer.head, rig, loaded.opening)
-        )
-        state.unlink(missing_ok=True)
+        save_checkpoint(out / "model", replace(dreamt.checkpoint, rig=common_rig([dataset])))
+        dreamt.left.unlink(missing_ok=True)
     return report
+
+
+def _refuse_heads(loaded: Checkpoint, config: DreamConfig, checkpoint: Path) -> None:
+    if config.moving is not None and (loaded.residual is not None or loaded.opening is not None):
+        raise ValueError(f"{checkpoint}: has a head of earlier dreams; dream.moving starts without any")
+    if config.chooses == "words" and loaded.residual is not None:
+        raise ValueError(f"{checkpoint}: has a head that bends plans; dream of words before it")
 
 
 def _with_calm(
@@ -153,82 +193,66 @@ def _with_calm(
     share: int,
     seed: int,
     maps_dir: Path | None,
-) -> tuple[list[DreamScene], list[int]]:
-    """Scenes of takeovers and one `share`-th of those of calm driving, and as many of the anchors (rows)."""
+) -> Part:
+    """Scenes of takeovers and one `share`-th of those of calm driving, and as many of the anchors."""
     least_mps = MOVING_MPS if config.leaves_rest_out else 0.0
     if config.method == "grpo":
         scenes = scenes + calm_scenes(
             dataset, config.calm // share, horizon_s=config.horizon_s, reacting=config.reacting,
             limits=config.limits, seed=seed, least_mps=least_mps, maps_dir=maps_dir,
         )  # fmt: skip
-    return scenes, anchor_rows(dataset, config.anchors // share, seed, least_mps)
+    return Part(dataset, scenes, anchor_rows(dataset, config.anchors // share, seed, least_mps))
 
 
-def _move(
-    moving: MovingConfig,
-    loaded: Checkpoint,
-    dataset: Dataset,
-    scenes: list[DreamScene],
-    anchors: list[int],
-    out: Path,
-    config: DreamConfig,
-    seed: int,
-    progress: Callable[[int, int], None],
-) -> None:
-    """Dreams that move the model itself: train, judge, and write what `dream` writes."""
-    rewarded = RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
-    rows = [scene.frame_row for scene in scenes]
-    before = read_frames(VlaDriver(loaded.model, loaded.tokenizer), dataset, [*rows, *anchors])
+def _bend_plans(ground: Ground) -> Dreamt:
+    """Dreams of a head that bends plans, open or closed."""
+    config, closed = ground.config, ground.closed()
+    bases, anchors = [], []
+    for part in ground.parts:
+        bases.append(read_frames(ground.driver, part.dataset, part.rows if closed is None else []))
+        anchors.append(read_frames(ground.driver, part.dataset, part.anchors))
+    base, anchor = reduce(BaseReading.joined, bases), reduce(BaseReading.joined, anchors)
+    scenes = [scene for part in ground.parts for scene in part.scenes]
+    loaded, state = ground.loaded, ground.out / STATE_FILE
+    with ground.engine.crew(ground.roll_outs(scenes)) as crew:
+        dreamer = Dreamer(scenes, base, anchor.features, config, ground.seed, crew, closed, loaded.residual)
+        ground.learn(dreamer, state)
+        judged = dreamer.before_after()
+        fans = dreamer.fans(judged["rewards_before"], judged["rewards_after"])
+    return Dreamt(replace(loaded, residual=dreamer.head), dreamer.curves, judged, fans, state)
+
+
+def _move_model(ground: Ground, moving: MovingConfig) -> Dreamt:
+    """Dreams that move the model itself."""
+    loaded, config, seed, state = ground.loaded, ground.config, ground.seed, ground.out / STATE_FILE
+    (part,), rewarded = ground.parts, ground.roll_outs(ground.parts[0].scenes)
+    before = read_frames(VlaDriver(loaded.model, loaded.tokenizer), part.dataset, [*part.rows, *part.anchors])
     dreams = MovingDreams(
-        scenes, loaded.model, dataset, anchors, before.words, rewarded, moving, GroupConfig.of(config),
-        config.updates, seed,
+        part.scenes, loaded.model, part.dataset, part.anchors, before.words, rewarded, moving,
+        GroupConfig.of(config), config.updates, seed,
     )  # fmt: skip
-    state = out / STATE_FILE
-    if state.exists():
-        dreams.load(state)
-    while dreams.update < config.updates:
-        dreams.step()
-        progress(dreams.update, config.updates)
-        if dreams.update % STATE_EVERY == 0 and processes().leads:
-            dreams.save(state)
+    ground.learn(dreams, state)
     model = dreams.finish()
-    after = read_frames(VlaDriver(model, loaded.tokenizer), dataset, rows)
-    _write_json(out / "curves.json", dreams.curves)
-    judged = gains(scenes, *(driven_rewards(rewarded, one) for one in (before, after)))
-    _write_json(out / "before_after.json", judged)
-    shown = [
-        fan_around(scenes[row], row, (before, after), config, seed)
-        for row in shown_scenes(scenes, _rises(judged))
+    after = read_frames(VlaDriver(model, loaded.tokenizer), part.dataset, part.rows)
+    judged = gains(part.scenes, *(driven_rewards(rewarded, one) for one in (before, after)))
+    fans = [
+        fan_around(part.scenes[row], row, (before, after), config, seed)
+        for row in shown_scenes(part.scenes, _rises(judged))
     ]
-    _write_json(out / "fans.json", shown)
-    if processes().leads:
-        save_checkpoint(out / "model", Checkpoint(model, loaded.tokenizer, rig=common_rig([dataset])))
-        state.unlink(missing_ok=True)
+    return Dreamt(replace(loaded, model=model), dreams.curves, judged, fans, state)
 
 
-def _choose_words(
-    loaded: Checkpoint,
-    driver: VlaDriver,
-    dataset: Dataset,
-    scenes: list[DreamScene],
-    anchors: list[int],
-    out: Path,
-    config: DreamConfig,
-    seed: int,
-    progress: Callable[[int, int], None],
-    engine: Executor | None,
-    closed: ClosedDreams | None,
-) -> None:
-    """Dreams that choose words: read, roll out, learn, and write what `dream` writes.
-
-    Once all is rewarded learning takes seconds; only the episodes of `closed` dreams are kept to go on from.
+def _choose_words(ground: Ground) -> Dreamt:
+    """Dreams that choose words: read, roll out, and learn, which takes seconds once all is rewarded; only
+    the episodes of closed dreams are kept to go on from.
     """
-    ids = opening_ids(loaded.tokenizer)
+    loaded, config, closed = ground.loaded, ground.config, ground.closed()
+    (part,), ids = ground.parts, opening_ids(ground.loaded.tokenizer)
+    scenes, left = part.scenes, ground.out / BRANCHES_FILE
     if closed is not None:
         scenes = closed.scenes = [scenes[row] for row in closed.branching()]
-    told = read_openings(driver, dataset, [scene.frame_row for scene in scenes])
-    anchor = read_openings(driver, dataset, anchors)
-    branches = out / BRANCHES_FILE
+    told = read_openings(ground.driver, part.dataset, [scene.frame_row for scene in scenes])
+    anchor = read_openings(ground.driver, part.dataset, part.anchors)
     if closed is not None:
         scores = told.scores
         if loaded.opening is not None:
@@ -236,73 +260,23 @@ def _choose_words(
                 scores = scores + loaded.opening(told.features, told.speed_mps)
         share = torch.softmax(scores, dim=1).numpy()
         settings = json.dumps(asdict(config))
-        earned = closed.branches(range(len(scenes)), share, ids, progress, branches, settings)
+        earned = closed.branches(range(len(scenes)), share, ids, ground.progress, left, settings)
     else:
-        with (engine or InProcess()).crew(
-            RollOuts.of(scenes, config.reward, config.terms, config.horizon_s)
-        ) as crew:
+        with ground.engine.crew(ground.roll_outs(scenes)) as crew:
             earned = rewards_of(crew, told.route_ego.numpy(), told.waypoints_ego.numpy())
-    dreams = SpokenDreams(scenes, told, earned, anchor, config, ids, seed, loaded.opening)
+    dreams = SpokenDreams(scenes, told, earned, anchor, config, ids, ground.seed, loaded.opening)
     while dreams.update < config.updates:
         dreams.step()
-        progress(dreams.update, config.updates)
-    _write_json(out / "curves.json", dreams.curves)
+        ground.progress(dreams.update, config.updates)
     judged = dreams.before_after()
-    _write_json(out / "before_after.json", judged)
-    _write_json(out / "fans.json", dreams.fans(_rises(judged), closed))
-    if processes().leads:
-        rig = common_rig([dataset])
-        save_checkpoint(
-            out / "model", Checkpoint(loaded.model, loaded.tokenizer, None, rig, dreams.head.eval())
-        )
-        branches.unlink(missing_ok=True)
+    fans = dreams.fans(_rises(judged), closed)
+    return Dreamt(replace(loaded, opening=dreams.head.eval()), dreams.curves, judged, fans, left)
 
 
 def _rises(judged: Mapping[str, Any]) -> NDArray[np.float32]:
     """(S,) what each scene gained in reward."""
     before, after = (np.array(judged[f"rewards_{when}"], np.float32) for when in ("before", "after"))
     return after - before
-
-
-def true_scenes(
-    dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
-) -> tuple[list[DreamScene], DreamAudit]:
-    """The scenes that pass the audit one by one, and the audit of all; it counts those left out."""
-    return sifted(replayed_scenes(dataset, config, seed=seed, maps_dir=maps_dir), config)
-
-
-def replayed_scenes(
-    dataset: Dataset, config: DreamConfig, *, seed: int, maps_dir: Path | None = None
-) -> Rebuilt:
-    """The scenes whose record can be replayed, true or not; the others are counted."""
-    rebuilt = rebuild(
-        dataset, starts_s=config.starts_s, horizon_s=config.horizon_s, reacting=config.reacting, seed=seed,
-        maps_dir=maps_dir,
-    )  # fmt: skip
-    scenes = [scene for scene in rebuilt.scenes if config.limits.replays(scene)]
-    left_out = Counter(rebuilt.left_out)
-    left_out[UNREPLAYED] += len(rebuilt.scenes) - len(scenes)
-    return Rebuilt(scenes, +left_out)
-
-
-def sifted(rebuilt: Rebuilt, config: DreamConfig) -> tuple[list[DreamScene], DreamAudit]:
-    """The true scenes among those whose record can be replayed, and the audit of all."""
-    left_out = Counter(rebuilt.left_out)
-    last = {scene.takeover: scene for scene in rebuilt.scenes}
-    untrue = {name for name, scene in last.items() if not fails_as_recorded(scene)}
-    kept = []
-    for scene in rebuilt.scenes:
-        if not expert_is_safe(scene):
-            left_out["the expert's plans fail in the dream"] += 1
-        elif scene.takeover in untrue:
-            left_out["the recorded failure does not show in the dream"] += 1
-        elif config.leaves_rest_out and scene.ego_speed_mps < MOVING_MPS:
-            left_out["the ego stands, where no head has a say"] += 1
-        elif scene.trigger not in config.triggers:
-            left_out["a trigger that the recipe leaves out"] += 1
-        else:
-            kept.append(scene)
-    return kept, audit(rebuilt.scenes, left_out, left_out[UNREPLAYED])
 
 
 def _write_json(path: Path, content: object) -> None:

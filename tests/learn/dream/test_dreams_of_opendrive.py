@@ -18,18 +18,18 @@ from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
 from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.driver.vla.residual import MODES
-from takevla.learn.dream import closed, dreaming
+from takevla.learn.dream import closed, sift
 from takevla.learn.dream.audit import AuditLimits, expert_is_safe
 from takevla.learn.dream.calm import calm_scenes
 from takevla.learn.dream.closed import ClosedDreams
 from takevla.learn.dream.config import ClosedConfig, DreamConfig
-from takevla.learn.dream.dreaming import sifted
 from takevla.learn.dream.rank import Replayer, driven
 from takevla.learn.dream.reading import anchor_rows
 from takevla.learn.dream.reconstruct import _stop_lines, rebuild
 from takevla.learn.dream.records import Records
 from takevla.learn.dream.reward import preset
 from takevla.learn.dream.scenes import CELL_M, DRIVABLE, RASTER_BEHIND_M, RASTER_SIDE_M
+from takevla.learn.dream.sift import sifted
 from takevla.learn.dream.simulate import roll_out
 from takevla.learn.dream.spoken import opening_ids
 from takevla.learn.dream.verdict import drive_on, world_verdict
@@ -105,7 +105,7 @@ def test_open_dreams_of_a_head_begin_where_the_ego_moves(
     every = sifted(rebuilt, DreamConfig(kind="closed"))[0]
     speeds = [scene.ego_speed_mps for scene in every]
     least_mps = (min(speeds) + max(speeds)) / 2.0
-    monkeypatch.setattr(dreaming, "MOVING_MPS", least_mps)
+    monkeypatch.setattr(sift, "MOVING_MPS", least_mps)
     kept, report = sifted(rebuilt, DreamConfig())
     assert [scene.frame_row for scene in kept] == [
         scene.frame_row for scene in every if scene.ego_speed_mps >= least_mps

@@ -14,8 +14,8 @@ from takevla.dataset.collect import collect_takeovers
 from takevla.dataset.reader import Dataset
 from takevla.learn.dream.audit import DreamAudit
 from takevla.learn.dream.config import DreamConfig
-from takevla.learn.dream.dreaming import UNREPLAYED, replayed_scenes, sifted
 from takevla.learn.dream.reconstruct import Rebuilt
+from takevla.learn.dream.sift import UNREPLAYED, replayed_scenes, sifted
 from takevla.learn.dream.verdict import Verdict, world_verdict
 from takevla.scene.plan import Observation, Plan
 from takevla.world.camera import Rig
