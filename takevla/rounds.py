@@ -29,7 +29,7 @@ from typing import Any
 from rich.console import Console
 
 from takevla.bench.provenance import run_facts, tree_digest
-from takevla.bench.suites import Suite, load_suite, refuse_for_training
+from takevla.bench.suites import Suite, load_suite, refuse_for_training, refuse_learning
 from takevla.dataset.schema import MANIFEST
 from takevla.driver.expert.margins import ORDINARY
 from takevla.driver.vla.checkpoint import read_rig
@@ -176,7 +176,7 @@ def check_recipe(recipe: Recipe) -> None:
     """Nothing where every suite and the base of a recipe are there, before hours are spent on it.
 
     Raises:
-        ValueError: an unknown suite, or one for validation that would be learned from.
+        ValueError: an unknown suite, or one or a dataset of validation that would be learned from.
         FileNotFoundError: no such base.
     """
     model_folder(recipe.base)
@@ -184,6 +184,7 @@ def check_recipe(recipe: Recipe) -> None:
     if recipe.rounds:
         for choice in {recipe.collect.suite, recipe.rehearsal.suite}:
             refuse_for_training(load_suite(choice))
+        refuse_learning(recipe.rehearsal_data)
 
 
 def run_recipe(recipe: Recipe, run: Path, command: str, console: Console) -> Path:

@@ -44,6 +44,26 @@ def test_training_takes_one_dataset_or_a_list(folder: Path) -> None:
     assert load_checkpoint(tuned / "model").rig.width == 96
 
 
+@pytest.mark.parametrize("town", ["Birch01", "Alder37"])
+def test_nothing_is_learned_from_a_dataset_of_a_validation_town(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], town: str
+) -> None:
+    good, bad = folder / "expert", write_frames(tmp_path / "data", {"pretrain": 4}, town=town)
+    learning = ["--model", "shipped", "--out", str(tmp_path / "out")]
+    for words in (
+        ["pretrain", "--data", f"[{good},{bad}]", "--out", str(tmp_path / "out")],
+        ["sft", "--rehearsal", str(bad), "--takeovers", str(good), *learning],
+        ["sft", "--rehearsal", str(good), "--takeovers", str(bad), *learning],
+        ["dream", "--takeovers", str(bad), *learning],
+        ["run", "--rehearsal_data", f"[{bad}]", "--out", str(tmp_path / "out")],
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert f"{bad}: was driven in {town}, a validation town" in said
+        assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_dataset_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for given in (str(folder / "nowhere"), f"[{folder / 'expert'},{folder / 'nowhere'}]"):
         assert main(["pretrain", "--data", given, "--out", str(folder / "out")]) == 2

@@ -81,7 +81,7 @@ def _blank(columns: Sequence[Column]) -> dict[str, object]:
     return row
 
 
-def write_frames(path: Path, roles: dict[str, int], seed: int = 0) -> Path:
+def write_frames(path: Path, roles: dict[str, int], seed: int = 0, town: str = "Alder01") -> Path:
     """A dataset whose pictures say nothing: only the words of a frame tell whether it goes or stops."""
     rng = np.random.default_rng(seed)
     writer = Writer(path, META)
@@ -124,7 +124,7 @@ def write_frames(path: Path, roles: dict[str, int], seed: int = 0) -> Path:
         taken = ["collision", "restart"] if role in ("pre_takeover", "takeover") else []
         blank["takeover"] = [f"{name}-{k % 2}" if taken else "" for k in range(count)]
         rows = [
-            _blank(EPISODE_COLUMNS) | {"episode": one, "part": name, "town": "Alder01", "success": True}
+            _blank(EPISODE_COLUMNS) | {"episode": one, "part": name, "town": town, "success": True}
             for one in episodes
         ]
         takeovers = [

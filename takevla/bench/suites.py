@@ -2,7 +2,8 @@
 
 `suites/<name>.xml` holds routes in the leaderboard's format; `suites/suites.json` says what each
 suite is.  A suite may be a selection of another's routes.  Training never sees a validation town:
-`refuse_for_training` is what every training command asks.  Of other benchmarks' routes it knows nothing;
+`refuse_for_training` is what every command that drives for training asks, `refuse_learning` every one
+that learns from datasets.  Of other benchmarks' routes it knows nothing;
 those are held out by the user's own file of them, which `refuse_held_out` takes.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from takevla.dataset.reader import Dataset
 from takevla.world.maps.route_xml import RouteTask, read_routes
 
 SUITES_DIR = Path(__file__).parent / "suites"
@@ -98,6 +100,25 @@ def refuse_for_training(subject: Suite | Sequence[RouteTask]) -> None:
         if (task.town, task.id, _start(task)) in held_out:
             raise ValueError(
                 f"route {task.id} of {task.town} is a validation route; training must not use it"
+            )
+
+
+def refuse_learning(datasets: Path | Sequence[Path]) -> None:
+    """Nothing where training may learn from all of these datasets.
+
+    Raises:
+        ValueError: naming a dataset, and the validation town that it was driven in.
+    """
+    for path in [datasets] if isinstance(datasets, Path) else datasets:
+        barred = sorted(
+            town
+            for town in set(Dataset(path).episodes.column("town").to_pylist())
+            if is_validation_town(town)
+        )
+        if barred:
+            raise ValueError(
+                f"{path}: was driven in {barred[0]}, a validation town; training must not use it: "
+                "collect on 'train' or on maps of your own"
             )
 
 

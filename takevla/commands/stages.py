@@ -154,8 +154,10 @@ def _pretrain_arguments(parser: ArgumentParser) -> None:
 
 
 def _pretrain(arguments: Arguments) -> None:
+    from takevla.bench.suites import refuse_learning
     from takevla.learn.pretrain import pretrain
 
+    refuse_learning(arguments.data)
     config = arguments.pretrain
     config = replace(config, train=replace(config.train, seed=arguments.seed))
     OUT.print(f"model: {pretrain(config, arguments.data, arguments.out, device=arguments.device)}")
@@ -176,8 +178,11 @@ def _sft_arguments(parser: ArgumentParser) -> None:
 
 
 def _sft(arguments: Arguments) -> None:
+    from takevla.bench.suites import refuse_learning
     from takevla.learn.sft import sft
 
+    refuse_learning(arguments.rehearsal)
+    refuse_learning(arguments.takeovers)
     config = replace(arguments.sft, train=replace(arguments.sft.train, seed=arguments.seed))
     start = model_folder(arguments.model)
     model = sft(
@@ -220,7 +225,7 @@ def _dream_arguments(parser: ArgumentParser) -> None:
 
 def _dream(arguments: Arguments) -> None:
     from takevla.bench.drivers import driver_name
-    from takevla.bench.suites import load_suite
+    from takevla.bench.suites import load_suite, refuse_learning
     from takevla.stage_work import audit_stage, dream_stage
 
     asks = arguments.ask_world and arguments.maps is None
@@ -234,6 +239,7 @@ def _dream(arguments: Arguments) -> None:
         OUT.print(content)
         refuse()
         return
+    refuse_learning(arguments.takeovers)
     audit = dream_stage(
         model_folder(arguments.model), arguments.takeovers, arguments.out, arguments.dream,
         seed=arguments.seed, maps_dir=arguments.maps, device=arguments.device,

@@ -51,7 +51,10 @@ def arms_table(cells: Mapping[str, Cells], arms: Sequence[str], base: Cells) -> 
 def missing_arms(cells: Mapping[str, Cells]) -> list[str]:
     """The arms of the study that no cell is of yet."""
     missing = [f"`{arm}`" for arm in ORDER if arm not in cells]
-    return ["", f"Not driven here yet: {', '.join(missing)}."] if missing else []
+    if not missing:
+        return []
+    told = "the head of `recipes/arms/NAME.yaml` says what each is"
+    return ["", f"Not driven here yet ({told}): {', '.join(missing)}."]
 
 
 def each_seed(cells: Mapping[str, Cells], arms: Sequence[str], base: Cells) -> list[str]:
