@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from takevla.bench.provenance import machine_words
 from takevla.study.cell import BASE, FULL, ORDER
@@ -118,6 +120,36 @@ def against_controls(cells: Mapping[str, Cells], arms: Sequence[str], full: Cell
         ["more after words before takeovers than without", seeds(found[0].paired_seeds), *_differences(found)]
     ]
     return [*lines, "", *table(head, rows)]
+
+
+def towards_expert(expert: Path, base: Cells, full: Cells) -> list[str]:
+    """How much of the way from the base to the expert the full system goes, by an evaluation of the expert on
+    the same suite (`metrics` of the file `expert`; nothing where it is missing).
+    """
+    if not expert.is_file():
+        return []
+    driven = json.loads(expert.read_text(encoding="utf-8"))
+    rows = []
+    for name in SUMMARISED:
+        measure = MEASURES[name]
+        gain = find(full, base, measure)
+        common = {seed: base[seed] for seed in gain.paired_seeds}
+        before, best = find(common, common, measure).value, float(driven["metrics"][name])
+        if gain.difference is None or before is None or best == before.mean:
+            continue
+        way = best - before.mean
+        shares = [100.0 * one / way for one in (gain.difference.low, gain.difference.high)]
+        share = f"{100.0 * gain.difference.mean / way:.0f} [{min(shares):.0f}, {max(shares):.0f}]"
+        digits = measure.digits
+        row = [f"{before.mean:.{digits}f}", f"{before.mean + gain.difference.mean:.{digits}f}"]
+        rows.append([measure.heading, *row, f"{best:.{digits}f}", share])
+    head = ["figure", "base", "after", "expert", "of the way, %"]
+    lines = [
+        f"The expert sees the whole truth (`results/expert/{expert.name}`, seed {driven['seed']}).  What he",
+        "leaves is the suite's own, and an average TTC above his is no better driving.  Of the way, the",
+        "interval is that of the gain alone.",
+    ]
+    return ["", "### How far towards the expert", "", *lines, "", *table(head, rows)]
 
 
 def mindset(cells: Mapping[str, Cells], arms: Sequence[str], base: Cells) -> list[str]:

@@ -40,7 +40,7 @@ def write_results(results: Path, page: Path) -> list[Path]:
         "Some routes of before and after are shown [in pictures](strips/strips.md).",
     ]
     for suite in sorted(suites, key=lambda name: (name != SUMMARY_SUITE, name)):
-        lines += _suite_section(suite, suites[suite], page, drawn)
+        lines += _suite_section(suite, suites[suite], results, page, drawn)
     if not suites:
         lines += ["", "No cell has been run yet: `takevla arms --suite dev88` runs the table."]
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +57,9 @@ def check_results(results: Path, page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         fresh_page, fresh_results = Path(folder) / "docs" / page.name, Path(folder) / "results"
         fresh_results.mkdir()
-        if (results / "arms").is_dir():
-            (fresh_results / "arms").symlink_to((results / "arms").resolve(), target_is_directory=True)
+        for name in ("arms", "expert"):
+            if (results / name).is_dir():
+                (fresh_results / name).symlink_to((results / name).resolve(), target_is_directory=True)
         made = write_results(fresh_results, fresh_page)
         compared = [(page, fresh_page), (results / SUMMARY_FILE, fresh_results / SUMMARY_FILE)]
         compared += [(page.parent / one.relative_to(fresh_page.parent), one) for one in made[2:]]
@@ -83,7 +84,9 @@ def _suites(results: Path) -> dict[str, dict[str, Cells]]:
     return {name: dict(cells) for name, cells in found.items() if cells}
 
 
-def _suite_section(suite: str, cells: Mapping[str, Cells], page: Path, drawn: list[Path]) -> list[str]:
+def _suite_section(
+    suite: str, cells: Mapping[str, Cells], results: Path, page: Path, drawn: list[Path]
+) -> list[str]:
     arms = sorted(cells, key=arm_order)
     base, full = cells.get(BASE, {}), cells.get(FULL)
     towards = ORDER[1 : ORDER.index(FULL) + 1]  # arms that lead to the full system, which is the last
@@ -112,6 +115,8 @@ def _suite_section(suite: str, cells: Mapping[str, Cells], page: Path, drawn: li
     lines += gains.driving(cells, arms, base)
     if full:
         lines += gains.against_controls(cells, arms, full)
+        if base:
+            lines += gains.towards_expert(results / "expert" / f"{suite}.json", base, full)
     if base and shown:
         lines += gains.mindset(cells, shown, base)
     if base and compared:

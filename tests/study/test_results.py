@@ -14,6 +14,7 @@ from takevla.bench.abilities import ABILITIES
 from takevla.bench.words import parts
 from takevla.study.cell import ROUTE_COLUMNS, has_all, read_cells
 from takevla.study.figures import content
+from takevla.study.gains import towards_expert
 from takevla.study.markup import difference
 from takevla.study.measures import MEASURES, ability_measure, of_ability, tell_abilities
 from takevla.study.page import SUMMARY_SUITE, check_results, write_results
@@ -174,6 +175,19 @@ def test_a_cell_of_before_a_column_came_leaves_its_figures_blank(made):
     assert not has_all(old)
     assert find({0: old}, cells["base"], MEASURES["comfort"]).value is None
     assert find({0: old}, cells["base"], MEASURES["driving_score"]).value is not None
+
+
+def test_the_way_to_the_expert_is_the_gain_against_what_he_has_more_than_the_base(made, tmp_path):
+    sides = [read_cells(made / "results" / "arms" / "val220")[arm] for arm in ("base", "takevla")]
+    means = [np.mean([one["figures"]["driving_score"] for one in cells.values()]) for cells in sides]
+    path = tmp_path / "val220.json"
+    assert towards_expert(path, *sides) == []
+    figures = {"driving_score": 2.0 * means[1] - means[0], "success_rate": 100.0, "ttc_mean_s": 5.0}
+    path.write_text(json.dumps({"seed": 0, "metrics": figures}))
+    row = next(line for line in towards_expert(path, *sides) if line.startswith("| Driving score"))
+    shown = [cell.strip() for cell in row.strip("|").split("|")]
+    assert shown[1:4] == [f"{value:.2f}" for value in (*means, figures["driving_score"])]
+    assert shown[4].split(" ")[0] == "50"
 
 
 def test_a_difference_stands_out_in_bold_only_with_three_seeds(made):
