@@ -13,12 +13,13 @@ from takevla.driver.vla.policy import VlaDriver
 from takevla.driver.vla.settings import Trainable
 from takevla.learn.augment import augment
 from takevla.learn.balance import check_buckets, frame_strata, weighted_draws
+from takevla.learn.gather import telling
 from takevla.learn.objective import IGNORED, supervised_losses, word_targets
 from takevla.learn.pretrain import pretrain
 from takevla.learn.replicas import Replicas
 from takevla.learn.samples import common_rig, frame_samples, join_samples, make_batch
 from takevla.learn.settings import Augmentation, PretrainConfig, SftConfig, TrainConfig, Weights
-from takevla.learn.sft import _telling, sft
+from takevla.learn.sft import sft
 from takevla.learn.trainer import Trainer, batch_losses, learning_rate
 from takevla.scene.plan import Action
 from takevla.world.camera.rig import Rig
@@ -418,14 +419,14 @@ def test_pretraining_goes_on_from_a_model_and_teaches_it_to_see_the_past(data, t
 def test_of_a_stand_within_a_takeover_the_first_instant_is_drawn_and_one_in_so_many_after_it(takeovers):
     dataset = Dataset(takeovers)
     stands = dataset.column("expert_action") == int(Action.REMAIN_STOPPED)
-    assert _telling(dataset, 1).all()
-    assert (_telling(dataset, 4) | stands).all()
+    assert telling(dataset, 1).all()
+    assert (telling(dataset, 4) | stands).all()
     dataset.column = {
         "expert_action": np.array([3, 0, 0, 0, 0, 0, 3, 0, 0, 0]),
         "role": np.array(["takeover"] * 8 + ["pre_takeover"] * 2),
         "takeover": np.array(["a"] * 8 + ["b"] * 2),
     }.__getitem__
-    kept = _telling(dataset, 4).tolist()
+    kept = telling(dataset, 4).tolist()
     assert kept == [True, True, False, False, False, True, True, True, True, False]
     with pytest.raises(ValueError, match=r"sft\.standing_every"):
         SftConfig(standing_every=0)
