@@ -81,7 +81,7 @@ def _camera(rig: Rig) -> Camera:
     return Camera.of(rig)
 
 
-class _Ends:
+class _Judge:
     """Judges each route at its end and commits it; tells how much of the share is done."""
 
     def __init__(self, job: _Job, count: int, shadow: ShadowListener | None, report: scale.Report) -> None:
@@ -125,7 +125,7 @@ def run_share(job: _Job, report: scale.Report) -> None:
     """Drive the routes of a share that have no file yet."""
     driver = _driver(job.driver, job.digest, job.commentary, job.device)
     shadow = ShadowListener(Expert(driver.period_us)) if job.shadow else None
-    ends = _Ends(job, len(job.tasks), shadow, report)
+    judging = _Judge(job, len(job.tasks), shadow, report)
 
     def seats() -> Iterator[Seat]:
         for index, (number, task, seed) in enumerate(zip(job.numbers, job.tasks, job.seeds, strict=True)):
@@ -136,11 +136,11 @@ def run_share(job: _Job, report: scale.Report) -> None:
             except (ValueError, FileNotFoundError) as error:
                 write_route(job.folder, number, FinishedRoute(None, str(error)))
                 continue
-            ends.seated(index)
+            judging.seated(index)
             yield Seat(index, world)
 
     camera = _camera(driver.rig) if driver.needs_image else None
-    drive(seats(), driver, camera, [ends] if shadow is None else [shadow, ends], at_most=SEATS)
+    drive(seats(), driver, camera, [judging] if shadow is None else [shadow, judging], at_most=SEATS)
 
 
 def world_seed(seed: int, route_seed: int) -> int:
@@ -208,15 +208,7 @@ def evaluate(
     engine = scale.executor(workers, cluster)
     driver = driver_name(driver)
     table = penalty_table(penalties)
-    if not tasks:
-        raise ValueError("no routes to evaluate")
-    names = [task.id for task in tasks]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled is not None:
-        raise ValueError(f"route {doubled} appears twice; give each route of an evaluation its own id")
-    route_seeds = [0] * len(tasks) if seeds is None else list(seeds)
-    if len(route_seeds) != len(tasks):
-        raise ValueError(f"{len(route_seeds)} seeds for {len(tasks)} routes")
+    route_seeds = _seeds_of(tasks, seeds)
     folder = out / "routes"
     digest = None if driver in BUILT_IN else tree_digest(Path(driver))
     settings = {
@@ -234,38 +226,80 @@ def evaluate(
     }
     begin(folder, settings | {"version": versions()["takevla"]}, resume)
 
-    world_seeds = [world_seed(seed, one) for one in route_seeds]
     kept = {number: read_route(folder, number) for number in range(len(tasks))} if resume else {}
     todo = [number for number in range(len(tasks)) if kept.get(number) is None]
-    count = min(-(-len(todo) // (SHARE * workers)) * workers, len(todo))
-    shares = [todo[first::count] for first in range(count)]
     jobs = [
         _Job(
-            folder.resolve(),
-            driver,
-            digest,
-            commentary,
-            tuple(share),
-            tuple(tasks[number] for number in share),
-            tuple(world_seeds[number] for number in share),
-            density,
-            maps_dir,
-            table.name,
-            shadow,
-            device,
+            folder=folder.resolve(),
+            driver=driver,
+            digest=digest,
+            commentary=commentary,
+            numbers=share,
+            tasks=tuple(tasks[number] for number in share),
+            seeds=tuple(world_seed(seed, route_seeds[number]) for number in share),
+            density=density,
+            maps_dir=maps_dir,
+            penalties=table.name,
+            shadow=shadow,
+            device=device,
         )
-        for share in shares
+        for share in _shares(todo, workers)
     ]
-    labels = [f"share {index + 1} of {count} (routes {tasks[share[0]].id} to {tasks[share[-1]].id})"
-              for index, share in enumerate(shares)]  # fmt: skip
-    title = f"Evaluate {Path(driver).name} on {suite or 'routes'}"
+    lost = _drive(jobs, engine, f"Evaluate {Path(driver).name} on {suite or 'routes'}", show)
+
+    outcomes, words, unscored = _ends(folder, tasks, lost)
+    reused_s = sum(one.outcome.duration_system_s for one in kept.values() if one is not None and one.outcome)
+    wall_s = time.monotonic() - start + reused_s / workers
+    found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
+    write_json(out / "results.json", leaderboard(outcomes, len(tasks)))
+    write_json(out / "merged.json", merged(outcomes, len(tasks)))
+    write_json(out / "metrics.json", found)
+    if shadow:
+        km = {one.route_id: one.route_length_m * one.score_route / 1e5 for one in outcomes}
+        write_json(out / WORDS_FILE, words_report(words, km))
+    facts = run_facts("evaluate", seed, settings | {"workers": workers, "device": device}, wall_s)
+    write_json(out / "run.json", facts)
+    return Evaluation(out, found, unscored)
+
+
+def _seeds_of(tasks: Sequence[RouteTask], seeds: Sequence[int] | None) -> list[int]:
+    """A seed for each route; ValueError where there is no route, one twice, or not a seed for each."""
+    if not tasks:
+        raise ValueError("no routes to evaluate")
+    names = [task.id for task in tasks]
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise ValueError(f"route {doubled} appears twice; give each route of an evaluation its own id")
+    found = [0] * len(tasks) if seeds is None else list(seeds)
+    if len(found) != len(tasks):
+        raise ValueError(f"{len(found)} seeds for {len(tasks)} routes")
+    return found
+
+
+def _shares(todo: Sequence[int], workers: int) -> list[tuple[int, ...]]:
+    """The numbers of the routes dealt out in turn: as many shares for each worker, none above `SHARE`."""
+    count = min(-(-len(todo) // (SHARE * workers)) * workers, len(todo))
+    return [tuple(todo[first::count]) for first in range(count)]
+
+
+def _drive(jobs: Sequence[_Job], engine: scale.Executor, title: str, show: bool) -> dict[int, Any]:
+    """Drive all shares; how the share of each route ended, by the route's number."""
+    labels = [
+        f"share {index + 1} of {len(jobs)} (routes {job.tasks[0].id} to {job.tasks[-1].id})"
+        for index, job in enumerate(jobs)
+    ]
     with (
-        scale.Bar(title, [float(len(share)) for share in shares], show) as bar,
+        scale.Bar(title, [float(len(job.tasks)) for job in jobs], show) as bar,
         engine.crew(run_share) as crew,
     ):
         ends = crew.run(jobs, labels, bar)
-    lost = {number: end for share, end in zip(shares, ends, strict=True) for number in share}
+    return {number: end for job, end in zip(jobs, ends, strict=True) for number in job.numbers}
 
+
+def _ends(
+    folder: Path, tasks: Sequence[RouteTask], lost: Mapping[int, Any]
+) -> tuple[list[RouteOutcome], dict[str, Any], dict[str, str]]:
+    """Outcomes and words of the routes that were driven, and why the others have none."""
     outcomes: list[RouteOutcome] = []
     words: dict[str, Any] = {}
     unscored: dict[str, str] = {}
@@ -277,19 +311,5 @@ def evaluate(
             unscored[task.id] = route.reason
         else:
             outcomes.append(route.outcome)
-            if shadow:
-                words[task.id] = route.words
-    reused_s = sum(one.outcome.duration_system_s for one in kept.values() if one is not None and one.outcome)
-    wall_s = time.monotonic() - start + reused_s / workers
-    found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
-    write_json(out / "results.json", leaderboard(outcomes, len(tasks)))
-    write_json(out / "merged.json", merged(outcomes, len(tasks)))
-    write_json(out / "metrics.json", found)
-    if shadow:
-        km = {one.route_id: one.route_length_m * one.score_route / 1e5 for one in outcomes}
-        write_json(out / WORDS_FILE, words_report(words, km))
-    write_json(
-        out / "run.json",
-        run_facts("evaluate", seed, settings | {"workers": workers, "device": device}, wall_s),
-    )
-    return Evaluation(out, found, unscored)
+            words[task.id] = route.words
+    return outcomes, words, unscored

@@ -76,8 +76,8 @@ class Gathering:
                     self._add(lesson, dataset)
 
     def teach_instead(self, datasets: Sequence[Dataset], extra: Sequence[Dataset]) -> None:
-        """As many frames of `extra`, the expert driving by himself, as these takeovers would give, or as could
-        be drawn if they gave more; balanced as demonstrations are.
+        """As many frames of `extra`, the expert driving by himself, as these takeovers would give, or as
+        could be drawn if they gave more; balanced as demonstrations are.
         """
         config = self._config
         for dataset in datasets:
