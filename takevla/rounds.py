@@ -173,11 +173,11 @@ def _rehearsal_stages(recipe: Recipe) -> list[Stage]:
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Nothing where every suite and the base of a recipe are there, before hours are spent on it.
+    """Nothing where suites, base and datasets of a recipe are there, before hours are spent on it.
 
     Raises:
         ValueError: an unknown suite, or one or a dataset of validation that would be learned from.
-        FileNotFoundError: no such base.
+        FileNotFoundError: no such base or dataset.
     """
     model_folder(recipe.base)
     load_suite(recipe.evaluate.suite)

@@ -62,7 +62,10 @@ def test_the_quickstart_recipe_states_the_defaults():
         (lambda: TakeoverConfig(window_s=-1.0), "takeover.window_s"),
         (lambda: TakeoverConfig(scene_period_us=60_000), "takeover.scene_period_us"),
         (lambda: TriggerConfig(forecast_s=0.0), "takeover.triggers.forecast_s"),
+        (lambda: TriggerConfig(forecast_s=math.inf), "takeover.triggers.forecast_s"),
         (lambda: TriggerConfig(headway_s=math.nan), "takeover.triggers.headway_s"),
+        (lambda: TriggerConfig(standing_s=-1.0), "takeover.triggers.standing_s"),
+        (lambda: TriggerConfig(closing_mps=math.nan), "takeover.triggers.closing_mps"),
         (lambda: VlmSettings(tile_columns=0), "vlm.tile_columns"),
         (lambda: VlmSettings(bottom_crop=1.0), "vlm.bottom_crop"),
         (lambda: VlmSettings(dtype="float8"), "vlm.dtype"),
@@ -71,6 +74,10 @@ def test_the_quickstart_recipe_states_the_defaults():
 def test_impossible_numbers_are_refused_by_name(make, key):
     with pytest.raises(ValueError, match=re.escape(key)):
         make()
+
+
+def test_thresholds_that_mean_something_below_zero_may_be_negative():
+    assert TriggerConfig(closing_mps=-0.5, line_margin_m=-1.0).closing_mps == -0.5
 
 
 def test_settings_are_read_without_torch():

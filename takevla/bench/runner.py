@@ -81,7 +81,7 @@ def _camera(rig: Rig) -> Camera:
     return Camera.of(rig)
 
 
-class _Judge:
+class _Judging:
     """Judges each route at its end and commits it; tells how much of the share is done."""
 
     def __init__(self, job: _Job, count: int, shadow: ShadowListener | None, report: scale.Report) -> None:
@@ -125,7 +125,7 @@ def run_share(job: _Job, report: scale.Report) -> None:
     """Drive the routes of a share that have no file yet."""
     driver = _driver(job.driver, job.digest, job.commentary, job.device)
     shadow = ShadowListener(Expert(driver.period_us)) if job.shadow else None
-    judging = _Judge(job, len(job.tasks), shadow, report)
+    judging = _Judging(job, len(job.tasks), shadow, report)
 
     def seats() -> Iterator[Seat]:
         for index, (number, task, seed) in enumerate(zip(job.numbers, job.tasks, job.seeds, strict=True)):
@@ -245,9 +245,9 @@ def evaluate(
         )
         for share in _shares(todo, workers)
     ]
-    lost = _drive(jobs, engine, f"Evaluate {Path(driver).name} on {suite or 'routes'}", show)
+    ends = _drive(jobs, engine, f"Evaluate {Path(driver).name} on {suite or 'routes'}", show)
 
-    outcomes, words, unscored = _ends(folder, tasks, lost)
+    outcomes, words, unscored = _outcomes(folder, tasks, ends)
     reused_s = sum(one.outcome.duration_system_s for one in kept.values() if one is not None and one.outcome)
     wall_s = time.monotonic() - start + reused_s / workers
     found = metrics(outcomes, len(tasks), unscored, wall_s, table.name)
@@ -296,8 +296,8 @@ def _drive(jobs: Sequence[_Job], engine: scale.Executor, title: str, show: bool)
     return {number: end for job, end in zip(jobs, ends, strict=True) for number in job.numbers}
 
 
-def _ends(
-    folder: Path, tasks: Sequence[RouteTask], lost: Mapping[int, Any]
+def _outcomes(
+    folder: Path, tasks: Sequence[RouteTask], ends: Mapping[int, Any]
 ) -> tuple[list[RouteOutcome], dict[str, Any], dict[str, str]]:
     """Outcomes and words of the routes that were driven, and why the others have none."""
     outcomes: list[RouteOutcome] = []
@@ -306,7 +306,7 @@ def _ends(
     for number, task in enumerate(tasks):
         route = read_route(folder, number)
         if route is None:
-            unscored[task.id] = str(lost[number])
+            unscored[task.id] = str(ends[number])
         elif route.outcome is None:
             unscored[task.id] = route.reason
         else:

@@ -2,9 +2,9 @@
 
 `suites/<name>.xml` holds routes in the leaderboard's format; `suites/suites.json` says what each
 suite is.  A suite may be a selection of another's routes.  Training never sees a validation town:
-`refuse_for_training` is what every command that drives for training asks, `refuse_learning` every one
-that learns from datasets.  Of other benchmarks' routes it knows nothing;
-those are held out by the user's own file of them, which `refuse_held_out` takes.
+`refuse_for_training` is what every command that drives for training asks, `refuse_learning` every command
+that learns from datasets.  Of other benchmarks' routes they know nothing; those are held out by the user's
+own file of them, which `refuse_held_out` takes.
 """
 
 from __future__ import annotations

@@ -85,8 +85,8 @@ def _strips_arguments(parser: ArgumentParser) -> None:
         "--before", type=Path, required=True, help="folder of the evaluation of the base, or its cell"
     )
     parser.add_argument("--after", type=Path, required=True, help="that of the post-trained model")
-    parser.add_argument("--before_driver", type=str, default=None, help="what drove it, for a cell")
-    parser.add_argument("--after_driver", type=str, default=None, help="what drove it, for a cell")
+    parser.add_argument("--before-driver", type=str, default=None, help="what drove it, for a cell")
+    parser.add_argument("--after-driver", type=str, default=None, help="what drove it, for a cell")
     parser.add_argument("--out", type=Path, default=Path("docs/strips"), help="folder of the pictures")
     parser.add_argument("--mended", type=int, default=6, help="routes that only the later one drives well")
     parser.add_argument("--worse", type=int, default=2, help="routes that only the former one drives well")

@@ -44,19 +44,16 @@ class Gathering:
         self._pool = Pool()
         self._kinds: dict[str, float] = {PRETRAINING: config.pretraining_ratio}
 
-    @property
     def samples(self) -> Samples:
         """All samples, in the order in which they were read."""
         return join_samples(self._parts)
 
-    @property
     def buckets(self) -> dict[str, NDArray[np.int64]]:
         """Numbers of the samples in each bucket, by its name."""
         return self._pool.buckets
 
-    @property
     def ratios(self) -> dict[str, float]:
-        """Ratio in which each bucket is drawn."""
+        """Ratio in which each bucket is drawn; ValueError where a kind with a ratio has no frame."""
         return self._pool.ratios(self._kinds)
 
     def rehearse(self, dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ TRIGGER_WEIGHTS: dict[str, float] = {"collision": 3.0, "rule": 2.0, "follow": 1.
 
 @dataclass(frozen=True)
 class Weights:
-    """How much each part counts."""
+    """How much each part of the supervised loss counts."""
 
     words: float = 2.0
     route: float = 3.0
@@ -27,7 +27,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly; shares are probabilities per sample."""
+    """How strongly pictures, speeds and targets of a batch change; shares are probabilities per sample."""
 
     picture_share: float = 0.8  # samples whose picture is changed at all
     brightness: float = 25.0  # largest shift of all channels, of 255
@@ -91,9 +91,9 @@ class TrainConfig:
 class PretrainConfig:
     """The recipe of the base model.
 
-    Data: `draws` samples in all, `bucket_weights` and `standstill_weight` as above (a bucket is one of
-    `takevla.dataset.buckets` or a name in the column `buckets`, as imported data bring it), at most
-    `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
+    Data: `draws` samples in all, by `bucket_weights` and `standstill_weight` (`takevla.learn.balance`; a
+    bucket is one of `takevla.dataset.buckets` or a name in the column `buckets`, as imported data bring it),
+    at most `max_repeats` draws of one frame; one episode in `held_out_every` is kept for validation.
     Model: the tiny InternVL of `size` with `max_words` commentary tokens, from scratch; or the checkpoint
     `start` (folder, "shipped" or owner/name of the hub), which is trained on (`takevla import vlm` makes one
     of any backbone), in the weights that `trainable` names.  With `sight` the image tokens of a model with
@@ -114,6 +114,13 @@ class PretrainConfig:
     sees_past: bool = True
     trainable: Trainable = field(default_factory=Trainable)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "max_repeats", "max_words"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"pretrain.{name}: {getattr(self, name)} must be at least 1")
+        if self.held_out_every < 2:
+            raise ValueError(f"pretrain.held_out_every: {self.held_out_every} leaves nothing; give 2 or more")
 
 
 @dataclass(frozen=True)

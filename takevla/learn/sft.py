@@ -70,8 +70,9 @@ def sft(
         gathering.teach_instead(taught, extra)
     else:
         gathering.teach(taught)
-    draws = _draws(config, gathering.buckets, gathering.ratios, out)
-    trainer = Trainer(model, gathering.samples, draws, config.train, out, device)
+    buckets = gathering.buckets()
+    draws = _draws(config, buckets, gathering.ratios(), out)
+    trainer = Trainer(model, gathering.samples(), draws, config.train, out, device)
     trainer.run(show=show)
     if config.trainable.lora_rank > 0 and trainer.leads:
         save_adapters(model, out / ADAPTERS_FOLDER)
@@ -83,7 +84,7 @@ def sft(
         {
             "recipe": asdict(config),
             "start": start.name,
-            "frames": {bucket: len(rows) for bucket, rows in gathering.buckets.items()},
+            "frames": {bucket: len(rows) for bucket, rows in buckets.items()},
             "frames_of_takeovers": dict(gathering.taken),
             "trained_weights": int(sum(value.numel() for value in trainer.trained.values())),
         },

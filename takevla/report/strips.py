@@ -137,7 +137,7 @@ class Evaluated:
                 "evaluation"
             )
         if driver is None:
-            raise ValueError(f"{path}: a cell does not name its model; give that too, as --after_driver")
+            raise ValueError(f"{path}: a cell does not name its model; give that too, as --after-driver")
         columns = cell["routes"]
         routes = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         density = load_suite(cell["suite"]).density

@@ -131,23 +131,27 @@ def towards_expert(expert: Path, base: Cells, full: Cells) -> list[str]:
     driven = json.loads(expert.read_text(encoding="utf-8"))
     rows = []
     for name in SUMMARISED:
-        measure = MEASURES[name]
+        measure, best = MEASURES[name], driven["metrics"].get(name)
         gain = find(full, base, measure)
-        common = {seed: base[seed] for seed in gain.paired_seeds}
-        before, best = find(common, common, measure).value, float(driven["metrics"][name])
-        if gain.difference is None or before is None or best == before.mean:
+        before, after = (
+            find({seed: side[seed] for seed in gain.paired_seeds}, {}, measure).value for side in (base, full)
+        )
+        if best is None or gain.difference is None or before is None or after is None or best == before.mean:
             continue
-        way = best - before.mean
-        shares = [100.0 * one / way for one in (gain.difference.low, gain.difference.high)]
-        share = f"{100.0 * gain.difference.mean / way:.0f} [{min(shares):.0f}, {max(shares):.0f}]"
-        digits = measure.digits
-        row = [f"{before.mean:.{digits}f}", f"{before.mean + gain.difference.mean:.{digits}f}"]
-        rows.append([measure.heading, *row, f"{best:.{digits}f}", share])
+        share = [
+            100.0 * one / (best - before.mean)
+            for one in (gain.difference.mean, gain.difference.low, gain.difference.high)
+        ]
+        figures = [f"{one:.{measure.digits}f}" for one in (before.mean, after.mean, best)]
+        rows.append([measure.heading, *figures, f"{share[0]:.0f} [{min(share):.0f}, {max(share):.0f}]"])
+    if not rows:
+        return []
     head = ["figure", "base", "after", "expert", "of the way, %"]
     lines = [
         f"The expert sees the whole truth (`results/expert/{expert.name}`, seed {driven['seed']}).  What he",
-        "leaves is the suite's own, and an average TTC above his is no better driving.  Of the way, the",
-        "interval is that of the gain alone.",
+        "leaves is the suite's own, and an average TTC above his is no better driving.  The way gone is the",
+        "gain, paired by route, against the difference of the expert from the base; the interval is that of",
+        "the gain.",
     ]
     return ["", "### How far towards the expert", "", *lines, "", *table(head, rows)]
 

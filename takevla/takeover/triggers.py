@@ -38,6 +38,14 @@ ONCOMING_RAD: Final = math.radians(135.0)  # heading error above which a vehicle
 HEADWAY: Final = "headway"  # the detail of FOLLOW that is about a leader and not about the course
 LATERAL, STEER = "lateral", "steer"  # those about the course
 RULE_CAUSES: Final = (Cause.RED_LIGHT, Cause.YELLOW_LIGHT, Cause.STOP_SIGN)
+# Thresholds that mean something below 0, too.
+SIGNED: Final = (
+    "line_margin_m",
+    "closing_mps",
+    "faster_than_expert_mps",
+    "agree_speed_mps",
+)  # may be negative
+LEAST_FORECAST_S, MOST_FORECAST_S = 0.1, 10.0  # of a plan of 2.5 s
 _STOPPING: Final = (Action.REMAIN_STOPPED, Action.STOP, Action.DECELERATE)
 
 
@@ -89,11 +97,14 @@ class TriggerConfig:
     until_past: bool = True  # no agreement while the expert deals with what must be passed or waited for
 
     def __post_init__(self) -> None:
+        least, most = LEAST_FORECAST_S, MOST_FORECAST_S
+        if not least <= self.forecast_s <= most:
+            raise ValueError(f"takeover.triggers.forecast_s: {self.forecast_s}; give {least} to {most} s")
         for one in fields(self):
-            if not getattr(self, one.name) >= 0.0:
-                raise ValueError(f"takeover.triggers.{one.name}: {getattr(self, one.name)}; give 0 or more")
-        if not self.forecast_s > 0.0:
-            raise ValueError(f"takeover.triggers.forecast_s: {self.forecast_s} s show nothing; give 1 to 2.5")
+            value = getattr(self, one.name)
+            if not value >= (-math.inf if one.name in SIGNED else 0.0):
+                what = "no number" if one.name in SIGNED else "not 0 or more"
+                raise ValueError(f"takeover.triggers.{one.name}: {value} is {what}")
 
 
 # Causes of the expert's speed that leave no decision open.

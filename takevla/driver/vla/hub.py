@@ -49,7 +49,7 @@ def import_vlm(source: str, settings: VlmSettings) -> Checkpoint:
     """The checkpoint of a driving model around `source`, a hub id or a folder.
 
     Raises:
-        ValueError: a family that is not known, a dtype, or weights that do not fit the configuration.
+        ValueError: a family that is not known, or weights that do not fit the configuration.
         FileNotFoundError: no such folder, or nothing of that name in reach.
     """
     try:

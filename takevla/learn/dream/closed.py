@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from takevla.dataset.reader import Dataset
 from takevla.driver.closed_loop import Camera, navigation
-from takevla.driver.controller import STATE_SIZE
+from takevla.driver.controller import STATE_SIZE, TICK_S
 from takevla.driver.vla.inputs import frame_stack, navigation_inputs
 from takevla.driver.vla.policy import OWN_WORDS, VlaDriver
 from takevla.driver.vla.residual import MODES, bend, residual_features, while_moving
@@ -50,7 +50,6 @@ from takevla.scene.past import Past
 from takevla.scene.plan import Observation
 from takevla.scene.scene import Ego, Scene
 from takevla.takeover.commentary import parse
-from takevla.world.dynamics import TICK_S
 
 Float = NDArray[np.float32]
 Act = Callable[[torch.Tensor], torch.Tensor]  # features (B, F) to latents (B, MODES)

@@ -1,7 +1,8 @@
-"""The dreaming stage: reinforcement of a frozen VLA's residual head in scenes rebuilt from takeovers.
+"""The dreaming stage: reinforcement of a VLA in scenes rebuilt from takeovers.
 
-The supervised model is read once per start frame; after that an update costs only vector arithmetic:
-sample a group of plans per scene, roll them out, reward them, move the residual head.
+A residual head bends the plans of the frozen model, which is read once per start frame; after that an update
+costs only vector arithmetic: sample a group of plans per scene, roll them out, reward them, move the head.
+Other dreams choose how the commentary opens, or move the model itself.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Ground:
-    """What every kind of dreams stands on.  Only those that recall earlier rounds have several `parts`."""
+    """What every kind of dreams stands on."""
 
     loaded: Checkpoint
     driver: VlaDriver
@@ -75,6 +76,12 @@ class Ground:
     progress: Callable[[int, int], None]
     engine: Executor
 
+    @property
+    def only_part(self) -> Part:
+        """The part of dreams that recall no earlier round (`DreamConfig.recalls`)."""
+        (part,) = self.parts
+        return part
+
     def roll_outs(self, scenes: Sequence[DreamScene]) -> RollOuts:
         """Open dreams in these scenes."""
         return RollOuts.of(scenes, self.config.reward, self.config.terms, self.config.horizon_s)
@@ -83,7 +90,7 @@ class Ground:
         """Dreams that go on with new frames and plans; None where the recipe has open ones."""
         if self.config.kind == "open":
             return None
-        (part,) = self.parts
+        part = self.only_part
         return ClosedDreams(
             part.dataset, part.scenes, self.driver, camera_of(part.dataset), self.config.closed,
             preset(self.config.reward, self.config.terms),
@@ -110,7 +117,7 @@ class Dreamt:
     curves: list[dict[str, float]]
     judged: Mapping[str, Any]
     fans: list[dict[str, Any]]
-    left: Path  # what a cut-off call would have gone on from: of no use once the model is written
+    state: Path  # from which a cut-off call would go on; of no use once the model is written
 
 
 def dream(
@@ -154,7 +161,7 @@ def dream(
         raise ValueError(
             f"{dataset.path}: no takeover can be dreamed ({reasons or 'no takeovers'}); collect more"
         )
-    loaded = load_checkpoint(checkpoint)
+    loaded = replace(load_checkpoint(checkpoint), rig=common_rig([dataset]))
     _refuse_heads(loaded, config, checkpoint)
     driver = VlaDriver(
         to_device(loaded.model, torch_device(device)), loaded.tokenizer, opening=loaded.opening
@@ -162,7 +169,7 @@ def dream(
     recalled = former if config.recalls else ()
     takeovers = [(dataset, scenes)]
     takeovers += [(older, true_scenes(older, config, seed=seed, maps_dir=maps_dir)[0]) for older in recalled]
-    parts = [_with_calm(one, some, config, len(takeovers), seed, maps_dir) for one, some in takeovers]
+    parts = [_part(one, some, config, len(takeovers), seed, maps_dir) for one, some in takeovers]
     ground = Ground(loaded, driver, parts, config, seed, maps_dir, out, progress, engine or InProcess())
     if config.moving is not None:
         dreamt = _move_model(ground, config.moving)
@@ -174,8 +181,8 @@ def dream(
     _write_json(out / "before_after.json", dreamt.judged)
     _write_json(out / "fans.json", dreamt.fans)
     if processes().leads:
-        save_checkpoint(out / "model", replace(dreamt.checkpoint, rig=common_rig([dataset])))
-        dreamt.left.unlink(missing_ok=True)
+        save_checkpoint(out / "model", dreamt.checkpoint)
+        dreamt.state.unlink(missing_ok=True)
     return report
 
 
@@ -186,7 +193,7 @@ def _refuse_heads(loaded: Checkpoint, config: DreamConfig, checkpoint: Path) -> 
         raise ValueError(f"{checkpoint}: has a head that bends plans; dream of words before it")
 
 
-def _with_calm(
+def _part(
     dataset: Dataset,
     scenes: list[DreamScene],
     config: DreamConfig,
@@ -194,7 +201,9 @@ def _with_calm(
     seed: int,
     maps_dir: Path | None,
 ) -> Part:
-    """Scenes of takeovers and one `share`-th of those of calm driving, and as many of the anchors."""
+    """Scenes of takeovers with one `share`-th of those of calm driving, which DPO has none of, and of the
+    anchors.
+    """
     least_mps = MOVING_MPS if config.leaves_rest_out else 0.0
     if config.method == "grpo":
         scenes = scenes + calm_scenes(
@@ -225,7 +234,8 @@ def _bend_plans(ground: Ground) -> Dreamt:
 def _move_model(ground: Ground, moving: MovingConfig) -> Dreamt:
     """Dreams that move the model itself."""
     loaded, config, seed, state = ground.loaded, ground.config, ground.seed, ground.out / STATE_FILE
-    (part,), rewarded = ground.parts, ground.roll_outs(ground.parts[0].scenes)
+    part = ground.only_part
+    rewarded = ground.roll_outs(part.scenes)
     before = read_frames(VlaDriver(loaded.model, loaded.tokenizer), part.dataset, [*part.rows, *part.anchors])
     dreams = MovingDreams(
         part.scenes, loaded.model, part.dataset, part.anchors, before.words, rewarded, moving,
@@ -247,8 +257,8 @@ def _choose_words(ground: Ground) -> Dreamt:
     the episodes of closed dreams are kept to go on from.
     """
     loaded, config, closed = ground.loaded, ground.config, ground.closed()
-    (part,), ids = ground.parts, opening_ids(ground.loaded.tokenizer)
-    scenes, left = part.scenes, ground.out / BRANCHES_FILE
+    part, scenes = ground.only_part, ground.only_part.scenes
+    ids, state = opening_ids(loaded.tokenizer), ground.out / BRANCHES_FILE
     if closed is not None:
         scenes = closed.scenes = [scenes[row] for row in closed.branching()]
     told = read_openings(ground.driver, part.dataset, [scene.frame_row for scene in scenes])
@@ -260,7 +270,7 @@ def _choose_words(ground: Ground) -> Dreamt:
                 scores = scores + loaded.opening(told.features, told.speed_mps)
         share = torch.softmax(scores, dim=1).numpy()
         settings = json.dumps(asdict(config))
-        earned = closed.branches(range(len(scenes)), share, ids, ground.progress, left, settings)
+        earned = closed.branches(range(len(scenes)), share, ids, ground.progress, state, settings)
     else:
         with ground.engine.crew(ground.roll_outs(scenes)) as crew:
             earned = rewards_of(crew, told.route_ego.numpy(), told.waypoints_ego.numpy())
@@ -270,7 +280,7 @@ def _choose_words(ground: Ground) -> Dreamt:
         ground.progress(dreams.update, config.updates)
     judged = dreams.before_after()
     fans = dreams.fans(_rises(judged), closed)
-    return Dreamt(replace(loaded, opening=dreams.head.eval()), dreams.curves, judged, fans, left)
+    return Dreamt(replace(loaded, opening=dreams.head.eval()), dreams.curves, judged, fans, state)
 
 
 def _rises(judged: Mapping[str, Any]) -> NDArray[np.float32]:
