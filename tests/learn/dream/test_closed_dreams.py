@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from takevla.driver import controller
 from takevla.driver.controller import STATE_SIZE
 from takevla.driver.vla import residual
 from takevla.driver.vla.residual import MODES, ResidualHead
+from takevla.learn.dream import closed
 from takevla.learn.dream.closed import ClosedDreams, names
 from takevla.learn.dream.config import ClosedConfig, DreamConfig
 from takevla.learn.dream.decisions import Decisions
@@ -79,6 +81,10 @@ def test_one_plan_followed_in_pieces_of_time_is_the_recorded_plan_driven():
     pose, out = np.array([0.0, 0.0, 0.0, 6.0]), np.empty((10, 4))
     follow_plan(np.zeros(STATE_SIZE), route, waypoints, pose, 2, 0.05, out)
     np.testing.assert_array_equal(out, whole[1:])
+
+
+def test_plans_age_in_closed_dreams_by_the_drivers_own_tick():
+    assert closed.TICK_S == controller.TICK_S  # to the bit: 0.05 written out is another number
 
 
 def test_the_route_index_is_the_last_point_passed():
